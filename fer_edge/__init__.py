@@ -1,0 +1,36 @@
+"""Facial emotion recognition on onnxruntime: ``from fer_edge import Classifier``.
+
+Names are loaded on first use, so that ``import fer_edge`` needs neither OpenCV nor onnxruntime.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from fer_edge.contract import EMOTIONS, ModelSpec
+from fer_edge.errors import FerError
+
+if TYPE_CHECKING:
+    from fer_edge.classifier import Classifier, Emotion, FaceResult
+    from fer_edge.faces import FaceDetector, open_detector
+    from fer_edge.images import read_image
+    from fer_edge.video import VideoSource
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Classifier": "classifier",
+    "Emotion": "classifier",
+    "FaceResult": "classifier",
+    "FaceDetector": "faces",
+    "open_detector": "faces",
+    "read_image": "images",
+    "VideoSource": "video",
+}
+
+__all__ = ["EMOTIONS", "FerError", "ModelSpec", "__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if home := _HOMES.get(name):
+        return getattr(import_module(f"fer_edge.{home}"), name)
+    raise AttributeError(f"module 'fer_edge' has no attribute {name!r}")

@@ -1,0 +1,32 @@
+"""OpenCV, or one clear message on what to install: write ``from fer_edge._cv2 import cv2``."""
+
+from fer_edge._installed import OPENCV_BUILDS, installed_builds
+from fer_edge.errors import DependencyError
+
+try:
+    import cv2
+except ImportError as error:
+    builds = installed_builds(OPENCV_BUILDS)
+    if len(builds) > 1:
+        raise DependencyError(
+            f"Expected one build of OpenCV, received {' and '.join(builds)}, which overwrite each "
+            f"other's files; run: pip uninstall -y {' '.join(builds)} && "
+            "pip install 'fer-edge[headless]'"
+        ) from error
+    if builds:
+        raise DependencyError(
+            f"{next(iter(builds))} cannot be loaded ({error}). On a machine without a desktop run: "
+            f"pip uninstall -y {next(iter(builds))} && pip install 'fer-edge[headless]'; for "
+            "windows on Debian or Ubuntu run: apt-get install -y libgl1 libglib2.0-0"
+        ) from error
+    raise DependencyError(
+        "OpenCV is not installed; run: pip install 'fer-edge[cpu,headless]', or "
+        "'fer-edge[cpu,gui]' for windows on a desktop"
+    ) from error
+
+if int(cv2.__version__.split(".")[0]) != 4:
+    raise DependencyError(
+        f"Expected OpenCV 4, received {cv2.__version__}; run: pip install 'opencv-python-headless<5'"
+    )
+
+__all__ = ["cv2"]

@@ -1,0 +1,27 @@
+"""onnxruntime, or one clear message on what to install; one build of it, never two."""
+
+from fer_edge._installed import ONNXRUNTIME_BUILDS, installed_builds
+from fer_edge.errors import DependencyError
+
+_builds = installed_builds(ONNXRUNTIME_BUILDS)
+if len(_builds) > 1:
+    # Two builds overwrite each other's files, and the graphics card goes unused without a word.
+    raise DependencyError(
+        f"Expected one build of onnxruntime, received {' and '.join(_builds)}; run: "
+        f"pip uninstall -y {' '.join(_builds)} && pip install 'fer-edge[cpu]', or 'fer-edge[gpu]'"
+    )
+
+try:
+    import onnxruntime
+except ImportError as error:
+    if _builds:
+        raise DependencyError(
+            f"{next(iter(_builds))} cannot be loaded ({error}); run: "
+            f"pip install --force-reinstall {next(iter(_builds))}"
+        ) from error
+    raise DependencyError(
+        "onnxruntime is not installed; run: pip install 'fer-edge[cpu,headless]', or "
+        "'fer-edge[gpu,headless]' for an NVIDIA card"
+    ) from error
+
+__all__ = ["onnxruntime"]
