@@ -1,0 +1,166 @@
+"""Labels and duplicate groups -> folds; pure functions, the same folds for the same seed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import KFold, StratifiedGroupKFold
+
+from fer_edge.errors import DataError
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split of the data set; int64 image indices, sorted.
+
+    Attributes:
+        index: Number of the fold, from 0.
+        train: Images that change the weights.
+        inner: Images that steer training (early stopping, best epoch); empty where the recipe has
+            no inner split and the test images steer it.
+        test: Images that judge the model.
+    """
+
+    index: int
+    train: Index
+    inner: Index
+    test: Index
+
+    @property
+    def validation(self) -> Index:
+        """The images that steer training."""
+        return self.inner if self.inner.size else self.test
+
+
+def make_folds(
+    labels: Index,
+    groups: Index,
+    count: int,
+    *,
+    grouping: str,
+    inner: float,
+    seed: int,
+    trainable: NDArray[np.bool_] | None = None,
+) -> list[Fold]:
+    """Split all images into ``count`` folds for cross-validation.
+
+    Args:
+        labels: (N,) class of each image.
+        groups: (N,) id of each image's group of copies.
+        count: Number of folds, 2 or more.
+        grouping: ``none`` for scikit-learn's KFold with shuffling, ``duplicates`` for its
+            StratifiedGroupKFold, which keeps copies in one fold.
+        inner: Share of each fold's training images that is held out to steer training.
+        seed: Of the shuffling.
+        trainable: (N,) images that may train; the others are only judged. All by default.
+
+    Raises:
+        DataError: There are too few images for so many folds.
+    """
+    smallest = int(np.bincount(labels).min(initial=len(labels), where=np.bincount(labels) > 0))
+    if len(labels) < count or (grouping == "duplicates" and smallest < count):
+        raise DataError(
+            f"Expected at least {count} images of each emotion for {count} folds, "
+            f"received {smallest}; use fewer --folds or a larger --limit"
+        )
+    if grouping == "none":
+        splits = KFold(count, shuffle=True, random_state=seed).split(labels)
+    else:
+        splits = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(
+            labels, labels, groups
+        )
+    folds = [
+        _make_fold(index, train, test, labels, groups, inner, seed, trainable)
+        for index, (train, test) in enumerate(splits)
+    ]
+    check_folds(folds, len(labels), groups if grouping == "duplicates" else None)
+    return folds
+
+
+def holdout_fold(
+    labels: Index,
+    groups: Index,
+    usage: NDArray[np.str_],
+    *,
+    grouping: str,
+    inner: float,
+    seed: int,
+    trainable: NDArray[np.bool_] | None = None,
+) -> Fold:
+    """Take the data set's own split: train on Training, judge on PublicTest.
+
+    With ``grouping="duplicates"`` Training images that have a copy outside of it do not train.
+
+    Raises:
+        DataError: The data set has no Training or no PublicTest images.
+    """
+    train, test = (np.flatnonzero(usage == name) for name in ("Training", "PublicTest"))
+    if not train.size or not test.size:
+        raise DataError(
+            "Expected a data set with its own Training and PublicTest images for one fold, "
+            f"received {train.size} and {test.size}; use --folds 2 or more"
+        )
+    if grouping == "duplicates":
+        outside = np.unique(groups[usage != "Training"])
+        train = train[~np.isin(groups[train], outside)]
+    return _make_fold(0, train, test, labels, groups, inner, seed, trainable)
+
+
+def _make_fold(
+    index: int,
+    train: Index,
+    test: Index,
+    labels: Index,
+    groups: Index,
+    inner: float,
+    seed: int,
+    trainable: NDArray[np.bool_] | None,
+) -> Fold:
+    if trainable is not None:
+        train = train[trainable[train]]
+    held = np.empty(0, np.int64)
+    if inner > 0:
+        held = _stratified_share(labels, groups, train, inner, np.random.default_rng([seed, index]))
+        train = np.setdiff1d(train, held)
+    if not train.size:
+        raise DataError("Expected images to train on, received none; use a larger --limit")
+    return Fold(index, np.sort(train), np.sort(held), np.sort(test))
+
+
+def _stratified_share(
+    labels: Index, groups: Index, among: Index, share: float, rng: np.random.Generator
+) -> Index:
+    """Draw whole groups of each class until they hold ``share`` of its images."""
+    chosen = []
+    shuffled = rng.permutation(among)
+    # A group counts for the class of its first image here, so that each is drawn at most once.
+    _, first, member = np.unique(groups[shuffled], return_index=True, return_inverse=True)
+    group_labels = labels[shuffled[first]]
+    sizes = np.bincount(member)
+    for label in np.unique(group_labels):
+        own = rng.permutation(np.flatnonzero(group_labels == label))
+        enough = int(np.searchsorted(np.cumsum(sizes[own]), share * sizes[own].sum())) + 1
+        chosen.append(own[:enough])
+    return np.sort(shuffled[np.isin(member, np.concatenate(chosen))])
+
+
+def check_folds(folds: list[Fold], images: int, groups: Index | None = None) -> None:
+    """Check that folds are disjoint and complete, and that no group of copies is torn apart.
+
+    Raises:
+        ValueError: They are not.
+    """
+    tested = np.concatenate([fold.test for fold in folds])
+    if not np.array_equal(np.sort(tested), np.arange(images)):
+        raise ValueError("Expected each image in the test part of exactly one fold")
+    for fold in folds:
+        parts = (fold.train, fold.inner, fold.test)
+        together = np.concatenate(parts)
+        if np.unique(together).size != together.size:
+            raise ValueError(f"Expected disjoint parts in fold {fold.index}")
+        if groups is not None:
+            sets = [np.unique(groups[part]) for part in parts]
+            if np.unique(np.concatenate(sets)).size != sum(map(len, sets)):
+                raise ValueError(f"Expected copies of an image in one part of fold {fold.index}")

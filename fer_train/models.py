@@ -1,0 +1,179 @@
+"""Model names -> Keras models.
+
+In: float32 (N, 48, 48, 1), grey, 0-255. Out: float32 (N, K) probabilities.
+Whatever a model needs between the pixels and its first convolution is inside it. Each model is
+two parts, ``backbone`` and ``head``, so that a frozen backbone's features can be computed once.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+from fer_edge.contract import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
+from fer_edge.errors import DataError
+from fer_train.recipes import Recipe
+
+# Keras's "caffe" preprocessing: ImageNet's mean colour in BGR order, pixel levels 0-255.
+_IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+
+BACKBONE = "backbone"
+HEAD = "head"
+
+
+def build_model(name: str, recipe: Recipe, classes: int) -> keras.Model:
+    """Build an uncompiled model.
+
+    Args:
+        name: ``sequential``, ``vgg16``, ``resnet50`` or ``edge``.
+        recipe: Settings; of these ``preprocessing``, ``weights``, ``head`` and ``l2`` shape the
+            model.
+        classes: Number of emotions.
+
+    Returns:
+        A functional model with the layers ``backbone`` and ``head``.
+
+    Raises:
+        DataError: The pretrained weights cannot be had or do not fit.
+    """
+    image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name=INPUT_NAME, dtype="float32")
+    x = image if recipe.preprocessing == "imagenet" else _scale(recipe)(image)
+    if name == "sequential":
+        features = _sequential_backbone(x, recipe)
+    elif name == "edge":
+        features = _edge_backbone(x)
+    else:
+        features = _pretrained_backbone(name, x, recipe)
+    backbone = keras.Model(image, features, name=BACKBONE)
+
+    features_in = keras.Input(features.shape[1:], name="features")
+    x = _HEADS[name](features_in, recipe)
+    x = layers.Dense(classes, name="logits")(x)
+    # Softmax in bfloat16 would round probabilities to two digits.
+    probabilities = layers.Softmax(name=OUTPUT_NAME, dtype="float32")(x)
+    head = keras.Model(features_in, probabilities, name=HEAD)
+    return keras.Model(image, head(backbone(image)), name=name)
+
+
+def _scale(recipe: Recipe) -> layers.Layer:
+    if recipe.preprocessing == "unit":
+        return layers.Rescaling(1 / 255, name="scale")
+    return layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")
+
+
+def _sequential_backbone(x: Any, recipe: Recipe) -> Any:
+    """Stack the thesis's four convolutions; its listing, without the max-norm of its text."""
+    l2 = keras.regularizers.L2(recipe.l2) if recipe.l2 else None
+    x = layers.Conv2D(32, 3, padding="same", activation="relu")(x)
+    x = layers.Conv2D(64, 3, padding="same", activation="relu")(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Dropout(0.25)(x)
+    x = layers.Conv2D(128, 3, padding="same", activation="relu", kernel_regularizer=l2)(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Dropout(0.25)(x)
+    x = layers.Conv2D(256, 3, activation="relu", kernel_regularizer=l2)(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.MaxPooling2D(2)(x)
+    return layers.Dropout(0.25)(x)
+
+
+def _edge_backbone(x: Any) -> Any:
+    """Stack four blocks of two 3 x 3 convolutions, which int8 kernels run near full speed."""
+    for width in (24, 48, 96, 192):
+        for _ in range(2):
+            x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+            x = layers.BatchNormalization()(x)
+            x = layers.ReLU()(x)
+        x = layers.MaxPooling2D(2)(x)
+    return x
+
+
+def _pretrained_backbone(name: str, x: Any, recipe: Recipe) -> Any:
+    x = layers.Concatenate(name="three_channels")([x, x, x])
+    if recipe.preprocessing == "imagenet":
+        x = layers.Rescaling(1.0, offset=[-mean for mean in _IMAGENET_MEAN_BGR], name="scale")(x)
+    builder = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}[name]
+    weights = None if recipe.weights == "none" else recipe.weights
+    try:
+        network = builder(
+            include_top=False, weights=weights, input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3)
+        )
+    except (OSError, ValueError) as error:
+        # Keras reports a failed download as a bare Exception, which main() cannot tell apart.
+        raise DataError(_weights_message(recipe.weights, error)) from error
+    except Exception as error:
+        if "URL fetch failure" not in str(error):
+            raise
+        raise DataError(_weights_message(recipe.weights, error)) from error
+    return network(x)
+
+
+def _weights_message(weights: str, error: Exception) -> str:
+    if weights == "imagenet":
+        return (
+            f"Keras could not fetch the ImageNet weights ({error}); use --weights FILE with a "
+            "file fetched elsewhere, or --weights none to train from scratch"
+        )
+    found = "which does not fit" if Path(weights).is_file() else "which is not there"
+    return f"Expected a Keras weights file of this model, received {weights}, {found} ({error})"
+
+
+def _sequential_head(x: Any, recipe: Recipe) -> Any:
+    if recipe.head == "gap":
+        return layers.GlobalAveragePooling2D()(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(512, activation="relu")(x)
+    return layers.Dropout(0.5)(x)
+
+
+def _vgg16_head(x: Any, recipe: Recipe) -> Any:
+    if recipe.head == "gap":
+        return layers.GlobalAveragePooling2D()(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(4096, activation="relu")(x)
+    x = layers.Dense(1072, activation="relu")(x)
+    return layers.Dropout(0.2)(x)
+
+
+def _resnet50_head(x: Any, recipe: Recipe) -> Any:
+    if recipe.head == "gap":
+        return layers.GlobalAveragePooling2D()(x)
+    x = layers.Flatten()(x)
+    return layers.Dense(512, activation="relu")(x)
+
+
+def _edge_head(x: Any, recipe: Recipe) -> Any:
+    if recipe.head == "gap":
+        return layers.GlobalAveragePooling2D()(x)
+    x = layers.Flatten()(x)
+    x = layers.Dropout(0.3)(x)
+    x = layers.Dense(256, activation="relu")(x)
+    return layers.Dropout(0.5)(x)
+
+
+_HEADS = {
+    "sequential": _sequential_head,
+    "vgg16": _vgg16_head,
+    "resnet50": _resnet50_head,
+    "edge": _edge_head,
+}
+
+
+def augmentation(strength: float, seed: int) -> keras.Sequential:
+    """Return layers that flip, rotate, zoom and shift float32 (N, 48, 48, 1) images while training.
+
+    At strength 1 up to 10 degrees, 10 % of size and 10 % of side; edges repeat.
+    """
+    options: dict[str, Any] = {"fill_mode": "nearest", "dtype": "float32"}
+    return keras.Sequential(
+        [
+            layers.RandomFlip("horizontal", seed=seed, dtype="float32"),
+            layers.RandomRotation(strength * 10 / 360, seed=seed + 1, **options),
+            layers.RandomZoom(strength * 0.1, seed=seed + 2, **options),
+            layers.RandomTranslation(strength * 0.1, strength * 0.1, seed=seed + 3, **options),
+        ],
+        name="augmentation",
+    )

@@ -1,0 +1,227 @@
+"""What a training is made of: frozen settings, saved with every run.
+
+Two recipes. ``thesis`` is the protocol of E. B. Kirkvik, *Facial Emotion Recognition using Deep
+Learning* (OsloMet, 2022) as published, its faults included: plain k-fold over images that have
+copies in other folds, the learning rate steered by the fold that is judged, no ImageNet
+preprocessing. ``modern`` mends them.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fer_edge.contract import EMOTIONS
+from fer_edge.errors import DataError
+
+ModelName = Literal["sequential", "vgg16", "resnet50", "edge"]
+MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
+THESIS_MODELS = ("sequential", "vgg16", "resnet50")
+TRANSFER_MODELS = ("vgg16", "resnet50")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every setting of a training of one model.
+
+    Attributes:
+        name: ``thesis`` or ``modern``: where the defaults come from.
+        epochs: Passes over the training images; the most, where training can stop early.
+        frozen_epochs: Of these, how many first train the head alone on a frozen backbone; equal to
+            ``epochs`` the backbone is never trained.
+        batch_size: Images a step.
+        optimizer: Keras optimizer.
+        learning_rate: Highest learning rate.
+        schedule: ``plateau`` halves the rate after 20 epochs without a lower validation loss;
+            ``cosine`` warms up and falls to 0 at the last epoch.
+        warmup_epochs: Linear warm-up of the cosine schedule.
+        weight_decay: Decoupled weight decay (AdamW).
+        l2: L2 penalty on the kernels of the sequential model's last two convolutions.
+        label_smoothing: Share of the label mass spread over all classes.
+        augmentation: Strength of flips, rotations, zooms and shifts; 0 is none.
+        preprocessing: ``unit`` divides by 255, ``symmetric`` scales to [-1, 1], ``imagenet`` is
+            what the ImageNet weights were trained with (Keras "caffe" mode: BGR less its mean).
+        weights: ``imagenet``, ``none`` or a weights file; for the transfer models.
+        head: ``thesis`` is the published head, ``gap`` is global average pooling and one layer.
+        patience: Epochs without a lower validation loss after which training stops; 0 is never.
+        keep: Which epoch's weights are judged and exported.
+        balance: ``weights`` weighs classes by inverse frequency; ``oversample`` repeats images.
+        precision: ``auto`` is bfloat16 with float32 variables where the hardware multiplies it.
+    """
+
+    name: Literal["thesis", "modern"] = "modern"
+    epochs: int = 60
+    frozen_epochs: int = 0
+    batch_size: int = 64
+    optimizer: Literal["adam", "sgd", "adamw"] = "adamw"
+    learning_rate: float = 2e-3
+    schedule: Literal["plateau", "cosine"] = "cosine"
+    warmup_epochs: float = 2.0
+    weight_decay: float = 0.01
+    l2: float = 0.0
+    label_smoothing: float = 0.1
+    augmentation: float = 1.0
+    preprocessing: Literal["unit", "symmetric", "imagenet"] = "symmetric"
+    weights: str = "imagenet"
+    head: Literal["thesis", "gap"] = "thesis"
+    patience: int = 20
+    keep: Literal["last", "best"] = "best"
+    balance: Literal["none", "weights", "oversample"] = "none"
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Check each value, so that a bad flag fails before any work."""
+        for spec_field in dataclasses.fields(self):
+            value = getattr(self, spec_field.name)
+            allowed = get_args(spec_field.type)
+            if allowed and isinstance(allowed[0], str) and value not in allowed:
+                self._refuse(spec_field.name, " or ".join(allowed))
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                self._refuse(name, "1 or more")
+        if not 0 <= self.frozen_epochs <= self.epochs:
+            self._refuse("frozen_epochs", f"0 to {self.epochs} (epochs)")
+        if not 0 < self.learning_rate <= 10:
+            self._refuse("learning_rate", "above 0 and at most 10")
+        for name in ("warmup_epochs", "weight_decay", "l2", "augmentation", "patience"):
+            if getattr(self, name) < 0:
+                self._refuse(name, "0 or more")
+        if not 0 <= self.label_smoothing < 1:
+            self._refuse("label_smoothing", "from 0 to below 1")
+
+    def _refuse(self, name: str, expected: str) -> None:
+        raise DataError(f"Expected {name} of {expected}, received {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What data a run uses and how it is split; the same for all its models.
+
+    Attributes:
+        data: Data set: a csv, folder or zip, or ``synthetic``.
+        limit: Most images used, or None.
+        pool: ``all`` images, or those of ``training`` alone, so that the others can judge later.
+        drop: Emotions left out.
+        folds: Number of folds; 1 is the data set's own split into Training and PublicTest.
+        grouping: ``none`` is plain KFold; ``duplicates`` is stratified, keeps copies of an image in
+            one fold, and lets neither blank images nor copies with conflicting labels train.
+        inner: Share of the training images held out to steer training; 0 steers by the judged fold.
+        seed: Of the sample, the folds, the weights, shuffling and augmentation.
+    """
+
+    data: str
+    limit: int | None = None
+    pool: Literal["all", "training"] = "all"
+    drop: tuple[str, ...] = ()
+    folds: int = 10
+    grouping: Literal["none", "duplicates"] = "duplicates"
+    inner: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check each value, so that a bad flag fails before any work."""
+        if self.folds < 1:
+            raise DataError(f"Expected 1 fold or more, received {self.folds}")
+        if not 0 <= self.inner <= 0.5:
+            raise DataError(f"Expected an inner share from 0 to 0.5, received {self.inner}")
+        if unknown := set(self.drop) - set(EMOTIONS):
+            raise DataError(
+                f"Expected emotions to drop among {', '.join(EMOTIONS)}, "
+                f"received {', '.join(sorted(unknown))}"
+            )
+        if len(self.labels) < 2:
+            raise DataError("Expected at least two emotions to be left, drop fewer")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The emotions that remain, in contract order."""
+        return tuple(emotion for emotion in EMOTIONS if emotion not in self.drop)
+
+
+PROTOCOL_DEFAULTS: dict[str, dict[str, Any]] = {
+    "thesis": {"grouping": "none", "inner": 0.0},
+    "modern": {"grouping": "duplicates", "inner": 0.1},
+}
+
+
+def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Return the settings of one model under a recipe.
+
+    Args:
+        name: ``thesis`` or ``modern``.
+        model: One of `MODEL_NAMES`.
+        overrides: Fields of `Recipe` that differ from the recipe's own.
+
+    Raises:
+        DataError: A value is out of range, or a field is not known.
+    """
+    values = _THESIS if name == "thesis" else _MODERN
+    merged = {"name": name} | values["all"] | values.get(model, {}) | dict(overrides or {})
+    known = {spec_field.name for spec_field in dataclasses.fields(Recipe)}
+    if unknown := merged.keys() - known:
+        raise DataError(
+            f"Expected settings among {', '.join(sorted(known))}, "
+            f"received {', '.join(sorted(unknown))}"
+        )
+    if "epochs" in (overrides or {}) and "frozen_epochs" not in (overrides or {}):
+        # A shorter training keeps the share of the frozen stage.
+        default = values["all"] | values.get(model, {})
+        share = default.get("frozen_epochs", 0) / default["epochs"]
+        merged["frozen_epochs"] = round(merged["epochs"] * share)
+    if name == "modern" and merged.get("weights") == "none":
+        # From scratch there is nothing to keep frozen and nothing to forget.
+        scratch = {"frozen_epochs": 0, "learning_rate": 2e-3, "preprocessing": "symmetric"}
+        merged |= {key: value for key, value in scratch.items() if key not in (overrides or {})}
+    return Recipe(**merged)
+
+
+def read_overrides(path: Path, model: str) -> dict[str, Any]:
+    """Read settings from a TOML file: top-level keys for all models, ``[MODEL]`` tables for one.
+
+    Raises:
+        DataError: The file cannot be read or is not TOML.
+    """
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"Expected a TOML file of settings, received {path}: {error}") from error
+    shared = {key: value for key, value in document.items() if not isinstance(value, dict)}
+    own: dict[str, Any] = document.get(model, {})
+    return shared | own
+
+
+_THESIS: dict[str, dict[str, Any]] = {
+    "all": {
+        "batch_size": 32,
+        "schedule": "plateau",
+        "warmup_epochs": 0.0,
+        "weight_decay": 0.0,
+        "label_smoothing": 0.0,
+        "augmentation": 0.0,
+        "preprocessing": "unit",
+        "patience": 20,
+        "keep": "last",
+        "epochs": 20,
+        "frozen_epochs": 20,
+        "precision": "float32",
+    },
+    "sequential": {
+        "epochs": 50,
+        "frozen_epochs": 0,
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "l2": 0.01,
+    },
+    "vgg16": {"optimizer": "sgd", "learning_rate": 0.01},
+    "resnet50": {"optimizer": "adam", "learning_rate": 1e-3},
+    "edge": {"frozen_epochs": 0, "optimizer": "adam", "learning_rate": 1e-3},
+}
+
+_MODERN: dict[str, dict[str, Any]] = {
+    "all": {"epochs": 60},
+    # Fine-tuning forgets ImageNet at a higher rate.
+    "vgg16": {"frozen_epochs": 5, "learning_rate": 3e-4, "preprocessing": "imagenet"},
+    "resnet50": {"frozen_epochs": 5, "learning_rate": 5e-4, "preprocessing": "imagenet"},
+}

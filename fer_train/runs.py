@@ -1,0 +1,244 @@
+"""The run folder: what is in it, how it is written, who may write it.
+
+    RUN/
+    ├── config.json        data set and its digest, folds, seed, the recipe of each model, versions
+    ├── folds.json         the images of each fold
+    ├── lock               held by the process that schedules
+    └── MODEL/fold-00/
+        ├── lock               held by the process that trains
+        ├── checkpoint-NNN.npz weights, optimizer, random state and history after epoch NNN
+        ├── best-NNN.npz       weights of the best epoch so far
+        ├── history.csv        one row an epoch
+        ├── predictions.npz    index, label and probabilities of each judged image
+        ├── model.keras        the judged model, float32
+        └── metrics.json       scores and seconds; written last: the fold is done
+
+Every file is written under another name and then renamed, so that none is ever half a file.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_edge import __version__
+from fer_edge.errors import RunError
+from fer_train.folds import Fold
+from fer_train.recipes import Protocol, Recipe
+
+FORMAT = 1
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a file under a temporary name, then rename it to ``path``.
+
+    Raises:
+        RunError: The file cannot be written, on a full disk for example; ``path`` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The ending stays: numpy and Keras choose the format by it.
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise RunError(
+            f"Could not write {path}: {error.strerror or error}; free some space or choose another "
+            "--run folder, then start the same command again: it goes on where it was"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    write_atomic(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of the run folder.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"Expected a file that fer-train wrote at {path}: {error}") from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays with a SHA-256 over them, so that a damaged file is noticed."""
+
+    def write(temporary: Path) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        payload = buffer.getbuffer()
+        with temporary.open("wb") as file:
+            file.write(payload)
+            file.write(hashlib.sha256(payload).digest())
+
+    write_atomic(path, write)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read what `write_arrays` wrote.
+
+    Raises:
+        RunError: The file is missing or its digest does not fit.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"Could not read {path}: {error.strerror}") from error
+    payload, digest = data[:-32], data[-32:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise RunError(f"Expected {path} as it was written, received a damaged file; delete it")
+    with np.load(io.BytesIO(payload)) as archive:
+        return dict(archive)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file while the block runs; the kernel frees it when the process dies.
+
+    Raises:
+        RunError: Another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(
+                f"Another process is training in {path.parent}; wait for it or choose another --run"
+            ) from error
+        yield
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that has been set up.
+
+    Attributes:
+        folder: Where it lies.
+        protocol: The data and how it is split.
+        dataset_digest: SHA-256 of the data set that was loaded.
+        recipes: Settings of each model.
+        folds: The folds, the same for all models.
+    """
+
+    folder: Path
+    protocol: Protocol
+    dataset_digest: str
+    recipes: Mapping[str, Recipe]
+    folds: list[Fold]
+
+    def fold_folder(self, model: str, index: int) -> Path:
+        """Return where a fold of a model lies."""
+        return self.folder / model / f"fold-{index:02d}"
+
+    def is_done(self, model: str, index: int) -> bool:
+        """Tell whether a fold is complete."""
+        return (self.fold_folder(model, index) / "metrics.json").is_file()
+
+    def save(self) -> None:
+        """Write config.json and folds.json."""
+        write_json(
+            self.folder / "folds.json",
+            [
+                {
+                    "index": fold.index,
+                    "train": fold.train.tolist(),
+                    "inner": fold.inner.tolist(),
+                    "test": fold.test.tolist(),
+                }
+                for fold in self.folds
+            ],
+        )
+        write_json(self.folder / "config.json", self._config())
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "package_version": __version__,
+            "dataset_digest": self.dataset_digest,
+            "protocol": dataclasses.asdict(self.protocol) | {"drop": list(self.protocol.drop)},
+            "models": {name: dataclasses.asdict(recipe) for name, recipe in self.recipes.items()},
+        }
+
+    def check_same(self, other: "Run") -> None:
+        """Check that another run would do the same work.
+
+        Raises:
+            RunError: It would not; names what differs.
+        """
+        pairs: list[tuple[str, Any, Any]] = [("", self.protocol, other.protocol)]
+        # A model that only one of them has is no difference: models can be added to a run.
+        pairs += [
+            (f"{name} ", recipe, other.recipes[name])
+            for name, recipe in self.recipes.items()
+            if name in other.recipes
+        ]
+        differences = [
+            f"{prefix}{field.name} {getattr(there, field.name)!r} there, "
+            f"{getattr(asked, field.name)!r} asked for"
+            for prefix, there, asked in pairs
+            for field in dataclasses.fields(there)
+            if getattr(there, field.name) != getattr(asked, field.name)
+        ]
+        if self.dataset_digest != other.dataset_digest:
+            differences.append("the images or labels have changed")
+        if differences:
+            raise RunError(
+                f"{self.folder} holds a run of other settings ({'; '.join(differences)}); give the "
+                "same flags or choose another --run"
+            )
+
+
+def open_run(folder: Path) -> Run:
+    """Open a run folder that `Run.save` made.
+
+    Raises:
+        RunError: There is none, or it is damaged or of another version.
+    """
+    if not (folder / "config.json").is_file():
+        raise RunError(f"Expected a run folder of fer-train, received {folder}")
+    config = read_json(folder / "config.json")
+    if config.get("format") != FORMAT:
+        raise RunError(
+            f"Expected a run folder of format {FORMAT}, received {config.get('format')!r} in "
+            f"{folder}; use the version of fer-edge that made it"
+        )
+    try:
+        protocol = Protocol(**config["protocol"] | {"drop": tuple(config["protocol"]["drop"])})
+        recipes = {name: Recipe(**settings) for name, settings in config["models"].items()}
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"Expected the settings of this version of fer-train in {folder}, received {error}"
+        ) from error
+    folds = [
+        Fold(
+            fold["index"],
+            *(np.asarray(fold[part], np.int64) for part in ("train", "inner", "test")),
+        )
+        for fold in read_json(folder / "folds.json")
+    ]
+    return Run(folder, protocol, config["dataset_digest"], recipes, folds)

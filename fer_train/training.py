@@ -1,0 +1,412 @@
+"""One fold: train, checkpoint, resume, judge. Back-end neutral: Keras 3 alone.
+
+The images lie on the device once, as a table; the batches that travel are image numbers. Epochs
+are run one at a time, each followed by an atomic checkpoint that holds everything the next epoch
+depends on, so that a killed fold goes on where it was.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import layers
+from numpy.typing import NDArray
+
+from fer_edge.errors import RunError
+from fer_train.folds import Fold
+from fer_train.metrics import classification_metrics
+from fer_train.models import BACKBONE, augmentation, build_model
+from fer_train.recipes import Recipe
+from fer_train.runs import Run, locked, read_arrays, write_arrays, write_atomic, write_json
+
+History = list[dict[str, float]]
+CHECKPOINTS_KEPT = 2
+PREDICTION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a fold stands; sent after each batch and each epoch.
+
+    Attributes:
+        epoch: Epoch that runs or has just ended, from 1.
+        epochs: Epochs planned.
+        images: Training images seen of this epoch.
+        images_total: Training images of an epoch.
+        row: The history row of an epoch that has just ended, else None.
+    """
+
+    epoch: int
+    epochs: int
+    images: int
+    images_total: int
+    row: dict[str, float] | None = None
+
+
+class ImageTable(layers.Layer):  # type: ignore[misc]
+    """Looks images up by number: int32 (N,) -> float32 (N, ...), from memory on the device."""
+
+    def __init__(self, images: NDArray[Any]) -> None:
+        """Copy uint8 or float images (M, ...) to the device."""
+        super().__init__(name="image_table", dtype="float32", trainable=False)
+        self.table = self.add_weight(
+            shape=images.shape, dtype=str(images.dtype), initializer="zeros", trainable=False
+        )
+        self.table.assign(images)
+
+    def call(self, numbers: Any) -> Any:
+        """Gather the images."""
+        return keras.ops.cast(keras.ops.take(self.table, numbers, axis=0), "float32")
+
+
+def choose_precision(recipe: Recipe) -> str:
+    """Return the Keras dtype policy: bfloat16 products where the hardware has them."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    if _on_accelerator():
+        return "mixed_bfloat16"
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return "float32"
+    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def describe_device() -> str:
+    """Name the back end and the devices that it uses, such as ``tensorflow on cpu:0``."""
+    return f"{keras.backend.backend()} on {', '.join(keras.distribution.list_devices())}"
+
+
+def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """Return one-hot float32 (N, K) targets."""
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+class FoldTrainer:
+    """Trains one fold of one model in its folder.
+
+    Args:
+        run: The run.
+        model: Name of the model.
+        fold: The fold.
+        images: uint8 (N, 48, 48) images of the whole data set.
+        labels: int64 (N,) classes in the order of the protocol's labels.
+        targets: float32 (N, K) soft targets of a teacher; one-hot labels by default.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        model: str,
+        fold: Fold,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        targets: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Take the parts; nothing is built or written yet."""
+        self.run, self.model, self.fold = run, model, fold
+        self.recipe = run.recipes[model]
+        self.images, self.labels = images[..., None], labels
+        self.classes = len(run.protocol.labels)
+        self.targets = one_hot(labels, self.classes) if targets is None else targets
+        self.folder = run.fold_folder(model, fold.index)
+        self.seed = run.protocol.seed * 1009 + fold.index
+
+    def train(self, report: Callable[[Progress], None] = lambda progress: None) -> dict[str, Any]:
+        """Train to the end, from the last checkpoint if there is one, and judge the model.
+
+        Returns:
+            What metrics.json holds.
+
+        Raises:
+            RunError: Another process trains this fold, or the folder cannot be written.
+        """
+        with locked(self.folder / "lock"):
+            done = self.folder / "metrics.json"
+            if not done.is_file():
+                self._train_epochs(report)
+                self._finish()
+            return dict(json.loads(done.read_text("utf-8")))
+
+    def _train_epochs(self, report: Callable[[Progress], None]) -> None:
+        keras.utils.set_random_seed(self.seed)
+        keras.config.set_dtype_policy(choose_precision(self.recipe))
+        net = build_model(self.model, self.recipe, self.classes)
+        history, state = self._last_checkpoint()
+        trained, stage = None, -1
+        while len(history) < self.recipe.epochs and not stops_early(history, self.recipe.patience):
+            if trained is None or stage != self._stage(len(history)):
+                stage = self._stage(len(history))
+                trained = self._compile(net, stage)
+                if state:
+                    # A new stage starts a new optimizer; within a stage all of it goes on.
+                    same = stage == self._stage(len(history) - 1)
+                    _restore(net, trained if same else None, state)
+                    state = {}
+            history.append(self._run_epoch(trained, history, report))
+            self._checkpoint(net, trained, history)
+            report(Progress(len(history), self.recipe.epochs, 0, self._epoch_images, history[-1]))
+
+    def _stage(self, epoch: int) -> int:
+        """Return 0 while the backbone is frozen, 1 from then on; ``epoch`` counts from 0."""
+        return int(epoch >= self.recipe.frozen_epochs)
+
+    @property
+    def _epoch_images(self) -> int:
+        return self._order(0).size
+
+    def _order(self, epoch: int) -> NDArray[np.int32]:
+        """Return the image numbers of an epoch in the order they are seen."""
+        rng = np.random.default_rng([self.run.protocol.seed, self.fold.index, epoch])
+        train = self.fold.train
+        if self.recipe.balance == "oversample":
+            by_class = [
+                train[self.labels[train] == label] for label in np.unique(self.labels[train])
+            ]
+            most = max(map(len, by_class))
+            train = np.concatenate(
+                [np.concatenate([own, rng.choice(own, most - len(own))]) for own in by_class]
+            )
+        return rng.permutation(train).astype(np.int32)
+
+    def _compile(self, net: keras.Model, stage: int) -> keras.Model:
+        net.get_layer(BACKBONE).trainable = stage == 1
+        number = keras.Input((), dtype="int32", name="image_number")
+        x = ImageTable(self.images)(number)
+        if self.recipe.augmentation:
+            x = augmentation(self.recipe.augmentation, self.seed)(x)
+        trained = keras.Model(number, net(x), name="training")
+        first = 0 if stage == 0 else self.recipe.frozen_epochs
+        end = self.recipe.frozen_epochs if stage == 0 else self.recipe.epochs
+        steps = -(-self._epoch_images // self.recipe.batch_size)
+        trained.compile(
+            optimizer=_optimizer(self.recipe, steps, end - first),
+            loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.recipe.label_smoothing),
+            metrics=_curve_metrics(),
+            # XLA's convolutions on processors are several times slower than TensorFlow's own.
+            jit_compile=keras.backend.backend() == "jax" or _on_accelerator(),
+        )
+        trained.optimizer.build(trained.trainable_variables)
+        return trained
+
+    def _run_epoch(
+        self, trained: keras.Model, history: History, report: Callable[[Progress], None]
+    ) -> dict[str, float]:
+        start = time.perf_counter()
+        epoch = len(history)
+        recipe = self.recipe
+        if recipe.schedule == "plateau":
+            rate = plateau_rate(history, recipe.learning_rate)
+            trained.optimizer.learning_rate = rate
+        else:
+            rate = float(keras.ops.convert_to_numpy(trained.optimizer.learning_rate))
+        order = self._order(epoch)
+
+        class Report(keras.callbacks.Callback):  # type: ignore[misc]
+            def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+                seen = min((batch + 1) * recipe.batch_size, order.size)
+                report(Progress(epoch + 1, recipe.epochs, seen, order.size))
+
+        logs = trained.fit(
+            order,
+            self.targets[order],
+            sample_weight=self._class_weights()[self.labels[order]],
+            batch_size=recipe.batch_size,
+            shuffle=False,
+            verbose=0,
+            callbacks=[Report()],
+        ).history
+        row = {"epoch": float(epoch + 1), "learning_rate": rate}
+        row |= _with_f1({name: float(values[-1]) for name, values in logs.items()})
+        held = self.fold.validation.astype(np.int32)
+        scores = trained.evaluate(
+            held, self.targets[held], batch_size=PREDICTION_BATCH, verbose=0, return_dict=True
+        )
+        row |= {f"val_{name}": value for name, value in _with_f1(scores).items()}
+        return row | {"seconds": time.perf_counter() - start}
+
+    def _class_weights(self) -> NDArray[np.float32]:
+        """Return (K,) loss weights: 1, or inverse frequency with a mean of 1 over the images."""
+        if self.recipe.balance != "weights":
+            return np.ones(self.classes, np.float32)
+        counts = np.bincount(self.labels[self.fold.train], minlength=self.classes)
+        inverse = counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts)
+        return np.asarray(inverse, np.float32)
+
+    def _checkpoint(self, net: keras.Model, trained: keras.Model, history: History) -> None:
+        epoch = len(history)
+        arrays = {f"net_{i:04d}": value for i, value in enumerate(net.get_weights())}
+        if best_epoch(history) == epoch and self.recipe.keep == "best":
+            write_arrays(self.folder / f"best-{epoch:03d}.npz", arrays)
+        arrays |= {
+            f"rest_{i:04d}": keras.ops.convert_to_numpy(variable)
+            for i, variable in enumerate(_rest(net, trained))
+        }
+        arrays["history"] = np.frombuffer(json.dumps(history).encode(), np.uint8)
+        write_arrays(self.folder / f"checkpoint-{epoch:03d}.npz", arrays)
+        self._write_history(history)
+        for path in sorted(self.folder.glob("checkpoint-*.npz"))[:-CHECKPOINTS_KEPT]:
+            path.unlink()
+        for path in self.folder.glob("best-*.npz"):
+            # The best of the checkpoint before is kept too: it is needed if this one is damaged.
+            if path.name not in {
+                f"best-{best_epoch(history[:end]):03d}.npz" for end in (epoch - 1, epoch) if end
+            }:
+                path.unlink()
+
+    def _write_history(self, history: History) -> None:
+        write_atomic(
+            self.folder / "history.csv",
+            lambda path: pd.DataFrame(history).astype({"epoch": int}).to_csv(path, index=False),
+        )
+
+    def _last_checkpoint(self) -> tuple[History, dict[str, NDArray[Any]]]:
+        """Read the newest checkpoint that is whole; a damaged one is set aside and said so."""
+        for path in sorted(self.folder.glob("checkpoint-*.npz"), reverse=True):
+            try:
+                state = read_arrays(path)
+            except RunError as error:
+                logging.getLogger(__name__).warning("%s; the epoch before it is used", error)
+                path.replace(path.with_suffix(".damaged"))
+                continue
+            return json.loads(state.pop("history").tobytes()), state
+        return [], {}
+
+    def _finish(self) -> None:
+        """Judge the kept weights in float32, as the exported model computes, and write it all."""
+        history, state = self._last_checkpoint()
+        kept = len(history)
+        if self.recipe.keep == "best":
+            kept = best_epoch(history)
+            state = read_arrays(self.folder / f"best-{kept:03d}.npz")
+        keras.config.set_dtype_policy("float32")
+        net = build_model(self.model, self.recipe, self.classes)
+        net.set_weights([state[key] for key in sorted(state) if key.startswith("net_")])
+        start = time.perf_counter()
+        probabilities = net.predict(
+            self.images[self.fold.test].astype(np.float32), batch_size=PREDICTION_BATCH, verbose=0
+        )
+        labels = self.labels[self.fold.test]
+        scores = classification_metrics(labels, probabilities)
+        penalty = float(sum(keras.ops.convert_to_numpy(loss) for loss in net.losses))
+        scores |= {
+            "loss": scores["log_loss"] + penalty,
+            "kept_epoch": kept,
+            "epochs": len(history),
+            "parameters": net.count_params(),
+            "training_images": int(self.fold.train.size),
+            "training_s": sum(row["seconds"] for row in history),
+            "evaluation_s": time.perf_counter() - start,
+            "device": describe_device(),
+            "dtype_policy": choose_precision(self.recipe),
+        }
+        write_arrays(
+            self.folder / "predictions.npz",
+            {"index": self.fold.test, "label": labels, "probabilities": probabilities},
+        )
+        write_atomic(self.folder / "model.keras", net.save)
+        self._write_history(history)
+        write_json(self.folder / "metrics.json", scores)
+        for path in [*self.folder.glob("checkpoint-*"), *self.folder.glob("best-*.npz")]:
+            path.unlink()
+
+
+def stops_early(history: History, patience: int) -> bool:
+    """Tell whether the validation loss has not fallen for ``patience`` epochs; 0 never stops."""
+    if not patience or not history:
+        return False
+    losses = [row["val_loss"] for row in history]
+    return len(losses) - 1 - int(np.argmin(losses)) >= patience
+
+
+def best_epoch(history: History) -> int:
+    """Return the epoch, from 1, of the highest validation accuracy; the later of equals."""
+    scores = [row["val_accuracy"] for row in history]
+    return len(scores) - int(np.argmax(scores[::-1]))
+
+
+def plateau_rate(
+    history: History,
+    rate: float,
+    *,
+    patience: int = 20,
+    factor: float = 0.5,
+    lowest: float = 1e-10,
+    min_delta: float = 1e-4,
+) -> float:
+    """Return the next epoch's learning rate as Keras's ReduceLROnPlateau on val_loss sets it."""
+    best, waited = float("inf"), 0
+    for row in history:
+        if row["val_loss"] < best - min_delta:
+            best, waited = row["val_loss"], 0
+            continue
+        waited += 1
+        if waited >= patience:
+            rate, waited = max(rate * factor, lowest), 0
+    return rate
+
+
+def _optimizer(recipe: Recipe, steps: int, epochs: int) -> keras.optimizers.Optimizer:
+    rate: Any = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        warmup = min(int(recipe.warmup_epochs * steps), steps * epochs // 2)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else recipe.learning_rate,
+            max(steps * epochs - warmup, 1),
+            warmup_target=recipe.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    if recipe.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+        # Decay pulls kernels alone: a scale or bias near 0 is no simpler a function.
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer
+    return {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[recipe.optimizer](rate)
+
+
+def _curve_metrics() -> list[keras.metrics.Metric]:
+    """Return the metrics of the curves; precision, recall and AUC over all N x K labels."""
+    return [
+        keras.metrics.CategoricalAccuracy("accuracy"),
+        keras.metrics.BinaryAccuracy("binary_accuracy"),
+        keras.metrics.Precision(name="precision"),
+        keras.metrics.Recall(name="recall"),
+        keras.metrics.AUC(name="auc"),
+    ]
+
+
+def _with_f1(scores: dict[str, float]) -> dict[str, float]:
+    precision, recall = scores["precision"], scores["recall"]
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return {name: float(value) for name, value in scores.items()} | {"f1": f1}
+
+
+def _on_accelerator() -> bool:
+    return any("cpu" not in device for device in keras.distribution.list_devices())
+
+
+def _rest(net: keras.Model, trained: keras.Model) -> list[Any]:
+    """Return what a checkpoint needs besides the weights: random states and the optimizer's."""
+    known = {id(variable) for variable in net.weights}
+    known |= {id(variable) for variable in trained.get_layer("image_table").variables}
+    return [
+        variable
+        for variable in [*trained.variables, *trained.optimizer.variables]
+        if id(variable) not in known
+    ]
+
+
+def _restore(net: keras.Model, trained: keras.Model | None, state: dict[str, NDArray[Any]]) -> None:
+    """Put a checkpoint back; without ``trained`` the weights alone."""
+    net.set_weights([state[key] for key in sorted(state) if key.startswith("net_")])
+    if trained is not None:
+        rest = [state[key] for key in sorted(state) if key.startswith("rest_")]
+        for variable, value in zip(_rest(net, trained), rest, strict=True):
+            variable.assign(value)
