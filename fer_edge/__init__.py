@@ -27,7 +27,19 @@ _HOMES = {
     "VideoSource": "video",
 }
 
-__all__ = ["EMOTIONS", "FerError", "ModelSpec", "__version__", *_HOMES]
+__all__ = [
+    "EMOTIONS",
+    "Classifier",
+    "Emotion",
+    "FaceDetector",
+    "FaceResult",
+    "FerError",
+    "ModelSpec",
+    "VideoSource",
+    "__version__",
+    "open_detector",
+    "read_image",
+]
 
 
 def __getattr__(name: str) -> object:

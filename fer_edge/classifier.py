@@ -1,0 +1,298 @@
+"""Faces to emotions: one onnxruntime session, checked before and after every use."""
+
+import dataclasses
+import hashlib
+import itertools
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_edge._ort import onnxruntime
+from fer_edge.ahead import map_ahead
+from fer_edge.contract import ModelSpec, check_spec, spec_from_metadata
+from fer_edge.errors import ModelError, ProviderError
+from fer_edge.faces import Face, FaceDetector, open_detector
+from fer_edge.locate import find_model
+from fer_edge.preprocess import Box, Frame, prepare
+from fer_edge.providers import check_provider, choose_providers
+from fer_edge.threads import available_threads
+
+UNCERTAIN = "uncertain"
+"""The label of a face whose best emotion stays below the threshold that the user has set."""
+
+MAX_MODEL_BYTES = 2**30
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Emotion:
+    """One label and its probability, 0 to 1."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class FaceResult:
+    """What was found out about one face.
+
+    Attributes:
+        box: Left, top, width and height, pixels of the frame.
+        detector_score: The detector's own certainty, or None.
+        emotion: The likeliest label, or ``uncertain``.
+        confidence: Probability of the likeliest label, 0 to 1.
+        probabilities: Probability of each label, in the model's order.
+    """
+
+    box: Box
+    detector_score: float | None
+    emotion: str
+    confidence: float
+    probabilities: Mapping[str, float]
+
+    def top(self, count: int | None = None) -> list[Emotion]:
+        """Return the likeliest emotions, best first; None means all."""
+        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        return [Emotion(label, probability) for label, probability in ranked[:count]]
+
+
+class Classifier:
+    """Finds faces and says what emotion each shows.
+
+    A classifier may be used by several threads at once.
+
+    Example:
+        >>> from fer_edge import Classifier, read_image
+        >>> classify = Classifier()
+        >>> for face in classify(read_image("portrait.jpg")):
+        ...     print(face.box, face.emotion, face.confidence)
+
+    Attributes:
+        spec: How the model is fed and read.
+        model_path: The file that is used.
+        provider: Short name of the execution provider that really runs, such as ``cpu``.
+        threads: Threads that one inference may use.
+        batch_size: Most faces in one inference.
+        detector: The face detector.
+        notes: What a user should be told of, such as a model used in place of another.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        provider: str = "auto",
+        threads: int | None = None,
+        detector: FaceDetector | str = "haar",
+        overrides: Mapping[str, Any] | None = None,
+        margin: float | None = None,
+        uncertain: float = 0.0,
+        batch_size: int = 64,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            model: Path or bare name, see `fer_edge.locate.find_model`; None means the default.
+            provider: ``auto`` or a key of `fer_edge.providers.PROVIDERS`.
+            threads: Threads for one inference; None means all that this process may use.
+            detector: A detector, or the name of one that needs no file.
+            overrides: Fields of `ModelSpec` for a model that does not describe itself.
+            margin: Replaces the spec's margin around a face.
+            uncertain: Below this probability the label is ``uncertain``.
+            batch_size: Most faces in one inference.
+
+        Raises:
+            ModelError: The file is missing, broken or not a classifier that can be used.
+            ProviderError: The provider is not there.
+            DetectorError: The detector cannot be used.
+            ValueError: A number is out of its range.
+        """
+        if batch_size < 1 or (threads is not None and threads < 1):
+            raise ValueError(
+                f"Expected 1 or more, received batch_size={batch_size}, threads={threads}"
+            )
+        self.model_path = find_model(model)
+        self.notes: list[str] = []
+        if model is not None and self.model_path.name != Path(model).name:
+            self.notes.append(f"{model} is not there; using {self.model_path}")
+        self.threads = threads or available_threads()
+        self.batch_size = batch_size
+        self._uncertain = uncertain
+        self._content = self.model_path.read_bytes()
+        self._session = _open_session(self._content, self.model_path.name, provider, self.threads)
+        self.provider = check_provider(provider, self._session.get_providers())
+        self.spec = _read_spec(self._session, self.model_path, overrides or {})
+        if margin is not None:
+            self.spec = dataclasses.replace(self.spec, margin=margin)
+        self._input = self._session.get_inputs()[0].name
+        self._output = self._session.get_outputs()[0].name
+        self.detector = open_detector(detector) if isinstance(detector, str) else detector  # type: ignore[arg-type]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the model file, hexadecimal."""
+        return hashlib.sha256(self._content).hexdigest()
+
+    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the model.
+
+        Args:
+            batch: float32 as `fer_edge.preprocess.prepare` makes it for the spec, any N.
+
+        Returns:
+            float32 (N, labels), rows sum to 1.
+
+        Raises:
+            ModelError: The model fails, or answers with what are no probabilities.
+            ValueError: The batch has another dtype or shape.
+        """
+        height, width = self.spec.input_size
+        channels = self.spec.channels
+        shape = (
+            (height, width, channels) if self.spec.layout == "nhwc" else (channels, height, width)
+        )
+        if batch.dtype != np.float32 or batch.shape[1:] != shape:
+            raise ValueError(
+                f"Expected float32 (N, {', '.join(map(str, shape))}), received {batch.dtype} "
+                f"{batch.shape}"
+            )
+        chunks = [
+            self._run(batch[start : start + self.batch_size])
+            for start in range(0, len(batch), self.batch_size)
+        ]
+        return (
+            np.concatenate(chunks) if chunks else np.empty((0, len(self.spec.labels)), np.float32)
+        )
+
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            scores = self._session.run([self._output], {self._input: batch})[0]
+        except Exception as error:
+            raise ModelError(f"{self.model_path.name} cannot be run: {error}") from error
+        if scores.shape != (len(batch), len(self.spec.labels)) or not np.isfinite(scores).all():
+            raise ModelError(f"{self.model_path.name} gave {scores.shape}")
+        return np.asarray(scores, np.float32)
+
+    def prepare(self, frame_bgr: Frame, faces: Sequence[Face]) -> NDArray[np.float32]:
+        """Cut and scale faces into a batch for `probabilities`."""
+        height, width = frame_bgr.shape[:2]
+        whole = (0, 0, width, height)
+        boxes = [None if face.box == whole else face.box for face in faces]
+        return prepare(frame_bgr, boxes, self.spec)
+
+    def result(self, face: Face, row: NDArray[np.float32]) -> FaceResult:
+        """Read one row of probabilities as a result."""
+        probabilities = dict(zip(self.spec.labels, map(float, row), strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        confidence = probabilities[label]
+        if confidence < self._uncertain:
+            label = UNCERTAIN
+        return FaceResult(face.box, face.score, label, confidence, probabilities)
+
+    def classify_faces(self, frame_bgr: Frame, faces: Sequence[Face]) -> list[FaceResult]:
+        """Classify faces that are already found, in one batch.
+
+        Args:
+            frame_bgr: (H, W, 3) uint8 **BGR**, or (H, W) grey.
+            faces: Faces with boxes in the frame's pixels.
+
+        Returns:
+            One result for each face, in their order.
+        """
+        rows = self.probabilities(self.prepare(frame_bgr, faces))
+        return [self.result(face, row) for face, row in zip(faces, rows, strict=True)]
+
+    def classify(self, frame_bgr: Frame) -> list[FaceResult]:
+        """Find and classify the faces of a frame; largest first, empty where there are none.
+
+        Args:
+            frame_bgr: (H, W, 3) uint8 **BGR** as OpenCV gives it (for RGB pass
+                ``frame[:, :, ::-1]``), or (H, W) grey.
+        """
+        return self.classify_faces(frame_bgr, self.detector.detect(frame_bgr))
+
+    __call__ = classify
+
+    def classify_many(self, frames: Iterable[Frame]) -> Iterator[list[FaceResult]]:
+        """Classify the faces of many frames; detection runs ahead and faces share batches.
+
+        Args:
+            frames: Frames as for `classify`; read as needed, so that any number fits in memory.
+
+        Yields:
+            The results of each frame, in order.
+        """
+
+        def look(frame: Frame) -> tuple[list[Face], NDArray[np.float32]]:
+            faces = self.detector.detect(frame)
+            return faces, self.prepare(frame, faces)
+
+        for faces, rows in self.share_batches(map_ahead(look, frames, self.threads)):
+            yield [self.result(face, row) for face, row in zip(faces, rows, strict=True)]
+
+    def share_batches(
+        self, items: Iterable[tuple[T, NDArray[np.float32]]]
+    ) -> Iterator[tuple[T, NDArray[np.float32]]]:
+        """Run the model over items with any number of inputs each, in full batches.
+
+        Args:
+            items: Each a token and its float32 (N, ...) inputs, N from 0.
+
+        Yields:
+            Each token with its float32 (N, labels) probabilities, in order.
+        """
+        waiting: list[tuple[T, NDArray[np.float32]]] = []
+        count = 0
+        for item in items:
+            waiting.append(item)
+            count += len(item[1])
+            if count >= self.batch_size:
+                yield from self._flush(waiting)
+                waiting, count = [], 0
+        yield from self._flush(waiting)
+
+    def _flush(
+        self, items: list[tuple[T, NDArray[np.float32]]]
+    ) -> Iterator[tuple[T, NDArray[np.float32]]]:
+        if not items:
+            return
+        rows = self.probabilities(np.concatenate([batch for _, batch in items]))
+        ends = list(itertools.accumulate(len(batch) for _, batch in items))
+        for (token, batch), end in zip(items, ends, strict=True):
+            yield token, rows[end - len(batch) : end]
+
+
+def _open_session(content: bytes, name: str, provider: str, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    providers = choose_providers(provider)
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=providers)
+    except ProviderError:
+        raise
+    except Exception as error:
+        raise ModelError(f"Expected an ONNX model, received {name}: {error}") from error
+
+
+def _read_spec(session: Any, path: Path, overrides: Mapping[str, Any]) -> ModelSpec:
+    spec = spec_from_metadata(session.get_modelmeta().custom_metadata_map, path.name)
+    sidecar = path.with_suffix(".toml")
+    values = tomllib.loads(sidecar.read_text()) if sidecar.is_file() else {}
+    values |= overrides
+    if spec is None and not values:
+        raise ModelError(
+            f"{path.name} has no fer-edge metadata; describe it with --labels, --input-size, "
+            "--layout, --channels and --range"
+        )
+    spec = dataclasses.replace(spec or ModelSpec(), **values)
+    check_spec(spec, path.name)
+    return spec

@@ -1,0 +1,45 @@
+"""Where a model file lies: a path, or a bare name looked for in a few places."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fer_edge.errors import ModelError
+
+DEFAULT_MODEL = "sequential.onnx"
+
+
+def model_folders() -> Iterator[Path]:
+    """Yield the folders searched for a bare name, in their order."""
+    package = Path(__file__).parent
+    yield Path()
+    yield Path("exported")
+    # A checkout keeps its models beside the package, a wheel inside of it.
+    yield package.parent / "exported"
+    yield package / "models"
+
+
+def find_model(model: str | Path | None = None) -> Path:
+    """Find a model's file.
+
+    A bare name such as ``vgg16.onnx`` is looked for in the current folder, in ``exported/`` there
+    and in the checkout, and in the installed package; where it lies in none of them, its int8
+    form (``vgg16.int8.onnx``) is. The caller sees by the name which one it is.
+
+    Args:
+        model: Path or bare name; None means the model that is shipped as the default.
+
+    Raises:
+        ModelError: There is no such file.
+    """
+    wanted = Path(DEFAULT_MODEL if model is None else model)
+    if len(wanted.parts) > 1:
+        if wanted.is_file():
+            return wanted
+        raise ModelError(f"Expected an ONNX file, found none at {wanted}")
+    folders = list(model_folders())
+    for name in (wanted.name, f"{wanted.stem}.int8.onnx"):
+        for folder in folders:
+            if name and (folder / name).is_file():
+                return folder / name
+    searched = ", ".join(str(folder.resolve()) for folder in folders if folder.is_dir())
+    raise ModelError(f"Expected a model named {wanted}, found none in {searched}")

@@ -1,0 +1,62 @@
+"""Tiny ONNX models with known answers, built in the tests."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from fer_edge.contract import EMOTIONS, INPUT_NAME, OUTPUT_NAME, ModelSpec
+
+
+def save(
+    path: Path,
+    nodes: Sequence[onnx.NodeProto],
+    constants: dict[str, np.ndarray],
+    *,
+    input_shape: Sequence[int | str | None] = ("N", 48, 48, 1),
+    output_shape: Sequence[int | str | None] = ("N", 7),
+    input_type: int = TensorProto.FLOAT,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """Write a model of these nodes, from ``image`` to ``probabilities``."""
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(INPUT_NAME, input_type, input_shape)],
+        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, output_shape)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if metadata:
+        helper.set_model_props(model, metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def level_of(emotion: str) -> int:
+    """Return the grey level that `save_brightness_model` answers with that emotion."""
+    return round((EMOTIONS.index(emotion) + 0.5) * 255 / 7)
+
+
+def save_brightness_model(path: Path, *, metadata: dict[str, str] | None = None) -> Path:
+    """Write a model whose answer is the mean brightness: darkest angry, brightest neutral."""
+    centres = np.array([[level_of(emotion) for emotion in EMOTIONS]], np.float32)
+    nodes = [
+        helper.make_node("ReduceMean", [INPUT_NAME], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "one"], ["column"]),
+        helper.make_node("Sub", ["column", "centres"], ["distance"]),
+        helper.make_node("Mul", ["distance", "distance"], ["squared"]),
+        helper.make_node("Mul", ["squared", "slope"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], [OUTPUT_NAME], axis=1),
+    ]
+    constants = {
+        "one": np.array([1], np.int64),
+        "centres": centres,
+        "slope": np.array(-0.01, np.float32),
+    }
+    if metadata is None:
+        metadata = ModelSpec(model="brightness").to_metadata()
+    return save(path, nodes, constants, metadata=metadata)
