@@ -4,15 +4,18 @@ Keras and what it brings are imported inside the commands, so that ``--help`` an
 """
 
 import dataclasses
+import inspect
 import os
-import sys
+import re
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from fer_edge import __version__
+from fer_edge.contract import EMOTIONS
 from fer_train.recipes import (
     MODEL_NAMES,
     PROTOCOL_DEFAULTS,
@@ -26,7 +29,6 @@ from fer_train.recipes import (
 if TYPE_CHECKING:
     from fer_train.data import Dataset
     from fer_train.runs import Run
-    from fer_train.training import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,6 +57,10 @@ class NameList(click.ParamType[tuple[str, ...]]):
 def _setting_options(settings: type, skip: tuple[str, ...]) -> Callable[[F], F]:
     """Return a decorator that adds one option for each field of a settings dataclass."""
 
+    # The attributes' own descriptions are the help texts, so that neither can fall behind.
+    attributes = inspect.cleandoc(settings.__doc__ or "").partition("Attributes:\n")[2]
+    texts = dict(re.findall(r"^    (\w+): (.*(?:\n        .*)*)", attributes, re.MULTILINE))
+
     def decorate(function: F) -> F:
         for field in reversed(dataclasses.fields(settings)):
             if field.name in skip:
@@ -62,7 +68,9 @@ def _setting_options(settings: type, skip: tuple[str, ...]) -> Callable[[F], F]:
             choices = get_args(field.type)
             of_words = bool(choices) and isinstance(choices[0], str)
             kind: Any = click.Choice(choices) if of_words else field.type
-            function = click.option(f"--{field.name.replace('_', '-')}", type=kind)(function)
+            flag = f"--{field.name.replace('_', '-')}"
+            text = " ".join(texts[field.name].replace("``", "").split())
+            function = click.option(flag, type=kind, help=text)(function)
         return function
 
     return decorate
@@ -75,6 +83,15 @@ run_option = click.option(
     default=DEFAULT_RUN,
     show_default=True,
     help="Run folder; the same command on the same folder goes on where it was.",
+)
+
+
+export_dir_option = click.option(
+    "--export-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("exported"),
+    show_default=True,
+    help="Where the ONNX files go.",
 )
 
 
@@ -117,15 +134,13 @@ def plan_options(function: F) -> F:
             help="TOML file of settings; flags win over it.",
         ),
         click.option("--folds", type=click.IntRange(1), help="1: Training against PublicTest."),
-        click.option("--limit", type=click.IntRange(1), help="Use at most so many images."),
+        click.option("--limit", type=click.IntRange(1), help="Most images used."),
         click.option("--seed", type=click.IntRange(0)),
-        click.option("--pool", type=click.Choice(["all", "training"])),
-        click.option("--grouping", type=click.Choice(["none", "duplicates"])),
-        click.option("--inner", type=float, help="Share held out to steer training."),
-        click.option("--drop", type=NameList(Protocol("").labels), help="Emotions to leave out."),
+        click.option("--drop", type=NameList(EMOTIONS), help="Emotions left out, with commas."),
         run_option,
     ]
     function = _setting_options(Recipe, skip=("name",))(function)
+    function = _setting_options(Protocol, skip=("data", "folds", "limit", "seed", "drop"))(function)
     for option in reversed(options):
         function = option(function)
     return function
@@ -160,87 +175,27 @@ def _plan(
     return plan_run(run_folder, protocol, recipes, dataset), dataset
 
 
-class FoldReporter:
-    """Shows a fold's progress on standard error: a bar on a terminal, a line an epoch elsewhere."""
-
-    def __init__(self, title: str) -> None:
-        """Take what stands before each line."""
-        self.title = title
-        self.bar: Any = None
-
-    def __call__(self, progress: "Progress") -> None:
-        """Show one step."""
-        from tqdm import tqdm
-
-        if progress.row:
-            row = progress.row
-            tqdm.write(
-                f"{self.title} epoch {progress.epoch}/{progress.epochs} "
-                f"loss {row['loss']:.4f} accuracy {row['accuracy']:.4f} "
-                f"val_loss {row['val_loss']:.4f} val_accuracy {row['val_accuracy']:.4f} "
-                f"{row['seconds']:.0f} s",
-                file=sys.stderr,
-            )
-            return
-        if self.bar is None:
-            self.bar = tqdm(
-                desc=self.title,
-                total=progress.epochs * progress.images_total,
-                initial=(progress.epoch - 1) * progress.images_total,
-                unit="image",
-                unit_scale=True,
-                file=sys.stderr,
-                disable=None,
-                leave=False,
-            )
-        done = (progress.epoch - 1) * progress.images_total + progress.images
-        self.bar.update(done - self.bar.n)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self.bar is not None:
-            self.bar.close()
-
-
-def _train_fold(run: "Run", dataset: "Dataset", model: str, index: int) -> dict[str, Any]:
-    from fer_train.training import FoldTrainer, choose_precision, describe_device
-
-    click.echo(
-        f"{model} fold {index + 1} of {len(run.folds)}: {describe_device()}, "
-        f"{choose_precision(run.recipes[model])}",
-        err=True,
-    )
-    reporter = FoldReporter(f"{model} fold {index + 1}/{len(run.folds)}")
-    try:
-        return FoldTrainer(run, model, run.folds[index], dataset.images, dataset.labels).train(
-            reporter
-        )
-    finally:
-        reporter.close()
-
-
 @main.command()
 @click.option("--model", type=click.Choice(MODEL_NAMES), required=True)
 @click.option("--fold", "index", type=click.IntRange(0), required=True, help="From 0.")
+@click.option("--data", help="Where the run's data set lies on this machine.")
 @run_option
-def fold(model: str, index: int, run_folder: Path) -> None:
-    """Train one fold of a run that `fer-train plan` or `fer-train all` has set up."""
-    from fer_edge.errors import RunError
+def fold(model: str, index: int, data: str | None, run_folder: Path) -> None:
+    """Train one fold of a planned run, from its last epoch if it has begun."""
     from fer_train.runs import open_run
-    from fer_train.schedule import load_images
+    from fer_train.schedule import load_run_images, run_here
 
     run = open_run(run_folder)
     if model not in run.recipes:
-        raise RunError(f"Expected a model of {', '.join(run.recipes)}, received {model}")
+        raise click.BadParameter(
+            f"{run_folder} has {', '.join(run.recipes)}, received {model}", param_hint="--model"
+        )
     if index >= len(run.folds):
         raise click.BadParameter(
             f"expected 0 to {len(run.folds) - 1}, received {index}", param_hint="--fold"
         )
-    dataset = load_images(run.protocol)
-    if dataset.digest != run.dataset_digest:
-        raise RunError(f"{run.protocol.data} is not the data set that {run_folder} was made with")
-    scores = _train_fold(run, dataset, model, index)
-    click.echo(f"{model} fold {index + 1}: top-1 {scores['accuracy']:.4f}")
+    run_here(run, load_run_images(run, data), [(model, index)])
+    click.echo(f"{model} fold {index}: top-1 {run.score(model, index)['accuracy']:.4f}")
 
 
 @main.command()
@@ -256,6 +211,91 @@ def plan(
     """Set up a run folder, for `fer-train fold` on one machine or many."""
     run, _ = _plan(data, models, recipe, config, run_folder, flags)
     click.echo(f"{run.folder}: {len(run.folds)} folds of {', '.join(run.recipes)}")
+
+
+@main.command("all")
+@plan_options
+@click.option("--jobs", type=click.IntRange(1), help="Folds at a time, each in its own process.")
+@click.option("--ray", "ray_address", metavar="ADDRESS|local", help="Run the folds on Ray.")
+@click.option("--ray-cpus", type=float, default=1.0, show_default=True, help="Cores of a fold.")
+@click.option("--ray-gpus", type=float, default=0.0, show_default=True, help="GPUs of a fold.")
+@click.option(
+    "--emit",
+    type=click.Choice(["slurm", "kubernetes"]),
+    help="Train nothing; write a job file of `fer-train fold` commands to standard output.",
+)
+@export_dir_option
+@click.option("--no-export", is_flag=True, help="Leave out the export of the best folds.")
+def train_all(
+    data: str,
+    models: tuple[str, ...],
+    recipe: str,
+    config: Path | None,
+    run_folder: Path,
+    jobs: int | None,
+    ray_address: str | None,
+    ray_cpus: float,
+    ray_gpus: float,
+    emit: str | None,
+    export_dir: Path,
+    no_export: bool,
+    **flags: Any,
+) -> None:
+    """Cross-validate models and export the best fold of each to ONNX."""
+    if sum(map(bool, (jobs, ray_address, emit))) > 1:
+        raise click.UsageError("--jobs, --ray and --emit exclude one another")
+    from fer_train import schedule
+    from fer_train.runs import locked
+
+    with locked(run_folder / "lock"):
+        run, dataset = _plan(data, models, recipe, config, run_folder, flags)
+        pieces = schedule.pending(run, models)
+        if emit:
+            from fer_train import emit as job_files
+
+            write = job_files.slurm_script if emit == "slurm" else job_files.kubernetes_job
+            click.echo(write(run, pieces), nl=False)
+            return
+        total = len(models) * len(run.folds)
+        click.echo(f"{run.folder}: {total - len(pieces)} of {total} folds are done", err=True)
+
+        def report(piece: schedule.Piece) -> None:
+            click.echo(f"{piece[0]} fold {piece[1]} is done", err=True)
+
+        if ray_address:
+            schedule.run_on_ray(
+                run, dataset, pieces, ray_address, report, cpus=ray_cpus, gpus=ray_gpus
+            )
+        elif jobs:
+            schedule.run_in_subprocesses(run, pieces, jobs, report)
+        else:
+            schedule.run_here(run, dataset, pieces)
+    for model in models:
+        _print_scores(run, model)
+    if not no_export:
+        _export(run, models, export_dir)
+
+
+def _export(run: "Run", models: tuple[str, ...], export_dir: Path) -> None:
+    from fer_train.export import export_best
+
+    for model in models:
+        click.echo(f"{model}: {export_best(run, model, export_dir)}")
+
+
+def _print_scores(run: "Run", model: str) -> None:
+    names = ("accuracy", "binary_accuracy", "balanced_accuracy", "log_loss", "f1_macro")
+    click.echo(f"{model:12}" + "".join(f"{name:>20}" for name in (*names, "training_s")))
+    scores = run.scores(model)
+    for index, score in enumerate(scores):
+        row = "".join(f"{score[name]:20.4f}" for name in names)
+        click.echo(f"fold {index:<7}{row}{score['training_s']:20.0f}")
+    if len(scores) > 1:
+        spread = "".join(
+            f"{f'{mean(values):.4f} +- {stdev(values):.4f}':>20}"
+            for values in ([score[name] for score in scores] for name in names)
+        )
+        click.echo(f"{'mean +- sd':12}{spread}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import dataclasses
 import gzip
 import hashlib
 import lzma
+import os
 import stat
 import zipfile
 import zlib
@@ -31,9 +32,17 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fer_edge._cv2 import cv2
 from fer_edge.contract import EMOTIONS, IMAGE_SIZE
-from fer_edge.errors import DataError
+from fer_edge.errors import DataError, ImageError
+from fer_edge.images import IMAGE_SUFFIXES, read_image
+from fer_edge.preprocess import to_gray
+from fer_train.duplicates import (
+    blank_images,
+    conflicting_labels,
+    duplicate_groups,
+    identical_groups,
+    spread,
+)
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
 """FER-2013's three shares, as its csv names them."""
@@ -48,8 +57,6 @@ SYNONYMS = {
     "surprised": "surprise",
 }
 """Other names under which folders of the seven emotions are found; case does not matter."""
-
-PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
 
 MAX_PICTURE_BYTES = 64 * 1024
 """A 48 x 48 picture needs a tenth of it; what unpacks to more is refused before it is decoded."""
@@ -123,6 +130,20 @@ class Dataset:
         digest.update("\n".join(self.usage).encode())
         return digest.hexdigest()
 
+    def relabel(self, label_names: tuple[str, ...]) -> "Dataset":
+        """Number the labels in the order of ``label_names``.
+
+        Raises:
+            ValueError: An image's label is not among them.
+        """
+        if label_names == self.label_names:
+            return self
+        codes = np.asarray(
+            [label_names.index(name) if name in label_names else -1 for name in self.label_names],
+            np.int64,
+        )
+        return dataclasses.replace(self, labels=codes[self.labels], label_names=label_names)
+
     def subset(self, index: ArrayLike) -> "Dataset":
         """Return the images at ``index``: (M,) integers, or (N,) booleans."""
         chosen = np.asarray(index)
@@ -158,8 +179,9 @@ def load_dataset(source: str | Path, *, limit: int | None = None, seed: int = 0)
     path = Path(source)
     try:
         if path.is_dir():
-            names = _folder_names(path)
-            return _load_tree(path, names, lambda name: _read_file(path / name), limit, seed)
+            return _load_tree(
+                path, folder_files(path), lambda name: _read_file(path / name), limit, seed
+            )
         if path.name.lower().endswith((".csv", ".csv.gz")):
             return _limited(_load_csv(path), limit, seed)
         if path.suffix.lower() == ".zip":
@@ -217,6 +239,50 @@ def sample(
         for index, count in enumerate(quota)
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def summary(dataset: Dataset) -> dict[str, Any]:
+    """Count what is in a data set, for people to look at before they train.
+
+    Returns:
+        ``images``, ``shape``, ``emotions`` and ``usages`` (name -> count, empty ones left out of
+        ``usages``), ``emotions_by_usage``, ``digest``, ``blank``, and for ``identical`` and
+        ``near`` (identical ones included) how many ``groups`` of more than one image there are,
+        how many ``images`` in them, the ``largest`` group, and the groups ``across_usages`` and
+        those with ``conflicting_labels``. All are plain Python values, ready for JSON.
+    """
+    usages = [usage for usage in (*USAGES, "") if (dataset.usage == usage).any()]
+
+    def emotions(labels: NDArray[np.int64]) -> dict[str, int]:
+        counts = np.bincount(labels, minlength=len(dataset.label_names)).tolist()
+        return dict(zip(dataset.label_names, counts, strict=True))
+
+    def copies(groups: NDArray[np.int64]) -> dict[str, int]:
+        sizes = np.bincount(groups)
+        across = spread(dataset.usage, groups) > 1
+        conflicting = conflicting_labels(dataset.labels, groups)
+        return {
+            "groups": int((sizes > 1).sum()),
+            "images": int(sizes[sizes > 1].sum()),
+            "largest": int(sizes.max(initial=0)),
+            "across_usages": len(np.unique(groups[across])),
+            "conflicting_labels": len(np.unique(groups[conflicting])),
+        }
+
+    return {
+        "name": dataset.name,
+        "digest": dataset.digest,
+        "images": len(dataset),
+        "shape": list(dataset.images.shape),
+        "emotions": emotions(dataset.labels),
+        "usages": {usage: int((dataset.usage == usage).sum()) for usage in usages},
+        "emotions_by_usage": {
+            usage: emotions(dataset.labels[dataset.usage == usage]) for usage in usages
+        },
+        "blank": int(blank_images(dataset.images).sum()),
+        "identical": copies(identical_groups(dataset.images)),
+        "near": copies(duplicate_groups(dataset.images)),
+    }
 
 
 def emotion_of(name: str) -> str | None:
@@ -353,7 +419,7 @@ def _pictures(path: Path, names: Sequence[str]) -> list[tuple[str, str, str]]:
         parts = PurePosixPath(name).parts
         if _is_clutter(parts):
             continue
-        is_picture = PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
+        is_picture = PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
         emotion = emotion_of(parts[-2]) if len(parts) > 1 else None
         if emotion is None:
             if is_picture:
@@ -366,7 +432,7 @@ def _pictures(path: Path, names: Sequence[str]) -> list[tuple[str, str, str]]:
         if not is_picture:
             raise DataError(
                 f"{path}: {name} is not a picture "
-                f"({', '.join(sorted(PICTURE_SUFFIXES))}); take it out of the folder"
+                f"({', '.join(sorted(IMAGE_SUFFIXES))}); take it out of the folder"
             )
         split = _SPLITS.get(parts[-3].lower(), "") if len(parts) > 2 else ""
         found.append((name, emotion, split))
@@ -403,32 +469,34 @@ def _usages(pictures: Sequence[tuple[str, str, str]]) -> list[str]:
 
 
 def _decode(content: bytes, where: str) -> NDArray[np.uint8]:
-    """Decode a grey 48 x 48 picture to what `fer_edge.preprocess.to_gray` makes of it."""
-    image: Any = None
-    if content:
-        try:
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error as error:
-            raise DataError(f"{where} cannot be decoded: {error.err}") from error
-    if image is None:
-        raise DataError(f"{where} is not a picture or is cut off ({len(content)} bytes)")
-    if image.shape != (IMAGE_SIZE, IMAGE_SIZE) or image.dtype != np.uint8:
-        channels = "grey" if image.ndim == 2 else f"{image.shape[2]}-channel"
+    """Decode a grey 48 x 48 picture with the runtime's own reader: (48, 48) uint8."""
+    try:
+        image_bgr = read_image(content)
+    except ImageError as error:
+        raise DataError(f"{where}: {error}") from error
+    height, width = image_bgr.shape[:2]
+    if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
         raise DataError(
-            f"{where}: expected a grey 8-bit {IMAGE_SIZE} x {IMAGE_SIZE} picture, received "
-            f"{channels} {image.dtype.itemsize * 8}-bit {image.shape[1]} x {image.shape[0]}"
+            f"{where}: expected {IMAGE_SIZE} x {IMAGE_SIZE} pixels, received {width} x {height}"
         )
-    return np.asarray(image, np.uint8)
+    if (image_bgr != image_bgr[..., :1]).any():
+        raise DataError(f"{where}: expected a grey picture, received one in colour")
+    return to_gray(image_bgr)
 
 
-def _folder_names(folder: Path) -> list[str]:
-    names = []
-    for file in folder.rglob("*"):
-        if file.is_file():
-            names.append(file.relative_to(folder).as_posix())
-            if len(names) > MAX_ENTRIES:
-                raise DataError(f"{folder} holds more than {MAX_ENTRIES} files; is it a data set?")
-    return names
+def folder_files(folder: Path) -> list[str]:
+    """List all files below a folder but those of file managers, sorted, as ``a/b.jpg``.
+
+    Raises:
+        DataError: There are more than `MAX_ENTRIES`.
+    """
+    names: list[str] = []
+    for parent, _, files in os.walk(folder, followlinks=False):
+        inside = Path(parent).relative_to(folder)
+        names += [(inside / file).as_posix() for file in files]
+        if len(names) > MAX_ENTRIES:
+            raise DataError(f"{folder} holds more than {MAX_ENTRIES} files; is it a data set?")
+    return sorted(name for name in names if not _is_clutter(PurePosixPath(name).parts))
 
 
 def _read_file(file: Path) -> bytes:

@@ -116,16 +116,16 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock file while the block runs; the kernel frees it when the process dies.
 
     Raises:
-        RunError: Another process holds it.
+        RunError: Another process holds it, and ``wait`` is not set.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             raise RunError(
                 f"Another process is training in {path.parent}; wait for it or choose another --run"
@@ -159,8 +159,29 @@ class Run:
         """Tell whether a fold is complete."""
         return (self.fold_folder(model, index) / "metrics.json").is_file()
 
+    def scores(self, model: str) -> list[dict[str, Any]]:
+        """Return what metrics.json holds, fold by fold.
+
+        Raises:
+            RunError: Some folds are not done yet; names them.
+        """
+        if missing := [f.index for f in self.folds if not self.is_done(model, f.index)]:
+            raise RunError(
+                f"Expected all folds of {model} in {self.folder} to be done, received none of "
+                f"{', '.join(map(str, missing))}; start fer-train all on it again"
+            )
+        return [self.score(model, fold.index) for fold in self.folds]
+
+    def score(self, model: str, index: int) -> dict[str, Any]:
+        """Return what metrics.json of a fold that is done holds."""
+        return dict(read_json(self.fold_folder(model, index) / "metrics.json"))
+
+    def write_file(self, piece: tuple[str, int], name: str, content: bytes) -> None:
+        """Write a fold's file that another machine has made."""
+        write_atomic(self.fold_folder(*piece) / name, lambda path: path.write_bytes(content))
+
     def save(self) -> None:
-        """Write config.json and folds.json."""
+        """Write config.json, last, and folds.json."""
         write_json(
             self.folder / "folds.json",
             [

@@ -2,21 +2,26 @@
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fer_edge.errors import RunError
+from fer_edge.errors import DependencyError, RunError
 from fer_train.data import Dataset, load_dataset
-from fer_train.duplicates import blank_images, conflicting_labels, duplicate_groups
+from fer_train.duplicates import blank_images, conflicting, duplicate_groups
 from fer_train.folds import Fold, holdout_fold, make_folds
 from fer_train.recipes import Protocol, Recipe
-from fer_train.runs import Run, locked, open_run
+from fer_train.runs import Run, open_run
 
 Piece = tuple[str, int]
 """A model's name and a fold's index: one independent piece of work."""
+
+_RAY_RETRIES = 3
 
 
 def load_images(protocol: Protocol) -> Dataset:
@@ -45,13 +50,15 @@ def plan_run(folder: Path, protocol: Protocol, recipes: dict[str, Recipe], datas
     if (folder / "config.json").is_file():
         there = open_run(folder)
         there.check_same(run)
-        run = Run(folder, protocol, dataset.digest, {**there.recipes, **recipes}, there.folds)
+        run = replace(there, recipes={**there.recipes, **recipes})
         if run.recipes != there.recipes:
             run.save()
         return run
-    if folder.is_dir() and any(path.name != "lock" for path in folder.iterdir()):
+    if folder.is_dir() and any(
+        path.name not in ("lock", "folds.json") for path in folder.iterdir()
+    ):
         raise RunError(f"Expected an empty folder or a run of fer-train, received {folder}")
-    run = Run(folder, protocol, dataset.digest, recipes, split(protocol, dataset))
+    run = replace(run, folds=split(protocol, dataset))
     run.save()
     return run
 
@@ -66,30 +73,34 @@ def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
     trainable = None
     if protocol.grouping == "duplicates":
         groups = duplicate_groups(dataset.images)
-        trainable = ~blank_images(dataset.images) & ~conflicting_labels(dataset.labels, groups)
+        trainable = ~blank_images(dataset.images) & ~conflicting(dataset.labels, groups)
+    settings: dict[str, Any] = {
+        "grouping": protocol.grouping,
+        "inner": protocol.inner,
+        "seed": protocol.seed,
+        "trainable": trainable,
+    }
     if protocol.folds == 1:
-        fold = holdout_fold(
-            dataset.labels,
-            groups,
-            dataset.usage,
-            grouping=protocol.grouping,
-            inner=protocol.inner,
-            seed=protocol.seed,
-            trainable=trainable,
+        return [holdout_fold(dataset.labels, groups, dataset.usage, **settings)]
+    return make_folds(dataset.labels, groups, protocol.folds, **settings)
+
+
+def load_run_images(run: Run, data: str | None = None) -> Dataset:
+    """Load the images that a run was planned with, from elsewhere where ``data`` says so.
+
+    Raises:
+        RunError: They are not the same images and labels.
+    """
+    dataset = load_images(replace(run.protocol, data=data) if data else run.protocol)
+    if dataset.digest != run.dataset_digest:
+        raise RunError(
+            f"Expected the data set that {run.folder} was planned with, received other images or "
+            f"labels from {data or run.protocol.data}"
         )
-        return [fold]
-    return make_folds(
-        dataset.labels,
-        groups,
-        protocol.folds,
-        grouping=protocol.grouping,
-        inner=protocol.inner,
-        seed=protocol.seed,
-        trainable=trainable,
-    )
+    return dataset
 
 
-def remaining(run: Run, models: Sequence[str]) -> list[Piece]:
+def pending(run: Run, models: Sequence[str]) -> list[Piece]:
     """Return the folds that are not done yet, model by model."""
     return [
         (model, fold.index)
@@ -97,6 +108,21 @@ def remaining(run: Run, models: Sequence[str]) -> list[Piece]:
         for fold in run.folds
         if not run.is_done(model, fold.index)
     ]
+
+
+def run_here(run: Run, dataset: Dataset, pieces: Sequence[Piece]) -> None:
+    """Train folds one after the other in this process."""
+    # Keras is a slow import that planning, subprocesses and Ray's driver do without.
+    import keras
+
+    from fer_train.progress import FoldReporter
+    from fer_train.training import FoldTrainer
+
+    for number, (model, index) in enumerate(pieces):
+        title = f"{model} fold {index + 1}/{len(run.folds)}"
+        with FoldReporter(title, total=len(pieces) - number) as report:
+            FoldTrainer(run, model, run.folds[index], dataset.images, dataset.labels).train(report)
+        keras.backend.clear_session()
 
 
 def run_in_subprocesses(
@@ -108,31 +134,111 @@ def run_in_subprocesses(
         RunError: Some folds failed; the others are done.
     """
 
-    def one(piece: Piece) -> Piece:
-        model, index = piece
-        command = [sys.executable, "-m", "fer_train.cli", "fold"]
-        command += ["--model", model, "--fold", str(index), "--run", str(run.folder)]
+    def train(piece: Piece) -> None:
+        command = [sys.executable, "-m", "fer_train.cli", *fold_arguments(run, piece)]
         subprocess.run(command, check=True)
-        return piece
 
     failed = []
     with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(one, piece): piece for piece in pieces}
+        futures = {pool.submit(train, piece): piece for piece in pieces}
         for future in as_completed(futures):
+            if isinstance(future.exception(), subprocess.CalledProcessError):
+                failed.append(futures[future])
+            else:
+                future.result()
+                report(futures[future])
+    _raise_failed(failed)
+
+
+def fold_arguments(run: Run, piece: Piece) -> list[str]:
+    """Return the arguments of ``fer-train`` that train one piece."""
+    model, index = piece
+    return ["fold", "--model", model, "--fold", str(index), "--run", str(run.folder)]
+
+
+def run_on_ray(
+    run: Run,
+    dataset: Dataset,
+    pieces: Sequence[Piece],
+    address: str,
+    report: Callable[[Piece], None],
+    *,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+) -> None:
+    """Run folds as Ray tasks; a fold whose node dies is run again on another.
+
+    The images travel once, through Ray's object store. A node that sees the run folder (a shared
+    file system) trains in it and resumes there; one that does not sends the fold's files back
+    through the object store when it is done.
+
+    Args:
+        run: The run.
+        dataset: Its images.
+        pieces: What to train.
+        address: Of the cluster, or ``local`` for one on this machine.
+        report: Called with each piece that is done.
+        cpus: Processor cores a fold reserves.
+        gpus: Share of a GPU a fold reserves; several folds share one below 1.
+
+    Raises:
+        DependencyError: Ray is not installed.
+        RunError: Some folds failed; the others are done.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise DependencyError(
+            "Ray is not installed; run: pip install 'fer-edge[cluster]'"
+        ) from error
+    try:
+        ray.init(address=None if address == "local" else address, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise RunError(f"Expected a Ray cluster at {address}, received {error}") from error
+    try:
+        # A new process for each task, as back ends do not give a device's memory back.
+        train = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=_RAY_RETRIES)(
+            _train_on_node
+        )
+        data = ray.put((run, dataset.images, dataset.labels))
+        pending_tasks = {train.remote(data, piece): piece for piece in pieces}
+        failed = []
+        while pending_tasks:
+            (finished, *_), _ = ray.wait(list(pending_tasks))
+            piece = pending_tasks.pop(finished)
             try:
-                report(future.result())
-            except subprocess.CalledProcessError:
-                failed.append("{} fold {}".format(*futures[future]))
+                files = ray.get(finished)
+            except ray.exceptions.RayError:
+                failed.append(piece)
+                continue
+            for name, content in sorted(files.items(), key=lambda item: item[0] == "metrics.json"):
+                run.write_file(piece, name, content)
+            report(piece)
+    finally:
+        ray.shutdown()
+    _raise_failed(failed)
+
+
+def _train_on_node(data: Any, piece: Piece) -> dict[str, bytes]:
+    """Train a piece on a Ray node; return its files if the run folder is not shared with it."""
+    from fer_train.training import FoldTrainer
+
+    run, images, labels = data
+    model, index = piece
+    if (run.folder / "config.json").is_file():
+        FoldTrainer(run, model, run.folds[index], images, labels).train()
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        run = replace(run, folder=Path(folder))
+        FoldTrainer(run, model, run.folds[index], images, labels).train()
+        return {
+            path.name: path.read_bytes()
+            for path in run.fold_folder(model, index).iterdir()
+            if path.name != "lock"
+        }
+
+
+def _raise_failed(failed: Sequence[Piece]) -> None:
     if failed:
-        raise RunError(f"{', '.join(failed)} failed; start the same command again to go on")
-
-
-__all__ = [
-    "Piece",
-    "load_images",
-    "locked",
-    "plan_run",
-    "remaining",
-    "run_in_subprocesses",
-    "split",
-]
+        names = ", ".join(f"{model} fold {index}" for model, index in failed)
+        raise RunError(f"{names} failed, the others are done; start the same command again")

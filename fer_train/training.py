@@ -20,9 +20,10 @@ from keras import layers
 from numpy.typing import NDArray
 
 from fer_edge.errors import RunError
+from fer_train.features import backbone_features
 from fer_train.folds import Fold
 from fer_train.metrics import classification_metrics
-from fer_train.models import BACKBONE, augmentation, build_model
+from fer_train.models import BACKBONE, HEAD, augmentation, build_model
 from fer_train.recipes import Recipe
 from fer_train.runs import Run, locked, read_arrays, write_arrays, write_atomic, write_json
 
@@ -179,10 +180,15 @@ class FoldTrainer:
     def _compile(self, net: keras.Model, stage: int) -> keras.Model:
         net.get_layer(BACKBONE).trainable = stage == 1
         number = keras.Input((), dtype="int32", name="image_number")
-        x = ImageTable(self.images)(number)
-        if self.recipe.augmentation:
-            x = augmentation(self.recipe.augmentation, self.seed)(x)
-        trained = keras.Model(number, net(x), name="training")
+        if stage == 0 and not self.recipe.augmentation:
+            # What a frozen backbone makes of an image never changes: train the head on that alone.
+            output = net.get_layer(HEAD)(ImageTable(self._features(net))(number))
+        else:
+            x = ImageTable(self.images)(number)
+            if self.recipe.augmentation:
+                x = augmentation(self.recipe.augmentation, self.seed)(x)
+            output = net(x)
+        trained = keras.Model(number, output, name="training")
         first = 0 if stage == 0 else self.recipe.frozen_epochs
         end = self.recipe.frozen_epochs if stage == 0 else self.recipe.epochs
         steps = -(-self._epoch_images // self.recipe.batch_size)
@@ -195,6 +201,11 @@ class FoldTrainer:
         )
         trained.optimizer.build(trained.trainable_variables)
         return trained
+
+    def _features(self, net: keras.Model) -> NDArray[np.float32]:
+        return backbone_features(
+            net.get_layer(BACKBONE), self.images, self.run.folder / self.model / "features"
+        )
 
     def _run_epoch(
         self, trained: keras.Model, history: History, report: Callable[[Progress], None]
@@ -290,8 +301,12 @@ class FoldTrainer:
         net = build_model(self.model, self.recipe, self.classes)
         net.set_weights([state[key] for key in sorted(state) if key.startswith("net_")])
         start = time.perf_counter()
-        probabilities = net.predict(
-            self.images[self.fold.test].astype(np.float32), batch_size=PREDICTION_BATCH, verbose=0
+        judge: keras.Model = net
+        inputs: NDArray[Any] = self.images
+        if self.recipe.frozen_epochs == self.recipe.epochs and not self.recipe.augmentation:
+            judge, inputs = net.get_layer(HEAD), self._features(net)
+        probabilities = judge.predict(
+            inputs[self.fold.test].astype(np.float32), batch_size=PREDICTION_BATCH, verbose=0
         )
         labels = self.labels[self.fold.test]
         scores = classification_metrics(labels, probabilities)
