@@ -116,7 +116,7 @@ def blank_images(images: Images) -> NDArray[np.bool_]:
     return np.asarray(deviation < BLANK_DEVIATION, np.bool_)
 
 
-def conflicting(labels: NDArray[np.int64], groups: Groups) -> NDArray[np.bool_]:
+def conflicting_labels(labels: NDArray[np.int64], groups: Groups) -> NDArray[np.bool_]:
     """Tell the images whose group carries more than one label.
 
     Args:
