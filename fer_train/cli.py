@@ -5,7 +5,6 @@ Keras and what it brings are imported inside the commands, so that ``--help`` an
 
 import dataclasses
 import inspect
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +55,6 @@ class NameList(click.ParamType[tuple[str, ...]]):
 
 def _setting_options(settings: type, skip: tuple[str, ...]) -> Callable[[F], F]:
     """Return a decorator that adds one option for each field of a settings dataclass."""
-
     # The attributes' own descriptions are the help texts, so that neither can fall behind.
     attributes = inspect.cleandoc(settings.__doc__ or "").partition("Attributes:\n")[2]
     texts = dict(re.findall(r"^    (\w+): (.*(?:\n        .*)*)", attributes, re.MULTILINE))
@@ -99,10 +97,6 @@ export_dir_option = click.option(
 @click.version_option(__version__, prog_name="fer-train")
 def main() -> None:
     """Train facial emotion models on FER-2013 by cross-validation and export them to ONNX."""
-    # Read by the back ends when they are imported: no chatter, and no grabbing of all GPU memory.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def plan_options(function: F) -> F:

@@ -4,10 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_train._keras import keras
 from fer_train.runs import locked, write_atomic, write_text
 
 _BATCH = 64

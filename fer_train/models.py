@@ -8,12 +8,13 @@ two parts, ``backbone`` and ``head``, so that a frozen backbone's features can b
 from pathlib import Path
 from typing import Any
 
-import keras
-from keras import layers
-
 from fer_edge.contract import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
 from fer_edge.errors import DataError
+from fer_train._keras import keras
 from fer_train.recipes import Recipe
+
+layers = keras.layers
+
 
 # Keras's "caffe" preprocessing: ImageNet's mean colour in BGR order, pixel levels 0-255.
 _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)

@@ -14,18 +14,20 @@ class FoldReporter:
 
     Args:
         title: What stands before each line, such as ``vgg16 fold 3/10``.
-        total: Pieces of work that are still to be done, this one included.
+        device: Back end, device and precision.
+        total: Folds that are still to be done, this one included.
     """
 
-    def __init__(self, title: str, total: int = 1) -> None:
+    def __init__(self, title: str, device: str, total: int) -> None:
         """Start the clock; the bar appears with the first batch."""
-        self.title, self.total = title, total
+        self.title, self.device, self.total = title, device, total
         self._bar: Any = None
         self._started = time.perf_counter()
         self._first_epoch = 0
 
     def __enter__(self) -> "FoldReporter":
-        """Return the reporter, to be passed to `FoldTrainer.train`."""
+        """Say what runs on what; return the reporter, to be passed to `FoldTrainer.train`."""
+        tqdm.write(f"{self.title}: {self.device}", file=sys.stderr)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fer_edge.errors import DependencyError, RunError
 from fer_train.data import Dataset, load_dataset
-from fer_train.duplicates import blank_images, conflicting, duplicate_groups
+from fer_train.duplicates import blank_images, conflicting_labels, duplicate_groups
 from fer_train.folds import Fold, holdout_fold, make_folds
 from fer_train.recipes import Protocol, Recipe
 from fer_train.runs import Run, open_run
@@ -73,7 +73,7 @@ def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
     trainable = None
     if protocol.grouping == "duplicates":
         groups = duplicate_groups(dataset.images)
-        trainable = ~blank_images(dataset.images) & ~conflicting(dataset.labels, groups)
+        trainable = ~blank_images(dataset.images) & ~conflicting_labels(dataset.labels, groups)
     settings: dict[str, Any] = {
         "grouping": protocol.grouping,
         "inner": protocol.inner,
@@ -112,15 +112,17 @@ def pending(run: Run, models: Sequence[str]) -> list[Piece]:
 
 def run_here(run: Run, dataset: Dataset, pieces: Sequence[Piece]) -> None:
     """Train folds one after the other in this process."""
+    if not pieces:
+        return
     # Keras is a slow import that planning, subprocesses and Ray's driver do without.
-    import keras
-
+    from fer_train._keras import keras
     from fer_train.progress import FoldReporter
-    from fer_train.training import FoldTrainer
+    from fer_train.training import FoldTrainer, choose_precision, describe_device
 
     for number, (model, index) in enumerate(pieces):
         title = f"{model} fold {index + 1}/{len(run.folds)}"
-        with FoldReporter(title, total=len(pieces) - number) as report:
+        device = f"{describe_device()}, {choose_precision(run.recipes[model])}"
+        with FoldReporter(title, device, len(pieces) - number) as report:
             FoldTrainer(run, model, run.folds[index], dataset.images, dataset.labels).train(report)
         keras.backend.clear_session()
 

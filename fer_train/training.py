@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
-from keras import layers
 from numpy.typing import NDArray
 
 from fer_edge.errors import RunError
+from fer_train._keras import keras
 from fer_train.features import backbone_features
 from fer_train.folds import Fold
 from fer_train.metrics import classification_metrics
@@ -51,7 +50,7 @@ class Progress:
     row: dict[str, float] | None = None
 
 
-class ImageTable(layers.Layer):  # type: ignore[misc]
+class ImageTable(keras.layers.Layer):  # type: ignore[misc]
     """Looks images up by number: int32 (N,) -> float32 (N, ...), from memory on the device."""
 
     def __init__(self, images: NDArray[Any]) -> None:
