@@ -24,4 +24,18 @@ except ImportError as error:
         "'fer-edge[gpu,headless]' for an NVIDIA card"
     ) from error
 
-__all__ = ["onnxruntime"]
+_state = onnxruntime.capi.onnxruntime_pybind11_state
+# Its errors share no class of their own; what C++ throws besides them arrives as the last three.
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    *(
+        error
+        for error in vars(_state).values()
+        if isinstance(error, type) and issubclass(error, Exception)
+    ),
+    RuntimeError,
+    ValueError,
+    MemoryError,
+)
+"""What onnxruntime raises when it loads or runs a model."""
+
+__all__ = ["ORT_ERRORS", "onnxruntime"]

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
-import tomllib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,20 +13,24 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge._ort import onnxruntime
+from fer_edge._ort import ORT_ERRORS, onnxruntime
 from fer_edge.ahead import map_ahead
-from fer_edge.contract import ModelSpec, check_spec, spec_from_metadata
+from fer_edge.contract import OUTPUT_NAME, check_spec
+from fer_edge.describe import describe_model, model_input_shape
 from fer_edge.errors import ModelError, ProviderError
-from fer_edge.faces import Face, FaceDetector, open_detector
+from fer_edge.faces import DetectorName, Face, FaceDetector, open_detector
 from fer_edge.locate import find_model
+from fer_edge.onnx_file import read_model
 from fer_edge.preprocess import Box, Frame, prepare
-from fer_edge.providers import check_provider, choose_providers
+from fer_edge.providers import AUTO, check_provider, choose_providers, provider_failed, short_name
 from fer_edge.threads import available_threads
 
 UNCERTAIN = "uncertain"
 """The label of a face whose best emotion stays below the threshold that the user has set."""
 
-MAX_MODEL_BYTES = 2**30
+_TOLERANCE = 1e-2
+"""How far rows may be from summing to 1: half-precision outputs are that coarse."""
+_LOG_FATAL = 4
 
 T = TypeVar("T")
 
@@ -90,7 +94,7 @@ class Classifier:
         *,
         provider: str = "auto",
         threads: int | None = None,
-        detector: FaceDetector | str = "haar",
+        detector: FaceDetector | DetectorName = "haar",
         overrides: Mapping[str, Any] | None = None,
         margin: float | None = None,
         uncertain: float = 0.0,
@@ -118,27 +122,61 @@ class Classifier:
             raise ValueError(
                 f"Expected 1 or more, received batch_size={batch_size}, threads={threads}"
             )
-        self.model_path = find_model(model)
         self.notes: list[str] = []
+        self.model_path = find_model(model)
         if model is not None and self.model_path.name != Path(model).name:
-            self.notes.append(f"{model} is not there; using {self.model_path}")
+            self.notes.append(f"There is no {model} here; using {self.model_path} in its place")
         self.threads = threads or available_threads()
-        self.batch_size = batch_size
         self._uncertain = uncertain
-        self._content = self.model_path.read_bytes()
-        self._session = _open_session(self._content, self.model_path.name, provider, self.threads)
-        self.provider = check_provider(provider, self._session.get_providers())
-        self.spec = _read_spec(self._session, self.model_path, overrides or {})
+        self._session, self.provider = self._open(provider)
+        source, answer = (
+            _pick_input(self._session, self._name),
+            _pick_output(self._session, self._name),
+        )
+        self._input, self._output = source.name, answer.name
+        self.spec = describe_model(
+            self.model_path,
+            self._session.get_modelmeta().custom_metadata_map,
+            source.shape,
+            answer.shape,
+            overrides or {},
+        )
         if margin is not None:
             self.spec = dataclasses.replace(self.spec, margin=margin)
-        self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[0].name
-        self.detector = open_detector(detector) if isinstance(detector, str) else detector  # type: ignore[arg-type]
+            check_spec(self.spec, self._name)
+        # Some models take only the batch they were exported with; theirs is filled up.
+        fixed = source.shape[0]
+        self._fixed_batch = fixed if isinstance(fixed, int) else None
+        self.batch_size = self._fixed_batch or batch_size
+        self.detector = detector if not isinstance(detector, str) else open_detector(detector)
+
+    @property
+    def _name(self) -> str:
+        return self.model_path.name
+
+    def _open(self, provider: str) -> tuple[Any, str]:
+        content = read_model(self.model_path)
+        names = choose_providers(provider)
+        try:
+            session = _open_session(content, self._name, names, self.threads)
+        except ModelError as error:
+            if len(names) == 1:
+                raise
+            if provider != AUTO:
+                raise ProviderError(provider_failed(provider, error.message)) from error
+            session = _open_session(content, self._name, names[-1:], self.threads)
+        runs = check_provider(provider, session.get_providers())
+        if runs != short_name(names[0]):
+            self.notes.append(
+                f"The {short_name(names[0])} provider is installed but failed to load; running "
+                f"on {runs}; fer-edge doctor says more"
+            )
+        return session, runs
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the model file, hexadecimal."""
-        return hashlib.sha256(self._content).hexdigest()
+        return hashlib.sha256(read_model(self.model_path)).hexdigest()
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the model.
@@ -153,32 +191,50 @@ class Classifier:
             ModelError: The model fails, or answers with what are no probabilities.
             ValueError: The batch has another dtype or shape.
         """
-        height, width = self.spec.input_size
-        channels = self.spec.channels
-        shape = (
-            (height, width, channels) if self.spec.layout == "nhwc" else (channels, height, width)
-        )
+        shape = model_input_shape(self.spec)
         if batch.dtype != np.float32 or batch.shape[1:] != shape:
             raise ValueError(
                 f"Expected float32 (N, {', '.join(map(str, shape))}), received {batch.dtype} "
                 f"{batch.shape}"
             )
-        chunks = [
-            self._run(batch[start : start + self.batch_size])
-            for start in range(0, len(batch), self.batch_size)
-        ]
-        return (
-            np.concatenate(chunks) if chunks else np.empty((0, len(self.spec.labels)), np.float32)
-        )
+        rows = np.empty((len(batch), len(self.spec.labels)), np.float32)
+        for start in range(0, len(batch), self.batch_size):
+            chunk = batch[start : start + self.batch_size]
+            rows[start : start + len(chunk)] = self._run(chunk)
+        return rows
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        count = len(batch)
+        if self._fixed_batch:
+            filling = np.zeros((self._fixed_batch - count, *batch.shape[1:]), np.float32)
+            batch = np.concatenate([batch, filling])
         try:
-            scores = self._session.run([self._output], {self._input: batch})[0]
-        except Exception as error:
-            raise ModelError(f"{self.model_path.name} cannot be run: {error}") from error
-        if scores.shape != (len(batch), len(self.spec.labels)) or not np.isfinite(scores).all():
-            raise ModelError(f"{self.model_path.name} gave {scores.shape}")
-        return np.asarray(scores, np.float32)
+            (answer,) = self._session.run([self._output], {self._input: batch})
+        except ORT_ERRORS as error:
+            raise ModelError(f"{self._name} fails when it runs: {_reason(error)}") from error
+        expected = (len(batch), len(self.spec.labels))
+        if answer.shape != expected:
+            raise ModelError(
+                f"Expected {self._name} to answer with {expected}, received {answer.shape}"
+            )
+        rows: NDArray[np.float32] = answer[:count]
+        if not np.isfinite(rows).all():
+            raise ModelError(
+                f"Expected probabilities from {self._name}, received infinite numbers or NaN; "
+                "the model is damaged, or its input is described wrongly (--range, --mean, --std)"
+            )
+        if self.spec.outputs == "logits":
+            rows = np.exp(rows - rows.max(axis=1, keepdims=True))
+            rows /= rows.sum(axis=1, keepdims=True)
+            return rows
+        sums = rows.sum(axis=1)
+        if rows.min() < -_TOLERANCE or np.abs(sums - 1).max() > _TOLERANCE:
+            raise ModelError(
+                f"Expected probabilities that sum to 1 from {self._name}, received "
+                f"{np.array2string(rows[0], precision=3)}; if these are logits, give "
+                "--outputs logits"
+            )
+        return rows
 
     def prepare(self, frame_bgr: Frame, faces: Sequence[Face]) -> NDArray[np.float32]:
         """Cut and scale faces into a batch for `probabilities`."""
@@ -253,7 +309,8 @@ class Classifier:
         for item in items:
             waiting.append(item)
             count += len(item[1])
-            if count >= self.batch_size:
+            # Pictures without faces wait no longer than others for their turn.
+            if count >= self.batch_size or len(waiting) >= self.batch_size:
                 yield from self._flush(waiting)
                 waiting, count = [], 0
         yield from self._flush(waiting)
@@ -269,30 +326,45 @@ class Classifier:
             yield token, rows[end - len(batch) : end]
 
 
-def _open_session(content: bytes, name: str, provider: str, threads: int) -> Any:
+def _pick_input(session: Any, name: str) -> Any:
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+        found = ", ".join(f"{node.name} {node.type}" for node in inputs) or "none"
+        raise ModelError(f"Expected one float32 input of {name}, received {found}")
+    return inputs[0]
+
+
+def _pick_output(session: Any, name: str) -> Any:
+    outputs = session.get_outputs()
+    ours = [node for node in outputs if node.name == OUTPUT_NAME] or outputs
+    if len(ours) != 1 or ours[0].type != "tensor(float)":
+        found = ", ".join(f"{node.name} {node.type}" for node in outputs) or "none"
+        raise ModelError(
+            f"Expected one float32 output of {name}, or one named {OUTPUT_NAME}, received {found}"
+        )
+    return ours[0]
+
+
+def _open_session(content: bytes, name: str, providers: Sequence[str], threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    providers = choose_providers(provider)
+    options.log_severity_level = _LOG_FATAL
+    # Else a file could pass as onnxruntime's own format, which is not checked before it runs.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        return onnxruntime.InferenceSession(content, options, providers=providers)
-    except ProviderError:
-        raise
-    except Exception as error:
-        raise ModelError(f"Expected an ONNX model, received {name}: {error}") from error
-
-
-def _read_spec(session: Any, path: Path, overrides: Mapping[str, Any]) -> ModelSpec:
-    spec = spec_from_metadata(session.get_modelmeta().custom_metadata_map, path.name)
-    sidecar = path.with_suffix(".toml")
-    values = tomllib.loads(sidecar.read_text()) if sidecar.is_file() else {}
-    values |= overrides
-    if spec is None and not values:
-        raise ModelError(
-            f"{path.name} has no fer-edge metadata; describe it with --labels, --input-size, "
-            "--layout, --channels and --range"
+        # Without enable_fallback=0 a provider that fails is replaced by the processor.
+        return onnxruntime.InferenceSession(
+            content, options, providers=list(providers), enable_fallback=0
         )
-    spec = dataclasses.replace(spec or ModelSpec(), **values)
-    check_spec(spec, path.name)
-    return spec
+    except ORT_ERRORS as error:
+        raise ModelError(
+            f"Expected an ONNX model, received {name}, which onnxruntime "
+            f"{onnxruntime.__version__} cannot load: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return onnxruntime's message in one line without its preamble."""
+    text = " ".join(str(error).split())
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:300] or type(error).__name__

@@ -1,7 +1,9 @@
 """The command ``fer-edge``: parses, calls, prints. Heavy modules are imported inside commands."""
 
+import dataclasses
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fer_edge import __version__
+from fer_edge.locate import DEFAULT_MODEL
 from fer_edge.providers import AUTO, PROVIDERS
 
 if TYPE_CHECKING:
@@ -22,14 +25,153 @@ def main() -> None:
     """Tell emotions from faces in pictures and video, with ONNX models."""
 
 
-def classifier_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose model, detector and provider.
+def _numbers(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    try:
+        return None if value is None else tuple(float(part) for part in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"Expected numbers such as 0,255, received {value!r}") from error
 
-    The command receives ``open_classifier``, which makes the `Classifier` they describe, in their
-    place.
+
+def _size(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    sides = value.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise click.BadParameter(f"Expected 48 or HEIGHTxWIDTH, received {value!r}")
+    return int(sides[0]), int(sides[-1])
+
+
+def _names(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    return None if value is None else tuple(part.strip() for part in value.split(","))
+
+
+def _grouped(
+    argument: str, build: Callable[..., Any], options: Sequence[Callable[..., Any]]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a decorator that adds options and hands ``build`` of their values to the command.
+
+    Args:
+        argument: The command's parameter that receives what ``build`` returns.
+        build: Its parameters are the options' names.
+        options: From `click.option`.
     """
-    options = [
-        click.option("--model", help="Path or bare name of an ONNX model."),
+    names = list(signature(build).parameters)
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def wrapper(**values: Any) -> Any:
+            own = {name: values.pop(name) for name in names}
+            return command(**{argument: build(**own)}, **values)
+
+        for option in reversed(options):
+            wrapper = option(wrapper)
+        return wrapper
+
+    return decorate
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _overrides(
+    labels: Any, input_size: Any, layout: Any, color: Any, value_range: Any, mean: Any, std: Any,
+    outputs: Any,
+) -> dict[str, Any]:  # fmt: skip
+    return _given(
+        labels=labels,
+        input_size=input_size,
+        layout=layout,
+        color=color,
+        value_range=value_range,
+        mean=mean,
+        std=std,
+        outputs=outputs,
+    )
+
+
+description_options = _grouped(
+    "overrides",
+    _overrides,
+    [
+        click.option("--labels", callback=_names, metavar="A,B,...", help="Label names, in order."),
+        click.option("--input-size", callback=_size, metavar="HxW", help="Input size, pixels."),
+        click.option("--layout", type=click.Choice(["nhwc", "nchw"]), help="Order of the axes."),
+        click.option(
+            "--channels", "color", type=click.Choice(["gray", "rgb", "bgr"]), help="Colours."
+        ),
+        click.option(
+            "--range",
+            "value_range",
+            callback=_numbers,
+            metavar="LOW,HIGH",
+            help="What levels 0 and 255 become: 0,255 or 0,1 or -1,1.",
+        ),
+        click.option(
+            "--mean", callback=_numbers, metavar="M[,M,M]", help="Then subtracted, in that range."
+        ),
+        click.option("--std", callback=_numbers, metavar="S[,S,S]", help="Then divided by."),
+        click.option(
+            "--outputs",
+            type=click.Choice(["probabilities", "logits"]),
+            help="What the model answers with.",
+        ),
+    ],
+)
+"""Describe a model that does not describe itself; the command receives ``overrides``."""
+
+
+def _runtime(provider: str, threads: int | None) -> dict[str, Any]:
+    return {"provider": provider, "threads": threads}
+
+
+runtime_options = _grouped(
+    "runtime",
+    _runtime,
+    [
+        click.option(
+            "--provider",
+            type=click.Choice([AUTO, *PROVIDERS]),
+            default=AUTO,
+            show_default=True,
+            help="What runs the model; fails where it is not there.",
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(1, 1024),
+            help="[default: what affinity mask and cgroup quota allow]",
+        ),
+    ],
+)
+"""Choose provider and threads; the command receives ``runtime``."""
+
+
+def _faces(
+    detector: str,
+    detector_model: Path | None,
+    min_face: int,
+    margin: float | None,
+    uncertain: float,
+) -> dict[str, Any]:
+    return {
+        "detector": detector,
+        "detector_model": detector_model,
+        "min_face": min_face,
+        "margin": margin,
+        "uncertain": uncertain,
+    }
+
+
+_face_options = _grouped(
+    "faces",
+    _faces,
+    [
         click.option(
             "--detector",
             type=click.Choice(["haar", "yunet", "none"]),
@@ -41,7 +183,7 @@ def classifier_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--detector-model",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="YuNet's ONNX file.",
+            help="ONNX file of the yunet detector.",
         ),
         click.option(
             "--min-face",
@@ -55,56 +197,59 @@ def classifier_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--margin",
             type=click.FloatRange(0, 2),
             metavar="SHARE",
-            help="Share of a face's longer side added on each side [default: the model's].",
+            help="Share of a face's longer side added on each side. [default: the model's]",
         ),
         click.option(
             "--uncertain",
             type=click.FloatRange(0, 1),
             default=0.0,
             metavar="P",
-            help="Below this probability the label is 'uncertain'.",
+            help="Label faces below this probability 'uncertain'.",
         ),
-        click.option(
-            "--provider", type=click.Choice([AUTO, *PROVIDERS]), default="auto", show_default=True
-        ),
-        click.option("--threads", type=click.IntRange(1), help="[default: what this process has]"),
-    ]
-    names = [name for name in signature(_open_classifier).parameters if name != "more"]
+    ],
+)
+
+
+def classifier_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose and describe model, detector and provider.
+
+    The command receives ``open_classifier`` in their place; called, with further arguments of
+    `Classifier` if need be, it makes the classifier that they ask for.
+    """
 
     @wraps(command)
-    def wrapper(**values: Any) -> Any:
-        own = {name: values.pop(name) for name in names}
-        return command(open_classifier=lambda **more: _open_classifier(**own, **more), **values)
+    def wrapper(
+        *,
+        model: str | None,
+        overrides: dict[str, Any],
+        faces: dict[str, Any],
+        runtime: dict[str, Any],
+        **values: Any,
+    ) -> Any:
+        def open_classifier(**more: Any) -> "Classifier":
+            return _open_classifier(model, overrides=overrides, **faces, **runtime, **more)
 
-    for option in reversed(options):
-        wrapper = option(wrapper)
-    return wrapper
+        return command(open_classifier=open_classifier, **values)
+
+    model_option = click.option(
+        "--model",
+        metavar="NAME|FILE",
+        help="ONNX model: a path, or a name looked for here, in exported/ and in the package. "
+        f"[default: {DEFAULT_MODEL}]",
+    )
+    return model_option(_face_options(runtime_options(description_options(wrapper))))
 
 
 def _open_classifier(
-    *,
-    model: str | None,
-    detector: str,
-    detector_model: Path | None,
-    min_face: int,
-    margin: float | None,
-    uncertain: float,
-    provider: str,
-    threads: int | None,
-    **more: Any,
+    model: str | None, *, detector: Any, detector_model: Path | None, min_face: int, **values: Any
 ) -> "Classifier":
     from fer_edge.classifier import Classifier
     from fer_edge.faces import open_detector
 
-    finder = open_detector(detector, detector_model, min_face=min_face)  # type: ignore[arg-type]
+    if detector_model is not None and detector != "yunet":
+        raise click.UsageError("Expected --detector yunet beside --detector-model")
     classifier = Classifier(
-        model,
-        detector=finder,
-        margin=margin,
-        uncertain=uncertain,
-        provider=provider,
-        threads=threads,
-        **more,
+        model, detector=open_detector(detector, detector_model, min_face=min_face), **values
     )
     for note in classifier.notes:
         click.echo(note, err=True)
@@ -113,48 +258,144 @@ def _open_classifier(
 
 @main.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@classifier_options
 @click.option(
     "--format",
     "output_format",
     type=click.Choice(["table", "jsonl", "csv"]),
     default="table",
     show_default=True,
+    help="jsonl: one record a picture; csv: one row a face.",
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not to stdout."
+)
+@click.option(
+    "--annotate",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write pictures with boxes, labels and bars there.",
+)
 @click.option("--force", is_flag=True, help="Replace existing files.")
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--max-pixels", type=click.IntRange(1), default=64_000_000, show_default=True)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Emotions listed in tables and drawn on pictures.",
+)
 @click.option("--largest", is_flag=True, help="Only the largest face of each picture.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Refuse larger pictures before decoding them. [default: 64 million]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 4096),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Most faces that the model sees at once.",
+)
+@classifier_options
 def classify(
     inputs: tuple[str, ...],
-    open_classifier: Callable[..., "Classifier"],
     output_format: Any,
     output: Path | None,
+    annotate: Path | None,
     force: bool,
     top: int,
-    batch_size: int,
-    max_pixels: int,
     largest: bool,
+    max_pixels: int | None,
+    batch_size: int,
+    open_classifier: Callable[..., "Classifier"],
 ) -> None:
-    """Classify the faces of pictures: files, folders, or - for standard input."""
-    from fer_edge.images import read_stdin
-    from fer_edge.output import make_writer, text_output
-    from fer_edge.pictures import classify_pictures, find_pictures
+    """Classify the faces of pictures: files, folders with all below them, - for standard input.
 
+    Exit status: 0 all read, 1 some failed (the others are still done), 2 wrong usage.
+    """
+    from fer_edge.images import MAX_PIXELS, read_stdin
+    from fer_edge.output import make_writer, text_output
+    from fer_edge.pictures import annotate_all, classify_pictures, find_pictures
+
+    if inputs.count("-") > 1:
+        raise click.UsageError("Expected - once, since standard input holds one picture")
+    limit = max_pixels or MAX_PIXELS
     classifier = open_classifier(batch_size=batch_size)
-    pictures = find_pictures(inputs, read_stdin)
-    width = max((len(picture.name) for picture in pictures), default=0)
-    failed = 0
-    with text_output(output, sys.stdout, force=force) as stream:
+    with text_output(output, force=force) as stream:
+        pictures = find_pictures(inputs, read_stdin)
+        results = classify_pictures(classifier, pictures, max_pixels=limit, largest=largest)
+        if annotate is not None:
+            results = annotate_all(
+                results, pictures, annotate, max_pixels=limit, top=top, force=force
+            )
+        name_width = max(len(picture.name) for picture in pictures)
         writer = make_writer(
-            output_format, stream, classifier.spec.labels, name_width=width, top=top
+            output_format, stream, classifier.spec.labels, name_width=name_width, top=top
         )
-        for _, record in classify_pictures(
-            classifier, pictures, max_pixels=max_pixels, largest=largest
-        ):
+        failed = 0
+        for _, record in results:
             writer.write(record)
             failed += record.status == "error"
     if failed:
+        click.echo(f"{failed} of {len(pictures)} inputs failed; their records say why", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("model", default=DEFAULT_MODEL, metavar="MODEL")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@runtime_options
+@description_options
+def info(model: str, as_json: bool, runtime: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """Show what a model file says of itself, its digest and what can run it."""
+    from fer_edge._ort import onnxruntime
+    from fer_edge.classifier import Classifier
+    from fer_edge.providers import short_name
+
+    classifier = Classifier(model, detector="none", overrides=overrides, **runtime)
+    for note in classifier.notes:
+        click.echo(note, err=True)
+    facts: dict[str, Any] = {
+        "file": str(classifier.model_path),
+        "bytes": classifier.model_path.stat().st_size,
+        "sha256": classifier.digest,
+        **dataclasses.asdict(classifier.spec),
+        "runs_on": classifier.provider,
+        "providers": [short_name(name) for name in onnxruntime.get_available_providers()],
+    }
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {number:.4g}" for key, number in value.items())
+        elif isinstance(value, (tuple, list)):
+            value = ", ".join(map(str, value))
+        click.echo(f"{name:<16} {'-' if value in ('', None) else value}")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def doctor(as_json: bool) -> None:
+    """Check this installation: packages, providers, GPU libraries, cameras, display, speed."""
+    from fer_edge.doctor import examine
+
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps(findings, indent=2))
+    else:
+        for name, value in findings.items():
+            if name == "problems":
+                continue
+            if isinstance(value, dict):
+                value = ", ".join(f"{key} {item}" for key, item in value.items())
+            elif isinstance(value, list):
+                value = ", ".join(map(str, value))
+            click.echo(f"{name:<16} {'-' if value in ('', None) else value}")
+        for problem in findings["problems"]:
+            click.echo(f"problem: {problem}", err=True)
+    if findings["problems"]:
         sys.exit(1)

@@ -1,6 +1,7 @@
 """Boxes, labels and bars on pictures, with OpenCV alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,6 +22,10 @@ _PALETTE: tuple[Color, ...] = (
     (190, 190, 190),
     (233, 180, 86),
 )
+WRITTEN_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"))
+"""Names of pictures that `encode` writes."""
+
+_READABLE_SIDE = 400
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 
 
@@ -34,55 +39,66 @@ def draw_faces(frame_bgr: Frame, faces: Sequence[FaceResult], *, top: int = 3) -
 
     Args:
         frame_bgr: (H, W, 3) uint8 BGR; left as it is.
-        faces: Results with boxes in the frame's pixels.
+        faces: Results with boxes in the frame's pixels, the most important first.
         top: Bars for each face.
 
     Returns:
         (H, W, 3) uint8 BGR.
     """
     canvas = frame_bgr.copy()
-    scale = max(0.35, max(canvas.shape[:2]) / 1280)
+    scale = max(0.75, max(canvas.shape[:2]) / 1000)
     for face in reversed(faces):
         _draw_face(canvas, face, scale, top)
     return canvas
 
 
+def draw_large(frame_bgr: Frame, faces: Sequence[FaceResult], *, top: int = 3) -> Frame:
+    """Draw as `draw_faces` does, on an enlarged copy where the picture is too small for text."""
+    factor = -(-_READABLE_SIDE // max(frame_bgr.shape[:2]))
+    if factor > 1:
+        height, width = frame_bgr.shape[:2]
+        size = (width * factor, height * factor)
+        frame_bgr = np.asarray(cv2.resize(frame_bgr, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        faces = [
+            replace(face, box=(x * factor, y * factor, w * factor, h * factor))
+            for face in faces
+            for x, y, w, h in [face.box]
+        ]
+    return draw_faces(frame_bgr, faces, top=top)
+
+
 def _draw_face(canvas: Frame, face: FaceResult, scale: float, top: int) -> None:
     labels = list(face.probabilities)
     left, up, width, height = face.box
-    thickness = max(1, round(2 * scale))
+    stroke = max(1, round(2 * scale))
     color = emotion_color(face.emotion, labels)
-    cv2.rectangle(canvas, (left, up), (left + width, up + height), color, thickness)
-    line = round(26 * scale)
-    ranked = face.top(top)
-    rows = [(f"{face.emotion} {face.confidence:.0%}", None)] if not ranked else []
-    panel_width = round(210 * scale)
-    panel_height = line * max(1, len(ranked) + len(rows)) + line // 3
-    # Below the box where there is room, else above it, else inside of it.
+    cv2.rectangle(canvas, (left, up), (left + width - 1, up + height - 1), color, stroke)
+    rows = [
+        (
+            f"{item.label} {item.probability:.0%}",
+            item.probability,
+            emotion_color(item.label, labels),
+        )
+        for item in face.top(top)
+    ]
+    if face.emotion not in labels:
+        rows.insert(0, (face.emotion, 0.0, color))
+    line, pad = round(24 * scale), round(4 * scale)
+    panel_width, panel_height = round(190 * scale), line * len(rows) + pad
+    # Below the box where there is room, else above it, else over its lower part.
     y = up + height
     if y + panel_height > canvas.shape[0]:
-        y = up - panel_height if up >= panel_height else canvas.shape[0] - panel_height
-    y = max(0, y)
+        y = up - panel_height if up >= panel_height else max(0, canvas.shape[0] - panel_height)
     x = max(0, min(left, canvas.shape[1] - panel_width))
     panel = canvas[y : y + panel_height, x : x + panel_width]
     panel[:] = panel // 4
-    for index, emotion in enumerate(ranked):
-        base = y + line * (index + 1)
-        bar = round((panel_width - 8 * scale) * emotion.probability)
-        cv2.rectangle(
-            canvas,
-            (x + round(4 * scale), base - round(20 * scale)),
-            (x + round(4 * scale) + bar, base + round(3 * scale)),
-            emotion_color(emotion.label, labels),
-            -1,
-        )
-        text = f"{emotion.label} {emotion.probability:.0%}"
-        where = (x + round(8 * scale), base - round(3 * scale))
-        for ink, width_px in (
-            ((0, 0, 0), 3 * thickness),
-            ((255, 255, 255), max(1, thickness // 2)),
-        ):
-            cv2.putText(canvas, text, where, _FONT, 0.6 * scale, ink, width_px, cv2.LINE_AA)
+    for index, (text, share, ink) in enumerate(rows):
+        bottom = y + line * (index + 1)
+        corner = (x + pad + round((panel_width - 2 * pad) * share), bottom)
+        cv2.rectangle(canvas, (x + pad, bottom - line + pad), corner, ink, -1)
+        where = (x + 2 * pad, bottom - round(6 * scale))
+        for shade, weight in ((0, 3 * stroke), (255, max(1, stroke // 2))):
+            cv2.putText(canvas, text, where, _FONT, 0.6 * scale, (shade,) * 3, weight, cv2.LINE_AA)
 
 
 def encode(frame_bgr: Frame, suffix: str) -> bytes:

@@ -1,29 +1,49 @@
 """Reading pictures safely: limits before decoding, orientation, transparency, depth."""
 
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_edge._cv2 import cv2
 from fer_edge.errors import ImageError
 from fer_edge.preprocess import Frame
 
 MAX_PIXELS = 64_000_000
-"""Pictures of more pixels are refused before they are decoded."""
+"""Pictures of more pixels are refused before they are decoded; phones take up to 50 million."""
 MAX_BYTES = 256 * 2**20
 """Files of more bytes are refused before they are read."""
 
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
-    | {".pgm", ".ppm", ".pnm", ".pbm"}
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pgm")
 )
+"""Names by which pictures in a folder are known."""
+FOREIGN_SUFFIXES = frozenset(
+    (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".dng", ".cr2", ".nef", ".arw")
+)
+"""Pictures that cannot be read: in a folder they are reported, not passed over."""
+
+_MOST_PARTS = 10_000
+"""Parts of a header that are looked at; hostile files have millions."""
+_READ = "JPEG, PNG, WebP, TIFF, BMP, GIF or PNM"
+
+
+class _Size(NamedTuple):
+    width: int
+    height: int
 
 
 def read_image(
     source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> Frame:
-    """Read a picture.
+    """Read a picture: JPEG, PNG, WebP, TIFF, BMP, GIF or PNM, the first frame of animations.
+
+    Transparent parts become white, as on a page; 16 bits become 8; the kind is told by the
+    content, never by the name.
 
     Args:
         source: Path, or the file's content.
@@ -31,43 +51,263 @@ def read_image(
         max_bytes: Larger files are refused before they are read.
 
     Returns:
-        (H, W, 3) uint8 BGR, turned as its EXIF orientation asks.
+        (H, W, 3) uint8 **BGR**, turned as the file's EXIF orientation asks.
 
     Raises:
         ImageError: The file is missing, beyond the limits, or not a picture that can be read.
     """
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source), max_bytes)
-    if not data:
-        raise ImageError("Expected a picture, received an empty file")
-    try:
-        frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ImageError(
-            f"Expected a picture, received one that is damaged ({error.err})"
-        ) from error
-    if frame is None:
-        raise ImageError("Expected a picture, received a file that is damaged or of another kind")
-    if frame.shape[0] * frame.shape[1] > max_pixels:
-        raise ImageError(
-            f"Expected at most {max_pixels} pixels, received {frame.shape[1]} x {frame.shape[0]}; "
-            "raise --max-pixels"
-        )
-    return np.asarray(frame, np.uint8)
-
-
-def _read_bytes(path: Path, max_bytes: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
-    except FileNotFoundError as error:
-        raise ImageError("Expected a picture, found no such file") from error
-    except OSError as error:
-        raise ImageError(f"Expected a picture that can be read: {error.strerror}") from error
+    data = source if isinstance(source, bytes) else _read_file(Path(source), max_bytes)
     if len(data) > max_bytes:
-        raise ImageError(f"Expected a file of at most {max_bytes} bytes, received more")
-    return data
+        raise ImageError(f"Expected a file of at most {max_bytes} bytes, received a larger one")
+    kind = _kind(data)
+    try:
+        size = _SIZES[kind](data)
+    except (ValueError, IndexError) as error:
+        raise ImageError(f"Expected a whole {kind} picture, received a damaged header") from error
+    if size.width * size.height > max_pixels:
+        raise ImageError(
+            f"Expected at most {max_pixels} pixels, received {size.width} x {size.height}; "
+            "raise --max-pixels if you trust the file"
+        )
+    # OpenCV turns colour JPEGs itself; for the others it would drop the transparency.
+    flag = cv2.IMREAD_COLOR if kind == "JPEG" else cv2.IMREAD_UNCHANGED
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error as error:
+        raise ImageError(_damaged(kind)) from error
+    if decoded is None:
+        raise ImageError(_damaged(kind))
+    return _turn(_to_bgr(decoded), _exif_orientation(kind, data))
 
 
 def read_stdin(max_bytes: int = MAX_BYTES) -> bytes:
-    """Read a picture's bytes from standard input."""
+    """Read a picture's bytes from standard input, one more than the limit at most."""
     return sys.stdin.buffer.read(max_bytes + 1)
+
+
+def _read_file(path: Path, max_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)
+    except FileNotFoundError as error:
+        raise ImageError("Expected a picture, found no such file") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageError(f"Expected a picture, received what cannot be read: {reason}") from error
+
+
+def _damaged(kind: str) -> str:
+    hint = "; OpenCV reads GIF from 4.11 on" if kind == "GIF" else ""
+    return f"Expected a whole {kind} picture, received one that is damaged or cut short{hint}"
+
+
+def _kind(data: bytes) -> str:
+    """Tell the kind of a picture by its first bytes; refuse all others by name."""
+    for pattern, kind in _KINDS:
+        if re.match(pattern, data, re.DOTALL):
+            return kind
+    for pattern, kind in _FOREIGN_KINDS:
+        if re.match(pattern, data, re.DOTALL | re.IGNORECASE):
+            raise ImageError(f"Expected {_READ}, received {kind}")
+    raise ImageError(f"Expected {_READ}, received a file of another kind")
+
+
+_KINDS = (
+    (rb"\xff\xd8\xff", "JPEG"),
+    (rb"\x89PNG\r\n\x1a\n", "PNG"),
+    (rb"RIFF....WEBP", "WebP"),
+    (rb"II[\x2a\x2b]\0|MM\0[\x2a\x2b]", "TIFF"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
+    (rb"P[1-6]\s", "PNM"),
+)
+_FOREIGN_KINDS = (
+    (rb"$", "an empty file"),
+    (rb"....ftyp(heic|heix|heim|heis|hevc|mif1|msf1)", "HEIC; save it as JPEG first"),
+    (rb"....ftypavi[fs]", "AVIF; save it as JPEG first"),
+    (rb"....ftypcrx ", "a raw photograph; save it as JPEG first"),
+    (rb"....ftyp|....moov", "a video; use fer-edge video"),
+    (rb"\x1a\x45\xdf\xa3|RIFF....AVI |\0\0\x01[\xba\xb3]|FLV", "a video; use fer-edge video"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL; save it as JPEG first"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000; save it as JPEG first"),
+    (rb"8BPS", "a Photoshop file; save it as JPEG first"),
+    (rb"\x76\x2f\x31\x01", "OpenEXR; save it as PNG first"),
+    (rb"%PDF", "a PDF; save its picture as PNG first"),
+    (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive; unpack it first"),
+    (rb"(\xef\xbb\xbf)?\s*(<\?xml.{0,1000}|<!--.{0,1000})?<(!DOCTYPE )?svg", "SVG, a drawing"),
+    (rb"(\xef\xbb\xbf)?\s*<(!DOCTYPE )?html", "a web page"),
+)
+
+
+def _jpeg_size(data: bytes) -> _Size:
+    position = 2
+    for _ in range(_MOST_PARTS):
+        if data[position] != 0xFF:
+            raise ValueError("no marker")
+        marker = data[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return _Size(_big(data, position + 7, 2), _big(data, position + 5, 2))
+        alone = marker == 0x01 or 0xD0 <= marker <= 0xD7
+        position += 2 if alone else 2 + max(2, _big(data, position + 2, 2))
+    raise ValueError("no size")
+
+
+def _png_size(data: bytes) -> _Size:
+    return _Size(_big(data, 16, 4), _big(data, 20, 4))
+
+
+def _webp_size(data: bytes) -> _Size:
+    form = data[12:16]
+    if form == b"VP8X":
+        return _Size(_little(data, 24, 3) + 1, _little(data, 27, 3) + 1)
+    if form == b"VP8L":
+        bits = _little(data, 21, 4)
+        return _Size((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+    if form == b"VP8 ":
+        return _Size(_little(data, 26, 2) & 0x3FFF, _little(data, 28, 2) & 0x3FFF)
+    raise ValueError("unknown form")
+
+
+def _gif_size(data: bytes) -> _Size:
+    return _Size(_little(data, 6, 2), _little(data, 8, 2))
+
+
+def _bmp_size(data: bytes) -> _Size:
+    if _little(data, 14, 4) == 12:
+        return _Size(_little(data, 18, 2), _little(data, 20, 2))
+    width, height = (
+        int.from_bytes(_part(data, start, 4), "little", signed=True) for start in (18, 22)
+    )
+    # A negative height means that the rows go from top to bottom.
+    return _Size(abs(width), abs(height))
+
+
+def _pnm_size(data: bytes) -> _Size:
+    header = re.match(
+        rb"P[1-6](?:\s+|#[^\n]*\n)+(\d{1,9})(?:\s+|#[^\n]*\n)+(\d{1,9})", data[:65536]
+    )
+    if header is None:
+        raise ValueError("no size")
+    return _Size(int(header[1]), int(header[2]))
+
+
+def _tiff_size(data: bytes) -> _Size:
+    number = _little if data[:2] == b"II" else _big
+    if number(data, 2, 2) == 43:  # BigTIFF
+        directory, count_bytes, entry_bytes, value_at = number(data, 8, 8), 8, 20, 12
+    else:
+        directory, count_bytes, entry_bytes, value_at = number(data, 4, 4), 2, 12, 8
+    sides = {}
+    for index in range(min(number(data, directory, count_bytes), _MOST_PARTS)):
+        entry = directory + count_bytes + index * entry_bytes
+        tag, form = number(data, entry, 2), number(data, entry + 2, 2)
+        if tag in (256, 257) and tag not in sides:
+            sides[tag] = number(data, entry + value_at, {1: 1, 3: 2, 4: 4, 16: 8}.get(form, 4))
+        if len(sides) == 2:
+            return _Size(sides[256], sides[257])
+    raise ValueError("no size")
+
+
+_SIZES: dict[str, Callable[[bytes], _Size]] = {
+    "JPEG": _jpeg_size,
+    "PNG": _png_size,
+    "WebP": _webp_size,
+    "TIFF": _tiff_size,
+    "GIF": _gif_size,
+    "BMP": _bmp_size,
+    "PNM": _pnm_size,
+}
+
+
+def _to_bgr(image: NDArray[Any]) -> Frame:
+    """Bring what OpenCV has decoded to (H, W, 3) uint8 BGR, transparent parts white."""
+    if image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+    elif image.dtype != np.uint8:
+        raise ImageError(
+            f"Expected 8 or 16 bits a channel, received {image.dtype}; save it as PNG first"
+        )
+    if image.ndim == 2:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    elif image.shape[2] == 4:
+        image = _over_white(image)
+    elif image.shape[2] != 3:
+        raise ImageError(f"Expected 1, 3 or 4 channels, received {image.shape[2]}")
+    return np.ascontiguousarray(image, np.uint8)
+
+
+def _over_white(image_bgra: Frame) -> Frame:
+    image = image_bgra[:, :, :3]
+    # By strips of rows, since the products need several times the picture's memory.
+    for start in range(0, len(image), 64):
+        strip = image[start : start + 64]
+        cover = image_bgra[start : start + 64, :, 3:].astype(np.uint16)
+        strip[:] = (strip * cover + 255 * (255 - cover) + 127) // 255
+    return image
+
+
+def _exif_orientation(kind: str, data: bytes) -> int:
+    """Return the EXIF orientation, 1 to 8, of a PNG or WebP; 1 where it is OpenCV's affair."""
+    if kind == "PNG":
+        start, tag, checksum = 8, b"eXIf", 4
+    elif kind == "WebP":
+        start, tag, checksum = 12, b"EXIF", 0
+    else:
+        return 1
+    for _ in range(_MOST_PARTS):
+        head = data[start : start + 8]
+        if len(head) < 8:
+            break
+        if kind == "PNG":
+            length, name = _big(head, 0, 4), head[4:]
+        else:
+            name, length = head[:4], _little(head, 4, 4)
+            length += length & 1
+        if name == tag:
+            return _orientation(data[start + 8 : start + 8 + length])
+        start += 8 + length + checksum
+    return 1
+
+
+def _orientation(exif: bytes) -> int:
+    exif = exif.removeprefix(b"Exif\0\0")
+    number = _little if exif[:2] == b"II" else _big
+    try:
+        directory = number(exif, 4, 4)
+        for index in range(number(exif, directory, 2)):
+            entry = directory + 2 + 12 * index
+            if number(exif, entry, 2) == 0x0112:
+                value = number(exif, entry + 8, 2)
+                return value if 1 <= value <= 8 else 1
+    except ValueError:
+        return 1
+    return 1
+
+
+def _turn(image: Frame, orientation: int) -> Frame:
+    """Turn and mirror a picture as an EXIF orientation of 1 to 8 asks."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _part(data: bytes, start: int, length: int) -> bytes:
+    part = data[start : start + length]
+    if len(part) != length:
+        raise ValueError("cut short")
+    return part
+
+
+def _big(data: bytes, start: int, length: int) -> int:
+    return int.from_bytes(_part(data, start, length), "big")
+
+
+def _little(data: bytes, start: int, length: int) -> int:
+    return int.from_bytes(_part(data, start, length), "little")

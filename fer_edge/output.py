@@ -3,9 +3,9 @@
 import csv
 import io
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,7 @@ class Writer(Protocol):
 
 
 class JsonlWriter:
-    """One JSON object a line."""
+    """One JSON object a line, in ASCII, so that no terminal or pipe can spoil a name."""
 
     def __init__(self, stream: IO[str]) -> None:
         """Write to a text stream."""
@@ -86,7 +86,7 @@ class JsonlWriter:
 
     def write(self, record: Record) -> None:
         """Write one record as one line."""
-        self._stream.write(json.dumps(record.to_dict(), ensure_ascii=False) + "\n")
+        self._stream.write(json.dumps(record.to_dict()) + "\n")
 
 
 class CsvWriter:
@@ -169,18 +169,11 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
         OutputError: The file is there already, or cannot be written.
     """
     refuse_existing(path, force=force)
+    temporary = path.parent / f".fer-edge-{secrets.token_hex(8)}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".fer-edge-", dir=path.parent)
-    except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"Cannot write {path}: {error.strerror}") from error
@@ -197,10 +190,13 @@ def refuse_existing(path: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def text_output(path: Path | None, stdout: IO[str], *, force: bool = False) -> Iterator[IO[str]]:
+def text_output(path: Path | None, *, force: bool = False) -> Iterator[IO[str]]:
     """Open a UTF-8 file that appears whole at the end, or standard output for None."""
     if path is None:
-        yield stdout
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # Terminals that lack a letter show its code instead of failing.
+            sys.stdout.reconfigure(errors="backslashreplace")
+        yield sys.stdout
         return
     with atomic_file(path, force=force) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
@@ -212,16 +208,6 @@ def make_writer(
     output_format: Format, stream: IO[str], labels: Sequence[str], *, name_width: int, top: int
 ) -> Writer:
     """Make the writer of a format."""
-    makers: Mapping[Format, Any] = {
-        "table": lambda: TableWriter(stream, name_width, top),
-        "jsonl": lambda: JsonlWriter(stream),
-        "csv": lambda: CsvWriter(stream, labels),
-    }
-    writer: Writer = makers[output_format]()
-    return writer
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    if output_format == "table":
+        return TableWriter(stream, name_width, top)
+    return JsonlWriter(stream) if output_format == "jsonl" else CsvWriter(stream, labels)

@@ -1,24 +1,34 @@
 """Many pictures to records: reading and detection run ahead, faces share batches."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge.ahead import map_ahead
 from fer_edge.classifier import Classifier
-from fer_edge.errors import ImageError
+from fer_edge.draw import WRITTEN_SUFFIXES, draw_large, encode
+from fer_edge.errors import ImageError, OutputError
 from fer_edge.faces import Face
-from fer_edge.images import IMAGE_SUFFIXES, read_image
-from fer_edge.output import Record
+from fer_edge.images import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, read_image
+from fer_edge.output import Record, atomic_file, refuse_existing
 from fer_edge.preprocess import Frame
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One input: its name for the record, and where it is read from or why it cannot be."""
+    """One input.
+
+    Attributes:
+        name: As the record shows it.
+        source: Where it is read from, or its content.
+        relative: Its place below the folder that was given; annotated pictures keep it.
+        problem: Why there is nothing to read, or "".
+    """
 
     name: str
     source: Path | bytes
@@ -30,27 +40,36 @@ def find_pictures(inputs: Sequence[str], read_stdin: Callable[[], bytes]) -> lis
     """Turn files, folders and ``-`` into pictures, folders with all below them, sorted.
 
     Args:
-        inputs: As given on the command line.
-        read_stdin: Gives the picture on standard input.
+        inputs: As given on the command line, at least one.
+        read_stdin: Gives the content of standard input.
     """
     found = []
     for given in inputs:
-        path = Path(given)
         if given == "-":
             found.append(Picture("-", read_stdin(), Path("stdin.png")))
-        elif path.is_dir():
-            inside = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-            )
-            found += [Picture(str(file), file, file.relative_to(path)) for file in inside]
-            if not inside:
-                problem = "Expected a folder with pictures, found none in it"
-                found.append(Picture(given, path, Path(), problem))
+        elif os.path.isdir(given):  # noqa: PTH112 - Path.is_dir raises for names that are too long
+            folder = Path(given)
+            files = _pictures_below(folder)
+            found += [
+                Picture(click.format_filename(file), file, file.relative_to(folder))
+                for file in files
+            ]
+            if not files:
+                problem = "Expected a folder with pictures, received one without"
+                found.append(Picture(click.format_filename(given), folder, Path(), problem))
         else:
-            found.append(Picture(given, path, Path(path.name)))
+            found.append(Picture(click.format_filename(given), Path(given), Path(Path(given).name)))
     return found
+
+
+def _pictures_below(folder: Path) -> list[Path]:
+    suffixes = IMAGE_SUFFIXES | FOREIGN_SUFFIXES
+    return sorted(
+        Path(place) / name
+        for place, _, names in os.walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in suffixes
+    )
 
 
 @dataclass(frozen=True)
@@ -110,3 +129,66 @@ def classify_pictures(
                 faces=results,
             ),
         )
+
+
+def annotate_all(
+    results: Iterable[tuple[Picture, Record]],
+    pictures: Sequence[Picture],
+    folder: Path,
+    *,
+    max_pixels: int,
+    top: int,
+    force: bool,
+) -> Iterator[tuple[Picture, Record]]:
+    """Write each picture that was read with its boxes, labels and bars, and pass results on.
+
+    Args:
+        results: From `classify_pictures`.
+        pictures: All pictures that the results will be of.
+        folder: Where annotated pictures are written, under their own names.
+        max_pixels: As for `classify_pictures`.
+        top: Bars for each face.
+        force: Whether existing files are replaced; the pictures themselves never are.
+
+    Yields:
+        The results, each after its picture is written.
+
+    Raises:
+        OutputError: A file is there already or cannot be written.
+    """
+    targets = _annotated_names(pictures, folder)
+    for picture, target in targets.items():
+        if isinstance(picture.source, Path) and target.exists():
+            if target.samefile(picture.source):
+                raise OutputError(f"{target} is the picture itself; give another --annotate DIR")
+            refuse_existing(target, force=force)
+
+    def draw(result: tuple[Picture, Record]) -> tuple[Picture, Record]:
+        picture, record = result
+        if record.status != "error":
+            # Read again rather than kept: waiting for its batch it would fill the memory.
+            frame = read_image(picture.source, max_pixels=max_pixels)
+            target = targets[picture]
+            with atomic_file(target, force=force) as file:
+                file.write(encode(draw_large(frame, record.faces, top=top), target.suffix))
+        return result
+
+    return map_ahead(draw, results, workers=2)
+
+
+def _annotated_names(pictures: Sequence[Picture], folder: Path) -> dict[Picture, Path]:
+    targets: dict[Picture, Path] = {}
+    taken: set[Path] = set()
+    for picture in pictures:
+        if picture.problem or picture in targets:
+            continue
+        wanted = folder / picture.relative
+        if wanted.suffix.lower() not in WRITTEN_SUFFIXES:
+            wanted = wanted.with_name(wanted.name + ".png")
+        target, number = wanted, 2
+        while target in taken:
+            target = wanted.with_stem(f"{wanted.stem}-{number}")
+            number += 1
+        taken.add(target)
+        targets[picture] = target
+    return targets

@@ -3,17 +3,20 @@
 from fer_edge.errors import ProviderError
 
 AUTO = "auto"
+# Builds of onnxruntime overwrite each other's files: the present one has to go first.
+_SWAP = "pip uninstall -y onnxruntime && pip install"
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "pip install 'fer-edge[cpu]'"),
-    "cuda": ("CUDAExecutionProvider", "pip install 'fer-edge[gpu]'"),
-    "tensorrt": ("TensorrtExecutionProvider", "pip install 'fer-edge[gpu]' tensorrt"),
-    "openvino": ("OpenVINOExecutionProvider", "pip install onnxruntime-openvino"),
-    "coreml": ("CoreMLExecutionProvider", "pip install 'fer-edge[cpu]' on macOS"),
-    "directml": ("DmlExecutionProvider", "pip install onnxruntime-directml on Windows"),
-    "qnn": ("QNNExecutionProvider", "pip install onnxruntime-qnn on Windows for ARM"),
-    "xnnpack": ("XnnpackExecutionProvider", "a build of onnxruntime with XNNPACK"),
-    "migraphx": ("MIGraphXExecutionProvider", "pip install onnxruntime-migraphx"),
+    "cuda": ("CUDAExecutionProvider", f"{_SWAP} 'fer-edge[gpu]'"),
+    "tensorrt": ("TensorrtExecutionProvider", f"{_SWAP} 'fer-edge[gpu]' tensorrt"),
+    "openvino": ("OpenVINOExecutionProvider", f"{_SWAP} onnxruntime-openvino"),
+    "coreml": ("CoreMLExecutionProvider", "pip install 'fer-edge[cpu]' (macOS alone)"),
+    "directml": ("DmlExecutionProvider", f"{_SWAP} onnxruntime-directml (Windows alone)"),
+    "qnn": ("QNNExecutionProvider", f"{_SWAP} onnxruntime-qnn (Windows on ARM alone)"),
+    "migraphx": ("MIGraphXExecutionProvider", f"{_SWAP} onnxruntime-migraphx (AMD cards)"),
 }
+"""Short name of each provider, onnxruntime's name, and the line that installs it."""
+
 # Those that are faster than the processor without any preparation.
 _AUTO_ORDER = ("cuda", "directml", "cpu")
 
@@ -61,9 +64,13 @@ def check_provider(wanted: str, active: list[str]) -> str:
     """
     runs = short_name(active[0])
     if wanted not in (AUTO, runs):
-        raise ProviderError(
-            f"Expected the {wanted} provider to run, but it failed to load its libraries and "
-            f"onnxruntime fell back to {runs}; run: {PROVIDERS[wanted][1]}, or see "
-            "fer-edge doctor"
-        )
+        raise ProviderError(provider_failed(wanted, f"onnxruntime fell back to {runs}"))
     return runs
+
+
+def provider_failed(wanted: str, reason: str) -> str:
+    """Return the message for a provider that is there but cannot be used."""
+    return (
+        f"Expected the {wanted} provider to run, but it failed to load ({reason}); install its "
+        f"libraries: {PROVIDERS[wanted][1]}, and see fer-edge doctor"
+    )

@@ -1,0 +1,119 @@
+"""What ``fer-edge doctor`` reports: what is installed, what works, and how fast."""
+
+import ctypes.util
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_edge import __version__
+from fer_edge._installed import ONNXRUNTIME_BUILDS, OPENCV_BUILDS, installed_builds
+from fer_edge.errors import FerError
+from fer_edge.threads import available_threads
+
+_GPU_LIBRARIES = ("cuda", "cudart", "cublas", "cudnn", "nvinfer", "OpenCL")
+
+
+def examine() -> dict[str, Any]:
+    """Look at this installation.
+
+    Returns:
+        Findings as plain JSON values; ``problems`` lists what keeps fer-edge from working, each
+        with the line that mends it.
+    """
+    problems: list[str] = []
+    findings: dict[str, Any] = {
+        "fer_edge": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": _packages(),
+        "opencv": installed_builds(OPENCV_BUILDS),
+        "onnxruntime": installed_builds(ONNXRUNTIME_BUILDS),
+        "opencv_windows": _try(_opencv_windows, problems),
+        "providers": _try(_providers, problems),
+        "gpu_libraries": [name for name in _GPU_LIBRARIES if ctypes.util.find_library(name)],
+        "gpu_driver": _first_line(Path("/proc/driver/nvidia/version")),
+        "cameras": _cameras(),
+        "display": os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"),
+        "processors": os.cpu_count(),
+        "threads": available_threads(),
+        "default_model": _try(_time_default_model, problems),
+        "problems": problems,
+    }
+    return findings
+
+
+def _try(look: Any, problems: list[str]) -> Any:
+    try:
+        return look()
+    except FerError as error:
+        if error.message not in problems:
+            problems.append(error.message)
+        return None
+
+
+def _packages() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("numpy", "click")}
+
+
+def _opencv_windows() -> str:
+    from fer_edge._cv2 import cv2
+
+    lines = cv2.getBuildInformation().splitlines()
+    found = [line.split(":", 1)[1].strip() for line in lines if line.strip().startswith("GUI:")]
+    toolkit = found[0] if found else "NONE"
+    return "none" if toolkit in ("", "NONE") else toolkit
+
+
+def _providers() -> list[str]:
+    from fer_edge._ort import onnxruntime
+    from fer_edge.providers import short_name
+
+    return [short_name(name) for name in onnxruntime.get_available_providers()]
+
+
+def _cameras() -> list[str]:
+    folder = Path("/sys/class/video4linux")
+    if not folder.is_dir():
+        return []
+    return [
+        f"/dev/{camera.name} ({_first_line(camera / 'name')})"
+        for camera in sorted(folder.iterdir())
+    ]
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace").splitlines()[0].strip()
+    except (OSError, IndexError):
+        return None
+
+
+def _time_default_model() -> dict[str, Any]:
+    from fer_edge.classifier import Classifier
+    from fer_edge.describe import model_input_shape
+
+    start = time.perf_counter()
+    classifier = Classifier(detector="none")
+    load_ms = 1000 * (time.perf_counter() - start)
+    times = {}
+    for count in (1, 64):
+        batch = np.zeros((count, *model_input_shape(classifier.spec)), np.float32)
+        classifier.probabilities(batch)
+        runs = []
+        for _ in range(10):
+            start = time.perf_counter()
+            classifier.probabilities(batch)
+            runs.append(1000 * (time.perf_counter() - start) / count)
+        times[f"batch_{count}_ms_per_face"] = round(statistics.median(runs), 3)
+    return {
+        "file": str(classifier.model_path),
+        "runs_on": classifier.provider,
+        "load_ms": round(load_ms, 1),
+        **times,
+    }
