@@ -1,13 +1,22 @@
-"""Labels and probabilities -> scores; pure functions under the field's standard names."""
+"""Labels and probabilities -> scores, and scores -> statistics; pure functions.
 
-from typing import Any
+Every score goes by the field's standard name. ``accuracy`` is top-1; the figure that the thesis
+prints as accuracy is ``binary_accuracy``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn import metrics as sk
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float32]
+
+CALIBRATION_BINS = 15
 
 
 def binary_accuracy(labels: Labels, probabilities: Probabilities) -> float:
@@ -19,32 +28,73 @@ def binary_accuracy(labels: Labels, probabilities: Probabilities) -> float:
     return float(np.mean((probabilities > 0.5) == one_hot))
 
 
-def expected_calibration_error(
-    labels: Labels, probabilities: Probabilities, bins: int = 15
-) -> float:
-    """Return the mean gap between confidence and accuracy over equal bins of confidence.
+def binary_accuracy_from(recall: float, precision: float, classes: int = 7) -> float:
+    """Return the binary accuracy that a recall and a precision at 0.5 imply.
+
+    Of an image's K labels, 1 - r on average are misses, and for r hits there are r (1 - p) / p
+    false alarms; all other labels are right. So what a source prints as accuracy can be told apart
+    from top-1 by its own recall and precision.
+
+    Args:
+        recall: r, the share of the images whose own class got more than 0.5.
+        precision: p, the share of the answers above 0.5 that are right; above 0.
+        classes: K.
+    """
+    return 1 - ((1 - recall) + recall * (1 - precision) / precision) / classes
+
+
+class CalibrationBin(NamedTuple):
+    """The images whose confidence lies in one bin: mean confidence, accuracy, share of all."""
+
+    confidence: float
+    accuracy: float
+    share: float
+
+
+def calibration(
+    labels: Labels, probabilities: Probabilities, bins: int = CALIBRATION_BINS
+) -> list[CalibrationBin]:
+    """Compare confidence and accuracy over equal bins of confidence; empty bins are left out.
 
     Source: Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(confidence[which == b].mean() - right[which == b].mean()) * np.mean(which == b)
+    return [
+        CalibrationBin(
+            float(confidence[which == b].mean()),
+            float(right[which == b].mean()),
+            float(np.mean(which == b)),
+        )
         for b in np.unique(which)
     ]
-    return float(sum(gaps))
+
+
+def expected_calibration_error(
+    labels: Labels, probabilities: Probabilities, bins: int = CALIBRATION_BINS
+) -> float:
+    """Return the mean gap between confidence and accuracy over the bins of `calibration`."""
+    return sum(
+        bin.share * abs(bin.confidence - bin.accuracy)
+        for bin in calibration(labels, probabilities, bins)
+    )
 
 
 def classification_metrics(labels: Labels, probabilities: Probabilities) -> dict[str, Any]:
     """Compute every score of one set of predictions.
+
+    Averages over classes are over those that have images.
 
     Args:
         labels: (N,) int64 true classes.
         probabilities: (N, K) float32, rows sum to 1.
 
     Returns:
-        Plain numbers and nested lists, ready for JSON.
+        Plain numbers and nested lists, ready for JSON. ``precision``, ``recall``, ``f1``,
+        ``support`` have one entry a class; ``confusion`` counts images by true class (row) and
+        answer (column). What ends in ``_at_half`` counts an answer only above 0.5, as the thesis
+        does.
 
     Raises:
         ValueError: The shapes do not fit together or there is no image.
@@ -87,6 +137,88 @@ def classification_metrics(labels: Labels, probabilities: Probabilities) -> dict
         "confusion": sk.confusion_matrix(labels, predicted, labels=classes).tolist(),
     }
     return scores
+
+
+def normalise_confusion(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Divide each row of a (K, K) confusion matrix by its sum; rows without images stay 0."""
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.asarray(counts / np.maximum(totals, 1), np.float64)
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation (ddof 1) over folds; ``sd`` is None for one fold."""
+
+    mean: float
+    sd: float | None
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return the mean and the sample standard deviation (ddof 1) of one value a fold."""
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if values[1:] else None)
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two models judged on the same folds.
+
+    Attributes:
+        folds: Number of folds both were judged on.
+        difference: Mean of first less second.
+        t: The test's statistic, with ``folds - 1`` degrees of freedom.
+        p: Two-sided probability of a difference at least as large by chance alone.
+    """
+
+    folds: int
+    difference: float
+    t: float
+    p: float
+
+
+def paired_test(
+    first: Sequence[float], second: Sequence[float], test_share: float
+) -> PairedTest | None:
+    """Test whether two models differ by more than chance, over the folds that both were judged on.
+
+    This is the corrected resampled t-test. The folds' training sets overlap, so that their scores
+    vary less than those of independent trainings would, and the plain paired t-test finds
+    differences where there are none; the correction adds the ratio of test to training images to
+    1 / k. Source: C. Nadeau and Y. Bengio, *Inference for the Generalization Error*, Machine
+    Learning 52 (2003).
+
+    Args:
+        first: One score a fold.
+        second: The other model's score on the same folds.
+        test_share: Test images divided by training images.
+
+    Returns:
+        The test, or None where fewer than two folds leave nothing to test.
+
+    Raises:
+        ValueError: The numbers of scores differ.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"Expected as many scores of both, received {len(first)}, {len(second)}")
+    count = len(first)
+    if count < 2:
+        return None
+    differences = np.subtract(first, second)
+    if not differences.any():
+        return PairedTest(count, 0.0, 0.0, 1.0)
+    mean = float(differences.mean())
+    scale = np.sqrt((1 / count + test_share) * differences.var(ddof=1))
+    with np.errstate(divide="ignore"):  # the same difference in every fold
+        t = float(np.divide(mean, scale))
+    return PairedTest(count, mean, t, float(2 * stats.t.sf(abs(t), count - 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for having made several tests (Holm's step-down method, 1979)."""
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable").tolist()):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
 
 
 def _of(probabilities: Probabilities, labels: Labels) -> NDArray[np.float64]:
