@@ -20,6 +20,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -75,6 +76,15 @@ _SPLITS = {
 _PIXELS = IMAGE_SIZE * IMAGE_SIZE
 _LEVELS = {str(level): level for level in range(256)}
 _MAX_LINE = 8 * _PIXELS
+# What zipfile and the three decompressors below it raise; bz2 has no error of its own but OSError.
+_UNPACKING_ERRORS = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,28 +188,21 @@ def load_dataset(source: str | Path, *, limit: int | None = None, seed: int = 0)
         return _limited(_load_synthetic(text, seed), limit, seed)
     path = Path(source)
     try:
-        if path.is_dir():
-            return _load_tree(
-                path, folder_files(path), lambda name: _read_file(path / name), limit, seed
+        if not path.exists():
+            raise DataError(
+                f"{path} does not exist; expected a .csv, a folder, a .zip or 'synthetic'"
             )
+        if path.is_dir():
+            files = folder_files(path)
+            return _load_tree(path, files, lambda name: _read_file(path / name), limit, seed)
         if path.name.lower().endswith((".csv", ".csv.gz")):
             return _limited(_load_csv(path), limit, seed)
         if path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                entries = _checked_entries(archive, path)
-                return _load_tree(
-                    path,
-                    list(entries),
-                    lambda name: _read_entry(archive, entries[name]),
-                    limit,
-                    seed,
-                )
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is not a whole zip archive: {error}") from error
+            return _load_zip(path, limit, seed)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    if not path.exists():
-        raise DataError(f"{path} does not exist; expected a .csv, a folder, a .zip or 'synthetic'")
+        raise DataError(
+            f"{error.filename or path} cannot be read: {error.strerror or error}"
+        ) from error
     raise DataError(f"Expected a .csv, .csv.gz, .zip or folder, received {path}")
 
 
@@ -302,9 +305,13 @@ def _load_synthetic(source: str, seed: int) -> Dataset:
     from fer_train.synthetic import DEFAULT_COUNT, synthetic_faces, synthetic_usage
 
     _, _, number = source.partition(":")
-    if number and not (number.isascii() and number.isdigit() and int(number)):
-        raise DataError(f"Expected synthetic:COUNT with a whole number above 0, received {source}")
-    count = int(number) if number else DEFAULT_COUNT
+    count = int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
+    if source == "synthetic":
+        count = DEFAULT_COUNT
+    if not 1 <= count <= MAX_ENTRIES:
+        raise DataError(
+            f"Expected synthetic:COUNT with a count from 1 to {MAX_ENTRIES}, received {source}"
+        )
     images, labels = synthetic_faces(count, seed)
     names = np.asarray([f"synthetic {index}" for index in range(count)])
     return Dataset(images, labels, synthetic_usage(count), names, name="synthetic")
@@ -315,7 +322,7 @@ def _load_synthetic(source: str, seed: int) -> Dataset:
 
 def _load_csv(path: Path) -> Dataset:
     opener: Callable[..., IO[str]] = gzip.open if path.suffix.lower() == ".gz" else open
-    images, labels, usages = bytearray(), [], []
+    images, labels, usages, names = bytearray(), [], [], []
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(_short_lines(file, path))
@@ -325,7 +332,10 @@ def _load_csv(path: Path) -> Dataset:
                     continue
                 where = f"{path}, row {number}"
                 if len(row) <= max(emotion, pixels, usage or 0):
-                    raise DataError(f"{where}: expected the columns of the header, received {row}")
+                    raise DataError(
+                        f"{where}: expected the fields of the header, received {len(row)} fields"
+                    )
+                names.append(f"row {number}")
                 labels.append(_parse_label(row[emotion], where))
                 usages.append("" if usage is None else _parse_usage(row[usage], where))
                 images += _parse_pixels(row[pixels], where)
@@ -337,7 +347,7 @@ def _load_csv(path: Path) -> Dataset:
         np.frombuffer(images, np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE),
         np.asarray(labels, np.int64),
         np.asarray(usages),
-        np.asarray([f"row {number}" for number in range(1, len(labels) + 1)]),
+        np.asarray(names),
         name=path.name.split(".")[0],
     )
 
@@ -370,12 +380,19 @@ def _parse_label(text: str, where: str) -> int:
 
 
 def _parse_usage(text: str, where: str) -> str:
+    text = text.strip()
     if text and text not in USAGES:
         raise DataError(f"{where}: expected Usage {', '.join(USAGES)}, received {text[:40]!r}")
     return text
 
 
 def _parse_pixels(text: str, where: str) -> bytes:
+    # Digits between single spaces are parsed three times as fast by numpy, which alone would take
+    # much else for a number.
+    if text.encode().translate(None, b"0123456789") == b" " * (_PIXELS - 1):
+        levels = np.fromstring(text, np.int64, sep=" ")
+        if len(levels) == _PIXELS and levels.max() < len(_LEVELS):
+            return levels.astype(np.uint8).tobytes()
     tokens = text.split()
     if len(tokens) != _PIXELS:
         raise DataError(f"{where}: expected {_PIXELS} pixels, received {len(tokens)}")
@@ -488,15 +505,19 @@ def folder_files(folder: Path) -> list[str]:
     """List all files below a folder but those of file managers, sorted, as ``a/b.jpg``.
 
     Raises:
-        DataError: There are more than `MAX_ENTRIES`.
+        DataError: There are more than `MAX_ENTRIES`, or a folder in it cannot be read.
     """
     names: list[str] = []
-    for parent, _, files in os.walk(folder, followlinks=False):
+    for parent, _, files in os.walk(folder, onerror=_refuse):
         inside = Path(parent).relative_to(folder)
         names += [(inside / file).as_posix() for file in files]
         if len(names) > MAX_ENTRIES:
             raise DataError(f"{folder} holds more than {MAX_ENTRIES} files; is it a data set?")
     return sorted(name for name in names if not _is_clutter(PurePosixPath(name).parts))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _read_file(file: Path) -> bytes:
@@ -505,6 +526,17 @@ def _read_file(file: Path) -> bytes:
     if len(content) > MAX_PICTURE_BYTES:
         raise DataError(f"{file} is larger than a 48 x 48 picture ({MAX_PICTURE_BYTES} bytes)")
     return content
+
+
+def _load_zip(path: Path, limit: int | None, seed: int) -> Dataset:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = _checked_entries(archive, path)
+            return _load_tree(
+                path, list(entries), lambda name: _read_entry(archive, entries[name]), limit, seed
+            )
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(f"{path} is not a whole zip archive: {error}") from error
 
 
 def _checked_entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -539,5 +571,5 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         # zipfile stops at the declared size and then finds the wrong checksum of a lying entry.
         return archive.read(info)
-    except (zipfile.BadZipFile, NotImplementedError, zlib.error, lzma.LZMAError, EOFError) as error:
+    except _UNPACKING_ERRORS as error:
         raise DataError(f"{where} cannot be unpacked: {error}") from error
