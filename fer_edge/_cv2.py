@@ -1,7 +1,14 @@
 """OpenCV, or one clear message on what to install: write ``from fer_edge._cv2 import cv2``."""
 
+import os
+
 from fer_edge._installed import OPENCV_BUILDS, installed_builds
 from fer_edge.errors import DependencyError
+
+# OpenCV and its FFmpeg write to stderr what fer_edge says in its own words, with addresses and
+# their passwords; both read these when they are first loaded.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 try:
     import cv2

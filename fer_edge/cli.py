@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fer_edge import __version__
+from fer_edge.errors import SourceError
 from fer_edge.locate import DEFAULT_MODEL
 from fer_edge.providers import AUTO, PROVIDERS
 
@@ -399,3 +400,107 @@ def doctor(as_json: bool) -> None:
             click.echo(f"problem: {problem}", err=True)
     if findings["problems"]:
         sys.exit(1)
+
+
+@main.command()
+@click.argument("source")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write records there as they come, - for stdout. [default: stdout where there is neither "
+    "window, recording nor timeline]",
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["jsonl", "csv"]),
+    help="jsonl: one record a frame; csv: one row a face. [default: as FILE ends, else jsonl]",
+)
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE.mp4",
+    help="Record the video with boxes, labels and bars.",
+)
+@click.option(
+    "--timeline",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw each face's emotions over time.",
+)
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@click.option(
+    "--display/--no-display",
+    default=None,
+    help="Show a window: q or Esc ends, space pauses, s saves a picture. [default: where there is "
+    "a display]",
+)
+@click.option(
+    "--smooth",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    metavar="SECONDS",
+    help="Smooth each face's probabilities over about so long.",
+)
+@click.option("--largest", is_flag=True, help="Only the largest face of each frame.")
+@click.option(
+    "--detect-every",
+    type=click.IntRange(1),
+    default=15,
+    show_default=True,
+    metavar="N",
+    help="Follow faces for at most so many frames between detections; 1: detect in every frame.",
+)
+@click.option(
+    "--every", type=click.IntRange(1), default=1, metavar="N", help="Take every N-th frame only."
+)
+@click.option(
+    "--max-frames", type=click.IntRange(1), metavar="N", help="End after taking so many frames."
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="End after so many seconds of video.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1, 3600),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest wait for a source to open and for each frame.",
+)
+@classifier_options
+def video(source: str, open_classifier: Callable[..., "Classifier"], **options: Any) -> None:
+    """Watch a camera (cam0, cam1, ...), a video file, a device path, or an rtsp or http URL.
+
+    Exit status: 0 watched to the end, 1 the source failed or stopped, 2 wrong usage, 130 ended by
+    Ctrl-C, 143 by SIGTERM. What was written until then is whole in each case.
+    """
+    from fer_edge.video_command import VideoOptions, run_video
+
+    sys.exit(run_video(source, open_classifier(), VideoOptions(**options)))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+def cameras(as_json: bool) -> None:
+    """List the cameras that open, with size and rate.
+
+    Exit status: 0 some were found, 1 none.
+    """
+    from fer_edge.video import list_cameras
+
+    found = list_cameras()
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(camera) for camera in found]))
+    for camera in [] if as_json else found:
+        rate = f"{camera.fps:g} frames/s" if camera.fps else "rate unknown"
+        click.echo(f"{camera.source}  {camera.width} x {camera.height}  {rate}  {camera.name}")
+    if not found:
+        raise SourceError(
+            "No camera opens; plug one in, close other programs that use it, and see that you may "
+            "use it (on Linux: sudo usermod -aG video $USER, then log in again)"
+        )

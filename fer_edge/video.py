@@ -1,0 +1,545 @@
+"""Where frames come from and go to: cameras, video files and streams in, a recording out."""
+
+import logging
+import re
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from fer_edge._cv2 import cv2
+from fer_edge.address import Address, find_source
+from fer_edge.errors import OutputError, SourceError
+from fer_edge.output import refuse_existing
+from fer_edge.preprocess import Frame
+
+TIMEOUT_S = 10.0
+RETRY_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Waiting times before a live source that stopped is opened again."""
+
+_AHEAD = 4
+"""Frames of a file that are decoded ahead: enough to hide a slow frame, bounded in memory."""
+_HEALTHY_S = 10.0
+"""A live source that ran this long has recovered, and may be retried from the start."""
+_TURN_S = 0.05
+"""How often waiting looks whether it should go on."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TimedFrame:
+    """One frame of a source.
+
+    Attributes:
+        index: Its number in the source from 0; frames that were left out are counted too.
+        time_s: Seconds since the start: a file's own clock, or for live sources since the first
+            frame arrived.
+        taken_s: `time.monotonic` when a live frame was captured, or a file's was handed over.
+        image_bgr: (H, W, 3) uint8 BGR, upright.
+    """
+
+    index: int
+    time_s: float
+    taken_s: float
+    image_bgr: Frame
+
+
+class VideoSource:
+    """A camera, a video file or a stream as an iterator of frames.
+
+    Files are read whole, frame by frame. Live sources keep only their latest frame: who reads
+    slowly misses frames but never falls behind. A live source that stops or hangs is opened again
+    a few times after growing pauses; after that `SourceError` is raised.
+
+    Example:
+        >>> with VideoSource("cam0") as source:
+        ...     for frame in source:
+        ...         print(frame.index, frame.time_s, frame.image_bgr.shape)
+
+    Attributes:
+        name: The source as it may be shown: without a URL's password and query.
+        live: Whether frames come at their own pace and are lost when not read in time.
+        width: Pixels of the first frame.
+        height: Pixels of the first frame.
+        fps: Frames per second as the source states it, or None.
+        frame_count: Frames that a file's header promises, or None.
+        dropped: Frames of a live source that came while nobody was reading.
+        retries: How often a live source was opened again.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        every: int = 1,
+        duration_s: float | None = None,
+        timeout_s: float = TIMEOUT_S,
+        retry_pauses_s: tuple[float, ...] = RETRY_PAUSES_S,
+        idle: Callable[[], None] | None = None,
+    ) -> None:
+        """Describe a source; it is opened on entering the ``with`` block.
+
+        Args:
+            source: ``cam0``, ``cam1``, ..., a file, a camera's device path, or a URL.
+            every: Take every so many-th frame.
+            duration_s: End after so many seconds of the source's time.
+            timeout_s: How long opening, or waiting for a frame, may take.
+            retry_pauses_s: Pauses before each new try when a live source stops.
+            idle: Called about 20 times a second while waiting for a frame, for windows.
+
+        Raises:
+            SourceError: There is no such file, or the URL is of an unknown kind.
+            ValueError: A number is out of its range.
+        """
+        if every < 1 or timeout_s <= 0 or (duration_s is not None and duration_s <= 0):
+            raise ValueError(
+                f"Expected every of 1 or more and times above 0, received every={every}, "
+                f"timeout_s={timeout_s}, duration_s={duration_s}"
+            )
+        self._address = find_source(source)
+        self.name = self._address.name
+        self._every = every
+        self._duration_s = duration_s
+        self._timeout_s = timeout_s
+        self._pauses_s = retry_pauses_s
+        self._idle = idle or (lambda: None)
+        self._stopped = threading.Event()
+        self._reader: _Reader | None = None
+        self._past_drops = 0
+        self.retries = 0
+
+    def __enter__(self) -> Self:
+        """Open the source.
+
+        Raises:
+            SourceError: It cannot be opened, within the time-out.
+        """
+        self._stopped.clear()
+        self._reader = self._open()
+        if self._reader is None:
+            raise SourceError(self._address.failure(self._timeout_s))
+        self.live = self._reader.live
+        self.width, self.height = self._reader.size
+        self.fps = self._reader.fps
+        self.frame_count = self._reader.frame_count
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the source."""
+        if self._reader:
+            self._reader.close()
+
+    @property
+    def dropped(self) -> int:
+        """Frames of a live source that came while nobody was reading."""
+        return self._past_drops + (self._reader.dropped if self._reader else 0)
+
+    def stop(self) -> None:
+        """End the iteration soon; may be called from other threads and signal handlers."""
+        self._stopped.set()
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """Yield the frames from where the source stands.
+
+        Raises:
+            SourceError: A file is cut short, or a live source stopped and did not come back.
+        """
+        if self._reader is None:
+            raise ValueError("Expected iteration inside of 'with VideoSource(...) as source:'")
+        first_index = 0
+        next_index = 0
+        time_s = -1.0
+        epoch: float | None = None
+        opened_at = last_at = time.monotonic()
+        attempts = 0
+        while not self._stopped.is_set():
+            grabbed = self._take(self._reader, epoch)
+            if grabbed is None and self._stopped.is_set():
+                return
+            if grabbed is None and not self.live:
+                self._check_end(time_s)
+                return
+            if grabbed is None:
+                if last_at - opened_at > _HEALTHY_S:
+                    attempts = 0
+                attempts = self._reopen(self._reader, attempts, next_index)
+                opened_at = last_at = time.monotonic()
+                first_index = next_index
+                continue
+            last_at = time.monotonic()
+            number, stamp_s, image = grabbed
+            taken_s = stamp_s if self.live else last_at
+            if self.live:
+                epoch = stamp_s if epoch is None else epoch
+                stamp_s -= epoch
+            # Some containers repeat or lack time stamps; time never stands still for the reader.
+            elif stamp_s <= time_s:
+                stamp_s = time_s + self._every / (self.fps or 25.0)
+            time_s = stamp_s
+            if self._duration_s is not None and time_s >= self._duration_s:
+                return
+            next_index = first_index + number + 1
+            yield TimedFrame(first_index + number, time_s, taken_s, image)
+
+    def _take(self, reader: "_Reader", epoch: float | None) -> "_Grabbed | None":
+        """Wait for a frame; None at the end, on a hang, and when the source is stopped."""
+
+        def ready() -> bool:
+            if epoch is not None and self._duration_s is not None:
+                over = time.monotonic() - epoch >= self._duration_s
+                if over and not reader.ready():
+                    self.stop()
+            return reader.ready()
+
+        # FFmpeg keeps the same time-out itself; the grace lets it come back on its own.
+        if not self._wait(ready, self._timeout_s + 1.0, reader) and not self._stopped.is_set():
+            _log.warning("%s gave no frame for %.0f s", self.name, self._timeout_s + 1.0)
+        return reader.take()
+
+    def _wait(self, ready: Callable[[], bool], timeout_s: float, reader: "_Reader") -> bool:
+        """Wait for a reader in short turns, so that stop, signals and windows are served."""
+        deadline = time.monotonic() + timeout_s
+        while not reader.wait_for(ready, _TURN_S):
+            if self._stopped.is_set() or time.monotonic() > deadline:
+                return False
+            self._idle()
+        return True
+
+    def _open(self) -> "_Reader | None":
+        reader = _Reader(self._address, self._every, self._timeout_s)
+        reader.start()
+        self._wait(lambda: reader.opened is not None, self._timeout_s + 1.0, reader)
+        if reader.opened:
+            return reader
+        reader.close()
+        return None
+
+    def _reopen(self, stopped: "_Reader", attempts: int, frames: int) -> int:
+        """Open a live source again; returns how many of the tries are used up."""
+        stopped.close()
+        self._past_drops += stopped.dropped
+        tries = len(self._pauses_s)
+        while attempts < tries and not self._stopped.is_set():
+            pause_s = self._pauses_s[attempts]
+            attempts += 1
+            _log.warning(
+                "%s stopped; trying again in %.1f s (%d of %d)", self.name, pause_s, attempts, tries
+            )
+            self._wait(lambda: False, pause_s, stopped)
+            if self._stopped.is_set():
+                break
+            if reader := self._open():
+                self._reader = reader
+                self.retries += 1
+                return attempts
+        if not self._stopped.is_set():
+            raise SourceError(
+                f"{self.name} stopped after {frames} frames and did not come back in {tries} "
+                "tries; check the camera or its network, and start again"
+            )
+        return attempts
+
+    def _check_end(self, time_s: float) -> None:
+        if not self.frame_count or not self.fps:
+            return
+        promised_s = self.frame_count / self.fps
+        if time_s < 0.9 * promised_s - 1.0:
+            raise SourceError(
+                f"{self.name} ends after {max(0.0, time_s):.1f} s, its header promises "
+                f"{promised_s:.1f} s: the file is cut short or damaged; what could be read is done"
+            )
+
+
+_Grabbed = tuple[int, float, Frame]
+"""Number since opening, time stamp in seconds, image."""
+
+
+class _Reader(threading.Thread):
+    """Opens and reads a capture on a thread of its own, which a driver or server may hang.
+
+    Attributes:
+        opened: None while opening, then whether it succeeded.
+    """
+
+    def __init__(self, address: Address, every: int, timeout_s: float) -> None:
+        super().__init__(name=f"read {address.name}", daemon=True)
+        self._address = address
+        self._every = every
+        self._timeout_s = timeout_s
+        self._changed = threading.Condition()
+        self._frames: deque[_Grabbed] = deque()
+        self._ended = False
+        self._closed = False
+        self.opened: bool | None = None
+        self.dropped = 0
+        self.live = False
+        self.size = (0, 0)
+        self.fps: float | None = None
+        self.frame_count: int | None = None
+
+    def run(self) -> None:
+        capture = None
+        try:
+            capture = self._address.open(self._timeout_s)
+            opened = capture.isOpened()
+            if opened:
+                self._describe(capture)
+            with self._changed:
+                self.opened = opened
+                self._changed.notify_all()
+            if opened:
+                self._read(capture)
+        except cv2.error as error:
+            _log.debug("%s: %s", self._address.name, error)
+        finally:
+            if capture is not None:
+                capture.release()
+            with self._changed:
+                self.opened = bool(self.opened)
+                self._ended = True
+                self._changed.notify_all()
+
+    def _describe(self, capture: cv2.VideoCapture) -> None:
+        self.size = (
+            int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps <= 1000 else None
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.frame_count = int(count) if 0 < count < 2**53 else None
+        # A URL may also serve a finished video, which says how long it is.
+        self.live = self._address.kind == "camera" or (
+            self._address.kind == "stream" and self.frame_count is None
+        )
+
+    def _read(self, capture: cv2.VideoCapture) -> None:
+        number = -1
+        while not self._closed and capture.grab():
+            number += 1
+            stamp_s = time.monotonic() if self.live else self._file_time(capture, number)
+            if number % self._every:
+                continue
+            done, image = capture.retrieve()
+            if not done:
+                continue
+            self._put((number, stamp_s, np.asarray(image, np.uint8)))
+
+    def _file_time(self, capture: cv2.VideoCapture, number: int) -> float:
+        stamp_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
+        return stamp_ms / 1000 if stamp_ms > 0 else number / (self.fps or 25.0)
+
+    def _put(self, grabbed: _Grabbed) -> None:
+        with self._changed:
+            if self.live:
+                self.dropped += len(self._frames)
+                self._frames.clear()
+            else:
+                self._changed.wait_for(lambda: self._closed or len(self._frames) < _AHEAD)
+            self._frames.append(grabbed)
+            self._changed.notify_all()
+
+    def ready(self) -> bool:
+        """Return whether `take` has something to say: a frame, or that there are no more."""
+        return bool(self._frames) or self._ended
+
+    def take(self) -> _Grabbed | None:
+        """Return the next frame, or None where there is none."""
+        with self._changed:
+            grabbed = self._frames.popleft() if self._frames else None
+            self._changed.notify_all()
+            return grabbed
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until a condition that this thread brings about, at most so long."""
+        with self._changed:
+            return self._changed.wait_for(condition, timeout_s)
+
+    def close(self) -> None:
+        """End the thread; one that hangs inside of a driver is left behind after 2 s."""
+        with self._changed:
+            self._closed = True
+            self._frames.clear()
+            self._changed.notify_all()
+        self.join(2.0)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera that opens.
+
+    Attributes:
+        source: How to name it: ``cam0``.
+        name: The maker's name where the system tells it, else "".
+        width: Pixels.
+        height: Pixels.
+        fps: Frames per second as the driver states it, or None.
+    """
+
+    source: str
+    name: str
+    width: int
+    height: int
+    fps: float | None
+
+
+def list_cameras(*, timeout_s: float = 5.0) -> list[Camera]:
+    """Open each camera of the machine in turn and tell what it gives.
+
+    Args:
+        timeout_s: How long one camera may take.
+    """
+    cameras = []
+    for index in _camera_indices():
+        try:
+            with VideoSource(f"cam{index}", timeout_s=timeout_s) as source:
+                cameras.append(
+                    Camera(
+                        source.name, _camera_name(index), source.width, source.height, source.fps
+                    )
+                )
+        except SourceError:
+            continue
+    return cameras
+
+
+def _camera_indices() -> list[int]:
+    if sys.platform == "linux":
+        names = (re.fullmatch(r"video(\d+)", path.name) for path in Path("/dev").iterdir())
+        return sorted(int(match[1]) for match in names if match)
+    # Other systems cannot list cameras without opening them.
+    return list(range(6))
+
+
+def _camera_name(index: int) -> str:
+    path = Path(f"/sys/class/video4linux/video{index}/name")
+    return path.read_text().strip() if path.is_file() else ""
+
+
+class VideoSink:
+    """An .mp4 recording that appears whole when the ``with`` block ends, also by an error.
+
+    Frames are repeated or left out so that the recording plays at the speed of ``time_s``.
+
+    Example:
+        >>> with VideoSink(Path("out.mp4"), fps=30) as sink:
+        ...     sink.write(frame.image_bgr, frame.time_s)
+
+    Attributes:
+        frames: Frames written so far.
+    """
+
+    _MAX_GAP_S = 10.0
+    """Longer pauses of a source are cut to this in the recording."""
+
+    def __init__(self, path: Path, fps: float | None, *, force: bool = False) -> None:
+        """Describe a recording; its size is that of the first frame.
+
+        Args:
+            path: The file, ending in .mp4.
+            fps: Frames per second of the recording; None means 25.
+            force: Whether an existing file may be replaced.
+
+        Raises:
+            OutputError: The file is there already, is not .mp4, or its folder cannot be written.
+        """
+        if path.suffix.lower() != ".mp4":
+            raise OutputError(f"Expected a recording that ends in .mp4, received {path}")
+        refuse_existing(path, force=force)
+        self._path = path
+        self._temporary = path.with_name(f".fer-edge-{path.stem[:64]}.part.mp4")
+        self._fps = min(max(fps or 25.0, 1.0), 240.0)
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._start_s = 0.0
+        self.frames = 0
+
+    def __enter__(self) -> Self:
+        """Start recording."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish the file.
+
+        Raises:
+            OutputError: The file could not be written whole.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        # OpenCV keeps a full disk to itself, so the file is asked what arrived.
+        check = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
+        arrived = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
+        check.release()
+        if arrived < self.frames:
+            self._temporary.unlink(missing_ok=True)
+            raise OutputError(
+                f"Cannot write {self._path}: {arrived} of {self.frames} frames arrived; check the "
+                "space on its disk"
+            )
+        try:
+            self._temporary.replace(self._path)
+        except OSError as failure:
+            raise OutputError(f"Cannot write {self._path}: {failure.strerror}") from failure
+
+    def write(self, frame_bgr: Frame, time_s: float) -> None:
+        """Add a frame.
+
+        Args:
+            frame_bgr: (H, W, 3) uint8 BGR; scaled where its size differs from the first.
+            time_s: When it is shown, seconds on any clock that only goes forward.
+
+        Raises:
+            OutputError: OpenCV cannot write such a file.
+        """
+        if self._writer is None:
+            self._open(frame_bgr, time_s)
+        if (frame_bgr.shape[1], frame_bgr.shape[0]) != self._size:
+            frame_bgr = np.asarray(cv2.resize(frame_bgr, self._size), np.uint8)
+        due = round((time_s - self._start_s) * self._fps) + 1 - self.frames
+        most = int(self._MAX_GAP_S * self._fps)
+        if due > most:
+            self._start_s += (due - most) / self._fps
+            due = most
+        for _ in range(due):
+            self._writer.write(frame_bgr)  # type: ignore[union-attr]
+            self.frames += 1
+
+    def _open(self, frame_bgr: Frame, time_s: float) -> None:
+        self._start_s = time_s
+        self._size = (frame_bgr.shape[1], frame_bgr.shape[0])
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # OpenCV does not say why it cannot open a file; the system does.
+            self._temporary.touch()
+        except OSError as error:
+            raise OutputError(f"Cannot write {self._path}: {error.strerror}") from error
+        # MPEG-4 part 2: the one codec for .mp4 that every build of OpenCV brings.
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, codec, self._fps, self._size)
+        if not writer.isOpened():
+            self._temporary.unlink(missing_ok=True)
+            raise OutputError(
+                f"Cannot write {self._path}: this OpenCV has no MPEG-4 encoder; run: "
+                "pip install --force-reinstall 'opencv-python-headless<5'"
+            )
+        self._writer = writer
