@@ -57,7 +57,7 @@ def build_model(name: str, recipe: Recipe, classes: int) -> keras.Model:
     return keras.Model(image, head(backbone(image)), name=name)
 
 
-def _scale(recipe: Recipe) -> layers.Layer:
+def _scale(recipe: Recipe) -> Any:
     if recipe.preprocessing == "unit":
         return layers.Rescaling(1 / 255, name="scale")
     return layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")

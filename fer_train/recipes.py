@@ -16,10 +16,9 @@ from typing import Any, Literal, get_args
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError
 
-ModelName = Literal["sequential", "vgg16", "resnet50", "edge"]
-MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
+KERAS_MODELS = ("sequential", "vgg16", "resnet50", "edge")
+MODEL_NAMES = (*KERAS_MODELS, "svm")
 THESIS_MODELS = ("sequential", "vgg16", "resnet50")
-TRANSFER_MODELS = ("vgg16", "resnet50")
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class Recipe:
         head: ``thesis`` is the published head, ``gap`` is global average pooling and one layer.
         patience: Epochs without a lower validation loss after which training stops; 0 is never.
         keep: Which epoch's weights are judged and exported.
+        teacher_weight: Share of a teacher's answers in the targets, for `fer-train distill`.
         balance: ``weights`` weighs classes by inverse frequency; ``oversample`` repeats images.
         precision: ``auto`` is bfloat16 with float32 variables where the hardware multiplies it.
     """
@@ -68,6 +68,7 @@ class Recipe:
     head: Literal["thesis", "gap"] = "thesis"
     patience: int = 20
     keep: Literal["last", "best"] = "best"
+    teacher_weight: float = 0.0
     balance: Literal["none", "weights", "oversample"] = "none"
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
 
@@ -90,6 +91,8 @@ class Recipe:
                 self._refuse(name, "0 or more")
         if not 0 <= self.label_smoothing < 1:
             self._refuse("label_smoothing", "from 0 to below 1")
+        if not 0 <= self.teacher_weight <= 1:
+            self._refuse("teacher_weight", "from 0 to 1")
 
     def _refuse(self, name: str, expected: str) -> None:
         raise DataError(f"Expected {name} of {expected}, received {getattr(self, name)!r}")

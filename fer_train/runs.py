@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from fer_edge import __version__
 from fer_edge.errors import RunError
 from fer_train.folds import Fold
+from fer_train.metrics import classification_metrics
 from fer_train.recipes import Protocol, Recipe
 
 FORMAT = 1
@@ -113,6 +114,29 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise RunError(f"Expected {path} as it was written, received a damaged file; delete it")
     with np.load(io.BytesIO(payload)) as archive:
         return dict(archive)
+
+
+def write_results(
+    folder: Path,
+    fold: Fold,
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a fold's predictions.npz and then its metrics.json, which marks it as done.
+
+    Args:
+        folder: The fold's folder.
+        fold: The fold.
+        labels: (n,) true classes of its test images.
+        probabilities: (n, K) what the model says of them.
+        facts: What metrics.json says besides the scores, such as the seconds.
+    """
+    write_arrays(
+        folder / "predictions.npz",
+        {"index": fold.test, "label": labels, "probabilities": probabilities},
+    )
+    write_json(folder / "metrics.json", classification_metrics(labels, probabilities) | dict(facts))
 
 
 @contextlib.contextmanager

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_edge.errors import DependencyError, RunError
 from fer_train.data import Dataset, load_dataset
@@ -17,6 +18,10 @@ from fer_train.duplicates import blank_images, conflicting_labels, duplicate_gro
 from fer_train.folds import Fold, holdout_fold, make_folds
 from fer_train.recipes import Protocol, Recipe
 from fer_train.runs import Run, open_run
+
+if TYPE_CHECKING:
+    from fer_train.svm import SvmTrainer
+    from fer_train.training import FoldTrainer
 
 Piece = tuple[str, int]
 """A model's name and a fold's index: one independent piece of work."""
@@ -117,14 +122,28 @@ def run_here(run: Run, dataset: Dataset, pieces: Sequence[Piece]) -> None:
     # Keras is a slow import that planning, subprocesses and Ray's driver do without.
     from fer_train._keras import keras
     from fer_train.progress import FoldReporter
-    from fer_train.training import FoldTrainer, choose_precision, describe_device
+    from fer_train.training import choose_precision, describe_device
 
     for number, (model, index) in enumerate(pieces):
         title = f"{model} fold {index + 1}/{len(run.folds)}"
         device = f"{describe_device()}, {choose_precision(run.recipes[model])}"
         with FoldReporter(title, device, len(pieces) - number) as report:
-            FoldTrainer(run, model, run.folds[index], dataset.images, dataset.labels).train(report)
+            trainer_of(run, (model, index), dataset.images, dataset.labels).train(report)
         keras.backend.clear_session()
+
+
+def trainer_of(
+    run: Run, piece: Piece, images: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> "FoldTrainer | SvmTrainer":
+    """Return what trains a piece; see the trainers for the arrays."""
+    model, index = piece
+    if model == "svm":
+        from fer_train.svm import SvmTrainer
+
+        return SvmTrainer(run, run.folds[index], images, labels)
+    from fer_train.training import FoldTrainer
+
+    return FoldTrainer(run, model, run.folds[index], images, labels)
 
 
 def run_in_subprocesses(
@@ -223,19 +242,16 @@ def run_on_ray(
 
 def _train_on_node(data: Any, piece: Piece) -> dict[str, bytes]:
     """Train a piece on a Ray node; return its files if the run folder is not shared with it."""
-    from fer_train.training import FoldTrainer
-
     run, images, labels = data
-    model, index = piece
     if (run.folder / "config.json").is_file():
-        FoldTrainer(run, model, run.folds[index], images, labels).train()
+        trainer_of(run, piece, images, labels).train()
         return {}
     with tempfile.TemporaryDirectory() as folder:
         run = replace(run, folder=Path(folder))
-        FoldTrainer(run, model, run.folds[index], images, labels).train()
+        trainer_of(run, piece, images, labels).train()
         return {
             path.name: path.read_bytes()
-            for path in run.fold_folder(model, index).iterdir()
+            for path in run.fold_folder(*piece).iterdir()
             if path.name != "lock"
         }
 

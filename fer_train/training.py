@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,21 @@ from fer_edge.errors import RunError
 from fer_train._keras import keras
 from fer_train.features import backbone_features
 from fer_train.folds import Fold
-from fer_train.metrics import classification_metrics
 from fer_train.models import BACKBONE, HEAD, augmentation, build_model
 from fer_train.recipes import Recipe
-from fer_train.runs import Run, locked, read_arrays, write_arrays, write_atomic, write_json
+from fer_train.runs import (
+    Run,
+    locked,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_atomic,
+    write_results,
+)
 
 History = list[dict[str, float]]
 CHECKPOINTS_KEPT = 2
+TEACHER = "teacher.npz"
 PREDICTION_BATCH = 256
 
 
@@ -84,11 +93,6 @@ def describe_device() -> str:
     return f"{keras.backend.backend()} on {', '.join(keras.distribution.list_devices())}"
 
 
-def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
-    """Return one-hot float32 (N, K) targets."""
-    return np.eye(classes, dtype=np.float32)[labels]
-
-
 class FoldTrainer:
     """Trains one fold of one model in its folder.
 
@@ -98,7 +102,6 @@ class FoldTrainer:
         fold: The fold.
         images: uint8 (N, 48, 48) images of the whole data set.
         labels: int64 (N,) classes in the order of the protocol's labels.
-        targets: float32 (N, K) soft targets of a teacher; one-hot labels by default.
     """
 
     def __init__(
@@ -108,14 +111,13 @@ class FoldTrainer:
         fold: Fold,
         images: NDArray[np.uint8],
         labels: NDArray[np.int64],
-        targets: NDArray[np.float32] | None = None,
     ) -> None:
         """Take the parts; nothing is built or written yet."""
         self.run, self.model, self.fold = run, model, fold
         self.recipe = run.recipes[model]
         self.images, self.labels = images[..., None], labels
         self.classes = len(run.protocol.labels)
-        self.targets = one_hot(labels, self.classes) if targets is None else targets
+        self.one_hot = np.eye(self.classes, dtype=np.float32)[labels]
         self.folder = run.fold_folder(model, fold.index)
         self.seed = run.protocol.seed * 1009 + fold.index
 
@@ -129,11 +131,10 @@ class FoldTrainer:
             RunError: Another process trains this fold, or the folder cannot be written.
         """
         with locked(self.folder / "lock"):
-            done = self.folder / "metrics.json"
-            if not done.is_file():
+            if not self.run.is_done(self.model, self.fold.index):
                 self._train_epochs(report)
                 self._finish()
-            return dict(json.loads(done.read_text("utf-8")))
+            return dict(read_json(self.folder / "metrics.json"))
 
     def _train_epochs(self, report: Callable[[Progress], None]) -> None:
         keras.utils.set_random_seed(self.seed)
@@ -226,7 +227,7 @@ class FoldTrainer:
 
         logs = trained.fit(
             order,
-            self.targets[order],
+            self._targets[order],
             sample_weight=self._class_weights()[self.labels[order]],
             batch_size=recipe.batch_size,
             shuffle=False,
@@ -237,10 +238,18 @@ class FoldTrainer:
         row |= _with_f1({name: float(values[-1]) for name, values in logs.items()})
         held = self.fold.validation.astype(np.int32)
         scores = trained.evaluate(
-            held, self.targets[held], batch_size=PREDICTION_BATCH, verbose=0, return_dict=True
+            held, self.one_hot[held], batch_size=PREDICTION_BATCH, verbose=0, return_dict=True
         )
         row |= {f"val_{name}": value for name, value in _with_f1(scores).items()}
         return row | {"seconds": time.perf_counter() - start}
+
+    @cached_property
+    def _targets(self) -> NDArray[np.float32]:
+        """Return (N, K) what the model is trained towards: labels, or a teacher's answers too."""
+        if not self.recipe.teacher_weight:
+            return self.one_hot
+        answers = read_arrays(self.run.folder / TEACHER)["probabilities"]
+        return mixed_targets(self.one_hot, answers, self.recipe.teacher_weight)
 
     def _class_weights(self) -> NDArray[np.float32]:
         """Return (K,) loss weights: 1, or inverse frequency with a mean of 1 over the images."""
@@ -307,11 +316,8 @@ class FoldTrainer:
         probabilities = judge.predict(
             inputs[self.fold.test].astype(np.float32), batch_size=PREDICTION_BATCH, verbose=0
         )
-        labels = self.labels[self.fold.test]
-        scores = classification_metrics(labels, probabilities)
-        penalty = float(sum(keras.ops.convert_to_numpy(loss) for loss in net.losses))
-        scores |= {
-            "loss": scores["log_loss"] + penalty,
+        facts = {
+            "penalty": float(sum(keras.ops.convert_to_numpy(loss) for loss in net.losses)),
             "kept_epoch": kept,
             "epochs": len(history),
             "parameters": net.count_params(),
@@ -321,15 +327,19 @@ class FoldTrainer:
             "device": describe_device(),
             "dtype_policy": choose_precision(self.recipe),
         }
-        write_arrays(
-            self.folder / "predictions.npz",
-            {"index": self.fold.test, "label": labels, "probabilities": probabilities},
-        )
         write_atomic(self.folder / "model.keras", net.save)
         self._write_history(history)
-        write_json(self.folder / "metrics.json", scores)
+        write_results(self.folder, self.fold, self.labels[self.fold.test], probabilities, facts)
         for path in [*self.folder.glob("checkpoint-*"), *self.folder.glob("best-*.npz")]:
             path.unlink()
+
+
+def mixed_targets(
+    one_hot: NDArray[np.float32], answers: NDArray[np.float32], weight: float
+) -> NDArray[np.float32]:
+    """Mix float32 (N, K) labels with a teacher's answers; where these are NaN, labels stay."""
+    mixed = (1 - weight) * one_hot + weight * answers
+    return np.where(np.isnan(mixed), one_hot, mixed).astype(np.float32)
 
 
 def stops_early(history: History, patience: int) -> bool:

@@ -1,0 +1,251 @@
+"""One fold, on drawn faces: learns, resumes, survives; needs Keras."""
+
+import dataclasses
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fer_train.cli import main
+from fer_train.runs import open_run, read_arrays, read_json
+from fer_train.training import (
+    FoldTrainer,
+    best_epoch,
+    plateau_rate,
+    stops_early,
+)
+
+pytestmark = pytest.mark.tensorflow
+
+
+def _plan(folder: Path, *flags: str, count: int = 140, model: str = "edge") -> None:
+    result = CliRunner().invoke(
+        main,
+        ["plan", "--data", f"synthetic:{count}", "--models", model, "--run", str(folder)]
+        + ["--folds", "2", "--precision", "float32", "--weights", "none", *flags],
+    )
+    assert result.exit_code == 0, result.output
+
+
+def _trainer(folder: Path, model: str = "edge") -> FoldTrainer:
+    from fer_train.schedule import load_images
+
+    run = open_run(folder)
+    dataset = load_images(run.protocol)
+    return FoldTrainer(run, model, run.folds[0], dataset.images, dataset.labels)
+
+
+class _Stop(Exception):
+    pass
+
+
+def _stop_after(epoch: int):
+    def report(progress):
+        if progress.row and progress.epoch == epoch:
+            raise _Stop
+
+    return report
+
+
+def test_a_fold_learns_and_leaves_what_the_run_folder_promises(tmp_path):
+    _plan(tmp_path, "--epochs", "6", "--batch-size", "8", "--augmentation", "0", count=420)
+    scores = _trainer(tmp_path).train()
+    folder = tmp_path / "edge" / "fold-00"
+    assert scores["accuracy"] > 0.4  # chance is 0.14
+    assert {path.name for path in folder.iterdir()} == {
+        "lock",
+        "history.csv",
+        "metrics.json",
+        "model.keras",
+        "predictions.npz",
+    }
+    assert len((folder / "history.csv").read_text().splitlines()) == 7
+    predictions = read_arrays(folder / "predictions.npz")
+    assert predictions["probabilities"].shape == (scores["images"], 7)
+    assert predictions["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_stopped_fold_ends_with_the_same_metrics(tmp_path, stop):
+    flags = ("--epochs", "3", "--balance", "oversample")
+    for name in ("whole", "stopped"):
+        _plan(tmp_path / name, *flags)
+    whole = _trainer(tmp_path / "whole").train()
+    with pytest.raises(_Stop):
+        _trainer(tmp_path / "stopped").train(_stop_after(stop))
+    resumed = _trainer(tmp_path / "stopped").train()
+    assert _comparable(resumed) == pytest.approx(_comparable(whole), rel=1e-6)
+
+
+def _comparable(scores: dict[str, object]) -> dict[str, float]:
+    return {
+        name: value
+        for name, value in scores.items()
+        if isinstance(value, float) and not name.endswith("_s")
+    }
+
+
+def test_a_frozen_stage_and_fine_tuning_resume_across_the_border(tmp_path):
+    flags = ("--epochs", "3", "--frozen-epochs", "1")
+    for name in ("whole", "stopped"):
+        _plan(tmp_path / name, *flags)
+    whole = _trainer(tmp_path / "whole").train()
+    with pytest.raises(_Stop):
+        _trainer(tmp_path / "stopped").train(_stop_after(1))
+    resumed = _trainer(tmp_path / "stopped").train()
+    assert _comparable(resumed) == pytest.approx(_comparable(whole), rel=1e-6)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
+    _plan(tmp_path, "--epochs", "3")
+    with pytest.raises(_Stop):
+        _trainer(tmp_path).train(_stop_after(2))
+    newest = tmp_path / "edge" / "fold-00" / "checkpoint-002.npz"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    epochs = []
+    with caplog.at_level(logging.WARNING):
+        _trainer(tmp_path).train(lambda progress: epochs.append(progress.epoch))
+    assert epochs[0] == 2
+    assert "the epoch before it is used" in caplog.text
+
+
+def test_frozen_features_give_the_same_model_as_training_through_the_backbone(
+    tmp_path, monkeypatch
+):
+    for name in ("features", "through"):
+        _plan(
+            tmp_path / name,
+            *("--epochs", "2", "--frozen-epochs", "2", "--augmentation", "0"),
+            *("--optimizer", "sgd", "--head", "gap"),
+            model="edge",
+        )
+    by_features = _trainer(tmp_path / "features").train()
+    assert len(list((tmp_path / "features" / "edge" / "features").glob("*.npy"))) == 1
+    # Augmentation of no strength at all takes the way through the backbone.
+    trainer = _trainer(tmp_path / "through")
+    trainer.recipe = dataclasses.replace(trainer.recipe, augmentation=1e-9)
+    monkeypatch.setattr(
+        "fer_train.training.augmentation", lambda *_: lambda images: images
+    )
+    through = trainer.train()
+    assert through["log_loss"] == pytest.approx(by_features["log_loss"], rel=1e-4)
+    a, b = (
+        read_arrays(tmp_path / name / "edge" / "fold-00" / "predictions.npz")["probabilities"]
+        for name in ("features", "through")
+    )
+    assert np.abs(a - b).max() < 1e-4
+
+
+def test_sigkill_at_random_moments_changes_nothing(tmp_path):
+    """The count is small here; FER_EDGE_KILLS=20 is the full trial."""
+    kills = int(os.environ.get("FER_EDGE_KILLS", "2"))
+    flags = ("--epochs", "4")
+    for name in ("whole", "killed"):
+        _plan(tmp_path / name, *flags, count=280)
+    # Threads add up sums in any order; the comparison needs one order.
+    environment = os.environ | {"TF_DETERMINISTIC_OPS": "1", "OMP_NUM_THREADS": "1"}
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "fer_train.cli", "fold", "--model", "edge", "--fold", "0"]
+        return subprocess.Popen(
+            [*command, "--run", str(tmp_path / name)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    assert start("whole").wait() == 0
+    folder = tmp_path / "killed" / "edge" / "fold-00"
+    chance = random.Random(7)
+    for _ in range(kills):
+        process = start("killed")
+        before = len(list(folder.glob("checkpoint-*")))
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if len(list(folder.glob("checkpoint-*"))) > before or (folder / "history.csv").exists():
+                break
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start("killed").wait() == 0
+    whole, killed = (
+        _comparable(read_json(tmp_path / name / "edge" / "fold-00" / "metrics.json"))
+        for name in ("whole", "killed")
+    )
+    assert killed == pytest.approx(whole, rel=1e-6)
+
+
+def test_all_goes_on_where_it_was_and_refuses_other_settings(tmp_path):
+    run = tmp_path / "run"
+    flags = ["all", "--data", "synthetic:140", "--models", "edge", "--folds", "2"]
+    flags += ["--epochs", "1", "--run", str(run), "--no-export"]
+    runner = CliRunner()
+    first = runner.invoke(main, flags)
+    assert first.exit_code == 0, first.output
+    assert "mean +- sd" in first.stdout
+    again = runner.invoke(main, flags)
+    assert "2 of 2 folds are done" in again.stderr
+    assert again.stdout == first.stdout
+    other = runner.invoke(main, [*flags, "--seed", "3"])
+    assert other.exit_code == 1
+    assert "seed 0 there, 3 asked for" in other.stderr
+
+
+def test_jobs_run_folds_in_processes_of_their_own(tmp_path):
+    result = CliRunner().invoke(
+        main,
+        ["all", "--data", "synthetic:140", "--models", "edge", "--folds", "2", "--epochs", "1"]
+        + ["--run", str(tmp_path / "run"), "--no-export", "--jobs", "2"],
+    )
+    assert result.exit_code == 0, result.output
+    assert "edge fold 0 is done" in result.stderr
+    assert "edge fold 1 is done" in result.stderr
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_both_back_ends_train_a_fold(tmp_path, backend):
+    _plan(tmp_path, "--epochs", "1")
+    result = subprocess.run(
+        [sys.executable, "-m", "fer_train.cli", "fold", "--model", "edge", "--fold", "0"]
+        + ["--run", str(tmp_path)],
+        env=os.environ | {"KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"{backend} on cpu" in result.stderr
+    metrics = json.loads((tmp_path / "edge" / "fold-00" / "metrics.json").read_text())
+    assert metrics["device"].startswith(f"{backend} on cpu")
+
+
+def test_the_plateau_rule_halves_the_rate_after_its_patience():
+    falling = [{"val_loss": 1 / (epoch + 1)} for epoch in range(30)]
+    assert plateau_rate(falling, 0.1) == 0.1
+    flat = [{"val_loss": 1.0}] * 21
+    assert plateau_rate(flat[:20], 0.1) == 0.1
+    assert plateau_rate(flat, 0.1) == 0.05
+    assert plateau_rate([{"val_loss": 1.0}] * 41, 0.1) == 0.025
+
+
+def test_early_stopping_waits_for_its_patience():
+    rows = [{"val_loss": loss} for loss in (1.0, 0.5, 0.6, 0.7)]
+    assert not stops_early(rows, 3)
+    assert stops_early(rows, 2)
+    assert not stops_early(rows, 0)
+
+
+def test_the_later_of_equal_epochs_is_the_best():
+    assert best_epoch([{"val_accuracy": score} for score in (0.1, 0.5, 0.5, 0.4)]) == 3
