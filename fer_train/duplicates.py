@@ -60,6 +60,8 @@ def duplicate_groups(images: Images) -> Groups:
     from scipy.sparse.csgraph import connected_components
 
     identical = identical_groups(images)
+    if not len(images):
+        return identical
     distinct = images[np.unique(identical, return_index=True)[1]]
     pairs = near_pairs(distinct)
     graph = coo_array(
@@ -80,9 +82,11 @@ def near_pairs(images: Images) -> NDArray[np.int64]:
     Returns:
         (M, 2) int64 indices, the first below the second.
     """
+    if not len(images):
+        return np.empty((0, 2), np.int64)
     # With bits as -1 and 1 a product of matrices counts the bits that all pairs have in common,
     # which is faster than any bucketing for as many images as fit into memory.
-    signs = np.stack([_hash(image) for image in images]) if len(images) else np.empty((0, 1))
+    signs = np.stack([_hash(image) for image in images])
     bits = signs.shape[1]
     flat = images.reshape(len(images), -1).astype(np.float32)
     flat -= flat.mean(1, keepdims=True)

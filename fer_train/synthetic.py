@@ -58,7 +58,7 @@ def synthetic_faces(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArr
     images = np.empty((count, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     for index, label in enumerate(labels):
         face = _Face(EMOTIONS[label], np.random.default_rng((seed, index)))
-        images[index] = resize(to_gray(face.draw(IMAGE_SIZE)), (IMAGE_SIZE, IMAGE_SIZE))
+        images[index] = to_gray(face.draw(IMAGE_SIZE))
     return images, labels
 
 
@@ -89,7 +89,7 @@ def draw_face(emotion: str, size: int = 240, seed: int = 0) -> Frame:
     """
     if emotion not in ACTION_UNITS:
         raise ValueError(f"Expected an emotion of {', '.join(EMOTIONS)}, received {emotion!r}")
-    return resize(_Face(emotion, np.random.default_rng(seed)).draw(size), (size, size))
+    return _Face(emotion, np.random.default_rng(seed)).draw(size)
 
 
 class _Face:
@@ -138,25 +138,32 @@ class _Face:
         self._zoom = rng.uniform(0.92, 1.12)
         self._shift = rng.normal(0, 0.04, 2)
         self._yaw = rng.normal(0, 0.035)
-        self._background = rng.uniform(20, 230, 3) * 0.3 + rng.uniform(20, 230) * 0.7
+        # What stands behind the person: colours, mostly grey, places and sizes.
+        self._behind = rng.uniform(20, 230, (5, 3)) * 0.3 + rng.uniform(20, 230, (5, 1)) * 0.7
+        self._places = rng.uniform(-1.3, 1.3, (5, 2))
+        self._sizes = rng.uniform(0.3, 1.0, (5, 2))
 
     def draw(self, size: int) -> Frame:
-        """Return the face as (S, S, 3) uint8 BGR, S a multiple of ``size``, to be shrunk."""
+        """Return the face as (size, size, 3) uint8 BGR."""
         side = size * _SUPERSAMPLING
         self._canvas = np.empty((side, side, 3), np.uint8)
-        self._canvas[:] = self._background
+        self._canvas[:] = self._behind[0]
         self._scale = side * 0.42 * self._zoom
         angle = np.deg2rad(self._turn)
         self._rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         self._origin = side * (np.array([0.5, 0.53]) + self._shift * 0.5)
 
+        for colour, place, radii in zip(self._behind, self._places, self._sizes, strict=True):
+            self._fill(_ellipse(place, radii), colour)
         self._draw_head()
         for side_sign in (-1, 1):
             self._draw_eye(side_sign)
             self._draw_brow(side_sign)
         self._draw_nose()
         self._draw_mouth()
-        return self._lit(self._canvas)
+        blur = _SUPERSAMPLING * self._rng.uniform(0.15, 0.6)
+        blurred = np.asarray(cv2.GaussianBlur(self._canvas, (0, 0), blur), np.uint8)
+        return self._lit(resize(blurred, (size, size)))
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -346,19 +353,15 @@ class _Face:
             self._canvas, [self._pixels(points)], False, _bgr(colour), thickness, cv2.LINE_AA
         )
 
-    def _lit(self, canvas: Frame) -> Frame:
-        """Light the picture from one side, blur it a little and add the noise of a camera."""
-        rng, side = self._rng, len(canvas)
+    def _lit(self, picture: Frame) -> Frame:
+        """Light a picture from one side and add the noise of a camera."""
+        rng, size = self._rng, len(picture)
         direction = rng.uniform(0, 2 * np.pi)
-        ramp = np.linspace(-1, 1, side)
+        ramp = np.linspace(-1, 1, size)
         light = np.cos(direction) * ramp[None] + np.sin(direction) * ramp[:, None]
         gain = rng.uniform(0.75, 1.2) * (1 + rng.uniform(0, 0.35) * light)
-        # Noise is made at the final size and enlarged, so that shrinking does not average it out.
-        size = side // _SUPERSAMPLING
-        noise = rng.normal(0, rng.uniform(1, 7), (size, size)).repeat(_SUPERSAMPLING, 0)
-        noise = noise.repeat(_SUPERSAMPLING, 1)
-        blurred = cv2.GaussianBlur(canvas, (0, 0), _SUPERSAMPLING * rng.uniform(0.15, 0.6))
-        return np.asarray(np.clip(blurred * gain[..., None] + noise[..., None], 0, 255), np.uint8)
+        noise = rng.normal(0, rng.uniform(1, 7), (size, size))
+        return np.asarray(np.clip(picture * gain[..., None] + noise[..., None], 0, 255), np.uint8)
 
 
 def _bgr(colour: Any) -> Colour:
@@ -379,6 +382,7 @@ def _curve(start: Any, middle: Any, end: Any) -> Points:
     return points
 
 
-def _ellipse(centre: Any, radii: tuple[float, float]) -> Points:
+def _ellipse(centre: Any, radii: Any) -> Points:
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    return np.asarray(centre) + np.stack([np.cos(angle), np.sin(angle)], 1) * radii
+    points: Points = np.asarray(centre) + np.stack([np.cos(angle), np.sin(angle)], 1) * radii
+    return points
