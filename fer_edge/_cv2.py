@@ -33,7 +33,8 @@ except ImportError as error:
 
 if int(cv2.__version__.split(".")[0]) != 4:
     raise DependencyError(
-        f"Expected OpenCV 4, received {cv2.__version__}; run: pip install 'opencv-python-headless<5'"
+        f"Expected OpenCV 4, received {cv2.__version__}; run: "
+        "pip install 'opencv-python-headless<5'"
     )
 
 __all__ = ["cv2"]

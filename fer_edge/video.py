@@ -42,7 +42,7 @@ class TimedFrame:
         index: Its number in the source from 0; frames that were left out are counted too.
         time_s: Seconds since the start: a file's own clock, or for live sources since the first
             frame arrived.
-        taken_s: `time.monotonic` when a live frame was captured, or a file's was handed over.
+        taken_s: When the frame was captured (live) or handed over (file), on `time.monotonic`.
         image_bgr: (H, W, 3) uint8 BGR, upright.
     """
 

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 
@@ -251,15 +250,14 @@ class _Meter:
         self._latency_ms = 0.0
 
     def add(self, watched: WatchedFrame) -> None:
-        now = time.monotonic()
-        self._latency_ms = (now - watched.frame.taken_s) * 1000
-        self._done.append(now)
+        self._latency_ms = watched.latency_ms
+        self._done.append(time.monotonic())
 
     def text(self) -> str:
         """Return what the window shows in its corner."""
         span_s = self._done[-1] - self._done[0]
         rate = (len(self._done) - 1) / span_s if span_s > 0 else 0.0
-        return f"{rate:.0f} frames/s  {self._latency_ms:.0f} ms"
+        return f"{rate:.0f} frames/s  {self._latency_ms:.1f} ms"
 
 
 def _draw_status(canvas: Frame, text: str) -> None:
@@ -274,7 +272,7 @@ def _draw_status(canvas: Frame, text: str) -> None:
 
 def _report(history: History, meter: _Meter, source: VideoSource, options: VideoOptions) -> None:
     spent_s = time.monotonic() - meter.started
-    parts: list[Any] = [f"{history.frames} frames, {history.end_s:.1f} s of video"]
+    parts = [f"{history.frames} frames, {history.end_s:.1f} s of video"]
     parts.append(f"in {spent_s:.1f} s ({history.frames / max(spent_s, 1e-9):.1f} frames/s)")
     if source.live:
         parts.append(f"{source.dropped} dropped to keep up")

@@ -1,5 +1,6 @@
 """From frames to what the faces in them show: tracking, inference and smoothing in one stream."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +24,18 @@ class WatchedFace:
 
 @dataclass(frozen=True)
 class WatchedFrame:
-    """A frame and its faces, largest first."""
+    """A frame and what it shows.
+
+    Attributes:
+        frame: The frame.
+        faces: Its faces, largest first.
+        latency_ms: How old a live frame was when it was classified; for files how long following
+            and classifying its faces took.
+    """
 
     frame: TimedFrame
     faces: Sequence[WatchedFace]
+    latency_ms: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return the frame's record as plain JSON values."""
@@ -108,18 +117,17 @@ def watch(
         map(look, numbered()) if source.live else map_ahead(look, numbered(), classifier.threads)
     )
     for frame, found in looked:
+        began_s = frame.taken_s if source.live else time.monotonic()
         tracked = tracker.update(frame.image_bgr, frame.time_s, found)[: 1 if largest else None]
         faces = [item.face for item in tracked]
         rows = classifier.probabilities(classifier.prepare(frame.image_bgr, faces))
-        yield WatchedFrame(
-            frame,
-            [
-                WatchedFace(
-                    item.track,
-                    classifier.result(item.face, smoother.update(item.track, frame.time_s, row)),
-                )
-                for item, row in zip(tracked, rows, strict=True)
-            ],
-        )
+        watched = [
+            WatchedFace(
+                item.track,
+                classifier.result(item.face, smoother.update(item.track, frame.time_s, row)),
+            )
+            for item, row in zip(tracked, rows, strict=True)
+        ]
+        yield WatchedFrame(frame, watched, (time.monotonic() - began_s) * 1000)
     if broken:
         raise broken[0]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -63,11 +64,14 @@ class Window:
         self.saved = saved
         self._shown: Frame | None = None
         self._paused = False
+        self._ended = False
         self._lag_s: float | None = None
 
     def __enter__(self) -> Self:
         """Open the window."""
-        cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        # The plain kind: Qt's own would add tool bars and keys of its own.
+        flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
+        cv2.namedWindow(self._title, flags)
         return self
 
     def __exit__(
@@ -77,7 +81,9 @@ class Window:
         trace: TracebackType | None,
     ) -> None:
         """Close the window."""
-        cv2.destroyWindow(self._title)
+        # Qt forgets a window that the user has closed, and fails on its name.
+        with suppress(cv2.error):
+            cv2.destroyWindow(self._title)
 
     def show(self, frame_bgr: Frame, due_s: float | None = None) -> None:
         """Show a frame, and serve the keys until the next is due or as long as it is paused.
@@ -90,11 +96,15 @@ class Window:
         Raises:
             OutputError: A picture cannot be saved.
         """
+        if self._ended:
+            return
         if due_s is not None:
             if self._lag_s is None:
                 self._lag_s = time.monotonic() - due_s
-            while (left_s := due_s + self._lag_s - time.monotonic()) > 0:
+            while not self._ended and (left_s := due_s + self._lag_s - time.monotonic()) > 0:
                 self._serve(max(1, min(_TURN_MS, round(left_s * 1000))))
+        if self._ended:
+            return
         if self._shown is None:
             cv2.resizeWindow(self._title, frame_bgr.shape[1], frame_bgr.shape[0])
         self._shown = frame_bgr
@@ -108,21 +118,25 @@ class Window:
 
     def idle(self) -> None:
         """Serve the keys while there is no frame to show."""
-        if self._shown is not None:
+        if self._shown is not None and not self._ended:
             self._serve(1)
 
     def _serve(self, wait_ms: int) -> None:
         key = cv2.waitKey(wait_ms) & 0xFF
-        closed = self._shown is not None and (
-            cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
-        )
-        if key in _QUIT or closed:
+        if key in _QUIT or (self._shown is not None and self._is_closed()):
             self._paused = False
+            self._ended = True
             self._stop()
         elif key == _PAUSE:
             self._paused = not self._paused
         elif key == _SAVE and self._shown is not None:
             self._save(self._shown)
+
+    def _is_closed(self) -> bool:
+        try:
+            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+        except cv2.error:
+            return True
 
     def _save(self, frame_bgr: Frame) -> None:
         number = 1
