@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from fer_train.architecture import LayerRow
@@ -110,7 +111,7 @@ def curves(history: Mapping[str, ArrayLike], names: Sequence[str], title: str) -
             label=f"{label}validation",
         )
         axes.plot(epochs, history[name], color=color, linestyle=":", label=f"{label}training")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2 if len(names) > 1 else 1)
     return figure
@@ -270,7 +271,7 @@ def prediction_page(
         bars = right.barh(list(labels), row, color=SKY, edgecolor="white")
         best = int(np.argmax(row))
         bars[best].set_color(BLUE)
-        if true in labels:
+        if true is not None and true in labels:
             bars[list(labels).index(true)].set(hatch="////", edgecolor=ORANGE)
         right.bar_label(bars, fmt="{:.0%}", fontsize=6, padding=1)
         right.set_xlim(0, 1.2)
