@@ -472,6 +472,14 @@ def doctor(as_json: bool) -> None:
     metavar="SECONDS",
     help="Longest wait for a source to open and for each frame.",
 )
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 20),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Open a live source that stopped so often again, after growing pauses.",
+)
 @classifier_options
 def video(source: str, open_classifier: Callable[..., "Classifier"], **options: Any) -> None:
     """Watch a camera (cam0, cam1, ...), a video file, a device path, or an rtsp or http URL.

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
@@ -120,7 +121,8 @@ class FrameLog:
             while done < len(data):
                 done += self._file.write(data[done:])
         except OSError as error:
-            # A full disk may have taken half of the line.
-            os.ftruncate(self._file.fileno(), self._size)
+            # A full disk may have taken half of the line. Pipes cannot be cut back.
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), self._size)
             raise OutputError(f"Cannot write {self._path}: {error.strerror}") from error
         self._size += len(data)

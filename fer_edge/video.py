@@ -21,8 +21,9 @@ from fer_edge.output import refuse_existing
 from fer_edge.preprocess import Frame
 
 TIMEOUT_S = 10.0
-RETRY_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Waiting times before a live source that stopped is opened again."""
+RETRIES = 5
+FIRST_PAUSE_S = 0.5
+"""Pause before a live source that stopped is opened again; each further one is twice as long."""
 
 _AHEAD = 4
 """Frames of a file that are decoded ahead: enough to hide a slow frame, bounded in memory."""
@@ -72,7 +73,7 @@ class VideoSource:
         fps: Frames per second as the source states it, or None.
         frame_count: Frames that a file's header promises, or None.
         dropped: Frames of a live source that came while nobody was reading.
-        retries: How often a live source was opened again.
+        reopened: How often a live source was opened again.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class VideoSource:
         every: int = 1,
         duration_s: float | None = None,
         timeout_s: float = TIMEOUT_S,
-        retry_pauses_s: tuple[float, ...] = RETRY_PAUSES_S,
+        retries: int = RETRIES,
         idle: Callable[[], None] | None = None,
     ) -> None:
         """Describe a source; it is opened on entering the ``with`` block.
@@ -92,29 +93,32 @@ class VideoSource:
             every: Take every so many-th frame.
             duration_s: End after so many seconds of the source's time.
             timeout_s: How long opening, or waiting for a frame, may take.
-            retry_pauses_s: Pauses before each new try when a live source stops.
+            retries: How often in a row a live source that stopped is opened again.
             idle: Called about 20 times a second while waiting for a frame, for windows.
 
         Raises:
             SourceError: There is no such file, or the URL is of an unknown kind.
             ValueError: A number is out of its range.
         """
-        if every < 1 or timeout_s <= 0 or (duration_s is not None and duration_s <= 0):
+        if every < 1 or retries < 0:
             raise ValueError(
-                f"Expected every of 1 or more and times above 0, received every={every}, "
-                f"timeout_s={timeout_s}, duration_s={duration_s}"
+                f"Expected every from 1 and retries from 0, received {every} and {retries}"
+            )
+        if timeout_s <= 0 or (duration_s is not None and duration_s <= 0):
+            raise ValueError(
+                f"Expected times above 0, received timeout_s={timeout_s}, duration_s={duration_s}"
             )
         self._address = find_source(source)
         self.name = self._address.name
         self._every = every
         self._duration_s = duration_s
         self._timeout_s = timeout_s
-        self._pauses_s = retry_pauses_s
+        self._retries = retries
         self._idle = idle or (lambda: None)
         self._stopped = threading.Event()
         self._reader: _Reader | None = None
         self._past_drops = 0
-        self.retries = 0
+        self.reopened = 0
 
     def __enter__(self) -> Self:
         """Open the source.
@@ -231,9 +235,9 @@ class VideoSource:
         """Open a live source again; returns how many of the tries are used up."""
         stopped.close()
         self._past_drops += stopped.dropped
-        tries = len(self._pauses_s)
+        tries = self._retries
         while attempts < tries and not self._stopped.is_set():
-            pause_s = self._pauses_s[attempts]
+            pause_s = FIRST_PAUSE_S * 2**attempts
             attempts += 1
             _log.warning(
                 "%s stopped; trying again in %.1f s (%d of %d)", self.name, pause_s, attempts, tries
@@ -243,7 +247,7 @@ class VideoSource:
                 break
             if reader := self._open():
                 self._reader = reader
-                self.retries += 1
+                self.reopened += 1
                 return attempts
         if not self._stopped.is_set():
             raise SourceError(

@@ -23,7 +23,7 @@ from fer_edge.output import atomic_file, refuse_existing
 from fer_edge.preprocess import Frame
 from fer_edge.timeline import draw_timeline
 from fer_edge.tracking import DETECT_EVERY
-from fer_edge.video import VideoSink, VideoSource
+from fer_edge.video import RETRIES, TIMEOUT_S, VideoSink, VideoSource
 from fer_edge.watch import WatchedFrame, error_record, watch
 from fer_edge.window import Window, why_no_window
 
@@ -49,6 +49,7 @@ class VideoOptions:
         smooth: Time constant of smoothing, seconds.
         largest: Whether only the largest face of each frame counts.
         timeout: How long opening, or waiting for a frame, may take, seconds.
+        retries: How often in a row a live source that stopped is opened again.
     """
 
     output: Path | None = None
@@ -63,7 +64,8 @@ class VideoOptions:
     duration: float | None = None
     smooth: float = 0.0
     largest: bool = False
-    timeout: float = 10.0
+    timeout: float = TIMEOUT_S
+    retries: int = RETRIES
 
 
 def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
@@ -94,6 +96,7 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
             every=options.every,
             duration_s=options.duration,
             timeout_s=options.timeout,
+            retries=options.retries,
             idle=lambda: window.idle() if window else None,
         )
         window = None
@@ -276,8 +279,8 @@ def _report(history: History, meter: _Meter, source: VideoSource, options: Video
     parts.append(f"in {spent_s:.1f} s ({history.frames / max(spent_s, 1e-9):.1f} frames/s)")
     if source.live:
         parts.append(f"{source.dropped} dropped to keep up")
-    if source.retries:
-        parts.append(f"opened again {source.retries} times")
+    if source.reopened:
+        parts.append(f"opened again {source.reopened} times")
     click.echo(", ".join(parts), err=True)
     for line in history.summary() or ["no face was seen"]:
         click.echo(line, err=True)

@@ -53,6 +53,7 @@ class FakeCapture:
 def cameras(monkeypatch):
     """Make cam0 give these captures, one each time that it is opened."""
     captures = []
+    monkeypatch.setattr(video, "FIRST_PAUSE_S", 0.01)
 
     def open_next(self, timeout_s):
         return captures.pop(0) if captures else FakeCapture(opens=False)
@@ -176,9 +177,9 @@ def test_live_sources_give_the_latest_frame(cameras):
 def test_a_live_source_that_stops_is_opened_again(cameras, caplog):
     cameras += [FakeCapture(frames=3), FakeCapture(opens=False), FakeCapture(frames=10**6)]
     first = cameras[0]
-    with VideoSource("cam0", retry_pauses_s=(0.01, 0.02, 0.03)) as source:
+    with VideoSource("cam0", retries=3) as source:
         frames = [frame for frame, _ in zip(source, range(8), strict=False)]
-        assert source.retries == 1
+        assert source.reopened == 1
     assert first.released
     indices = [frame.index for frame in frames]
     times_s = [frame.time_s for frame in frames]
@@ -194,7 +195,7 @@ def test_a_live_source_that_stays_away_is_an_error(cameras):
     cameras.append(FakeCapture(frames=3))
     began = time.monotonic()
     gone = pytest.raises(SourceError, match=r"cam0 stopped .* did not come back in 2 tries")
-    with VideoSource("cam0", retry_pauses_s=(0.01, 0.02)) as source, gone:
+    with VideoSource("cam0", retries=2) as source, gone:
         list(source)
     assert time.monotonic() - began < 3
 
@@ -202,14 +203,14 @@ def test_a_live_source_that_stays_away_is_an_error(cameras):
 def test_a_source_that_keeps_stopping_is_given_up(cameras):
     cameras += [FakeCapture(frames=1) for _ in range(50)]
     gone = pytest.raises(SourceError, match="3 tries")
-    with VideoSource("cam0", retry_pauses_s=(0.01, 0.01, 0.01)) as source, gone:
+    with VideoSource("cam0", retries=3) as source, gone:
         list(source)
     assert len(cameras) == 46
 
 
 def test_a_read_that_hangs_is_timed_out(cameras, caplog):
     cameras += [FakeCapture(frames=2, hangs_s=1.5), FakeCapture(frames=10**6)]
-    with VideoSource("cam0", timeout_s=0.2, retry_pauses_s=(0.01,)) as source:
+    with VideoSource("cam0", timeout_s=0.2, retries=1) as source:
         frames = [frame for frame, _ in zip(source, range(6), strict=False)]
     assert len(frames) == 6
     assert "cam0 gave no frame for 1 s" in caplog.text
@@ -253,8 +254,8 @@ def test_idle_is_called_while_waiting(cameras):
 
 
 def test_numbers_out_of_range_are_programmer_mistakes():
-    for arguments in ({"every": 0}, {"timeout_s": 0}, {"duration_s": -1}):
-        with pytest.raises(ValueError, match="Expected every"):
+    for arguments in ({"every": 0}, {"timeout_s": 0}, {"duration_s": -1}, {"retries": -1}):
+        with pytest.raises(ValueError, match="Expected"):
             VideoSource("cam0", **arguments)
     with pytest.raises(ValueError, match="with VideoSource"):
         next(iter(VideoSource("cam0")))
