@@ -1,0 +1,231 @@
+"""Recall and false positives of the face detectors on made scenes.
+
+A scene is a head, cut from the public-domain portrait in tests/data (or faces of a folder, with
+``--faces``), set into one of scikit-image's own pictures or a drawn background, at a known place,
+size, tilt and brightness. The backgrounds without a head count false positives too.
+
+    python benchmarks/detectors.py --json benchmarks/results/detectors.json
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+import skimage.data
+
+from fer_edge.faces import FaceDetector, open_detector
+from fer_edge.images import read_image
+from fer_edge.preprocess import Box, Frame, resize
+
+sys.path.insert(0, str(Path(__file__).parent))
+from machine import describe_machine
+
+ROOT = Path(__file__).parents[1]
+PORTRAIT = ROOT / "tests/data/portrait.jpg"
+PORTRAIT_FACE: Box = (180, 68, 92, 92)
+"""Brows to chin of the portrait, marked by hand."""
+HEIGHT, WIDTH = 480, 640
+SIZES = (24, 32, 48, 64, 96, 160)
+TILTS = (-30, -20, -10, 0, 10, 20, 30)
+LIGHTS = {"dark": 0.35, "dim": 0.65, "plain": 1.0, "bright": 1.35}
+OVERLAP = 0.4
+"""Least intersection over union at which a box counts as the face."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A frame and where its only face is, if there is one."""
+
+    frame_bgr: Frame
+    face: Box | None
+    kind: str
+    value: str
+
+
+def backgrounds() -> dict[str, Frame]:
+    """Return pictures without faces: public-domain ones and drawn ones, all of one size."""
+    names = ("brick", "grass", "gravel", "coffee", "rocket", "chelsea", "retina", "moon")
+    pictures = {name: getattr(skimage.data, name)() for name in names}
+    pictures["stars"] = skimage.data.hubble_deep_field()
+    pictures["tissue"] = skimage.data.immunohistochemistry()
+    found = {}
+    for name, picture in pictures.items():
+        color = cv2.COLOR_GRAY2BGR if picture.ndim == 2 else cv2.COLOR_RGB2BGR
+        found[name] = resize(np.asarray(cv2.cvtColor(picture, color), np.uint8), (HEIGHT, WIDTH))
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+    found["blobs"] = resize(noise, (HEIGHT, WIDTH))
+    found["noise"] = generator.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    room = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
+    for _ in range(40):
+        x, y = (int(limit * generator.random()) for limit in (WIDTH, HEIGHT))
+        w, h = (int(20 + 140 * generator.random()) for _ in range(2))
+        shade = tuple(int(level) for level in generator.integers(0, 256, 3))
+        if generator.random() < 0.5:
+            cv2.rectangle(room, (x, y), (x + w, y + h), shade, -1)
+        else:
+            cv2.ellipse(room, (x, y), (w // 2, h // 2), 0, 0, 360, shade, -1)
+    found["shapes"] = room
+    return found
+
+
+def paste(
+    background: Frame, head: Frame, face: Box, size: int, tilt: float, light: float, at: float
+) -> tuple[Frame, Box]:
+    """Set a head into a background.
+
+    Args:
+        background: (H, W, 3) uint8 BGR.
+        head: (h, w, 3) uint8 BGR.
+        face: The face in the head's picture.
+        size: Width that the face gets, pixels.
+        tilt: Degrees, to the left.
+        light: Factor for the head's levels.
+        at: Where from left (0) to right (1) it stands.
+
+    Returns:
+        The scene, and the face's upright box in it.
+    """
+    left, top, width, height = face
+    scale = size / width
+    reach = 1.3 * size
+    center = (
+        reach + at * (background.shape[1] - 2 * reach),
+        background.shape[0] / 2,
+    )
+    turn = cv2.getRotationMatrix2D((left + width / 2, top + height / 2), tilt, scale)
+    turn[:, 2] += np.array(center) - (left + width / 2, top + height / 2)
+    # Averaged before it is made smaller: a warp alone would leave out pixels.
+    blur = max(0.0, 0.4 * (1 / scale - 1))
+    soft = cv2.GaussianBlur(head, (0, 0), blur) if blur else head
+    area = (background.shape[1], background.shape[0])
+    warped = cv2.warpAffine(soft, turn, area, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    mask = np.zeros(background.shape[:2], np.float32)
+    axes = (round(0.95 * size), round(1.15 * size))
+    middle = (round(center[0]), round(center[1] - 0.1 * size))
+    cv2.ellipse(mask, middle, axes, -tilt, 0, 360, 1.0, -1)
+    mask = cv2.GaussianBlur(mask, (0, 0), 0.06 * size)[:, :, None]
+    scene = background * (1 - mask) + np.clip(warped * light, 0, 255) * mask
+    corner = (round(center[0] - size / 2), round(center[1] - size / 2))
+    return scene.astype(np.uint8), (*corner, size, size)
+
+
+def make_scenes(heads: Sequence[tuple[Frame, Box]]) -> Iterator[Scene]:
+    """Yield scenes in which size, tilt and light vary one at a time, then empty ones."""
+    places = backgrounds()
+    generator = np.random.default_rng(1)
+    for head, face in heads:
+        for background in places.values():
+
+            def scene(
+                kind: str,
+                value: str,
+                size: int = 96,
+                tilt: float = 0,
+                light: float = 1,
+                head: Frame = head,
+                face: Box = face,
+                background: Frame = background,
+            ) -> Scene:
+                frame, box = paste(background, head, face, size, tilt, light, generator.random())
+                return Scene(frame, box, kind, value)
+
+            yield from (scene("size", f"{size} px", size=size) for size in SIZES)
+            yield from (scene("tilt", f"{tilt:+d} deg", tilt=tilt) for tilt in TILTS)
+            yield from (scene("light", name, light=light) for name, light in LIGHTS.items())
+    for name, background in places.items():
+        for flipped in (background, background[:, ::-1], background[::-1]):
+            yield Scene(np.ascontiguousarray(flipped), None, "empty", name)
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Return intersection over union of two boxes."""
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    common = max(0, width) * max(0, height)
+    return common / (one[2] * one[3] + other[2] * other[3] - common)
+
+
+def judge(detector: FaceDetector, scenes: Sequence[Scene]) -> dict[str, object]:
+    """Return recall for each kind of scene and value, and false positives."""
+    found: dict[str, dict[str, list[bool]]] = {}
+    wrong = 0
+    start = time.perf_counter()
+    for scene in scenes:
+        boxes = [face.box for face in detector.detect(scene.frame_bgr)]
+        hits = [
+            box for box in boxes if scene.face is not None and overlap(box, scene.face) >= OVERLAP
+        ]
+        wrong += len(boxes) - len(hits[:1])
+        if scene.face is not None:
+            found.setdefault(scene.kind, {}).setdefault(scene.value, []).append(bool(hits))
+    elapsed_ms = 1000 * (time.perf_counter() - start)
+    every = [hit for values in found.values() for hits in values.values() for hit in hits]
+    return {
+        "recall": round(float(np.mean(every)), 4),
+        "recall_by": {
+            kind: {value: round(float(np.mean(hits)), 4) for value, hits in values.items()}
+            for kind, values in found.items()
+        },
+        "false_positives": wrong,
+        "false_positives_per_100_scenes": round(100 * wrong / len(scenes), 2),
+        "ms_per_scene": round(elapsed_ms / len(scenes), 2),
+        "scenes": len(scenes),
+        "faces": len(every),
+    }
+
+
+def load_heads(folder: Path | None, count: int) -> list[tuple[Frame, Box]]:
+    """Return the portrait, or faces of a folder whose pictures are faces and nothing else."""
+    if folder is None:
+        return [(read_image(PORTRAIT), PORTRAIT_FACE)]
+    files = sorted(folder.rglob("*.jpg"))
+    chosen = files[:: max(1, len(files) // count)][:count]
+    heads = []
+    for file in chosen:
+        head = read_image(file)
+        side = min(head.shape[:2])
+        heads.append((head, (round(0.1 * side), round(0.1 * side), *(round(0.8 * side),) * 2)))
+    return heads
+
+
+@click.command()
+@click.option("--detector-model", type=click.Path(path_type=Path), help="YuNet's ONNX file.")
+@click.option("--faces", type=click.Path(path_type=Path), help="Folder of face pictures.")
+@click.option("--count", default=40, show_default=True, help="Faces taken from the folder.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+def main(
+    detector_model: Path | None, faces: Path | None, count: int, json_path: Path | None
+) -> None:
+    """Print recall and false positives of each detector."""
+    scenes = list(make_scenes(load_heads(faces, count)))
+    detectors: dict[str, FaceDetector] = {"haar": open_detector("haar")}
+    if detector_model is not None:
+        detectors["yunet"] = open_detector("yunet", detector_model)
+    results = {name: judge(detector, scenes) for name, detector in detectors.items()}
+    rows: dict[str, list[str]] = {"recall, all": []}
+    for result in results.values():
+        by: dict[str, dict[str, float]] = result["recall_by"]  # type: ignore[assignment]
+        rows["recall, all"].append(f"{result['recall']:.1%}")
+        for kind, values in by.items():
+            for value, recall in values.items():
+                rows.setdefault(f"recall, {kind} {value}", []).append(f"{recall:.1%}")
+        wrong = f"{result['false_positives']} in {result['scenes']}"
+        rows.setdefault("false positives, scenes", []).append(wrong)
+        rows.setdefault("ms a scene", []).append(f"{result['ms_per_scene']}")
+    print(f"{'':<28}" + "".join(f"{name:>14}" for name in results))
+    for name, cells in rows.items():
+        print(f"{name:<28}" + "".join(f"{cell:>14}" for cell in cells))
+    if json_path is not None:
+        content = {"machine": describe_machine(), "detectors": results}
+        json_path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
