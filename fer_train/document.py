@@ -7,8 +7,8 @@ pictures are, and has rules for narrow screens and for print.
 import base64
 import html
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fer_edge.output import atomic_file
@@ -57,9 +57,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures beside one another where there is room."""
+    """Pictures beside one another where there is room, or over the whole width."""
 
     pictures: Sequence[Picture]
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,28 +76,33 @@ Block = Heading | Text | Table | Gallery | Folded
 
 @dataclass(frozen=True)
 class Document:
-    """A titled sequence of blocks."""
+    """A titled sequence of blocks, and text files that belong beside it, by name."""
 
     title: str
     blocks: Sequence[Block]
+    attachments: Mapping[str, str] = field(default_factory=dict)
 
 
 def save(document: Document, folder: Path, stem: str) -> list[Path]:
-    """Write ``STEM.md``, its pictures in ``pictures/``, and ``STEM.html``; replaces older ones.
+    """Write ``STEM.md``, pictures in ``pictures/``, ``STEM.html`` and attachments, over older ones.
+
+    Returns:
+        The paths of all but the pictures.
 
     Raises:
         OutputError: A file cannot be written.
     """
-    contents = {
+    pictures = {
         folder / "pictures" / f"{picture.name}.{picture.suffix}": picture.content
         for picture in _pictures(document.blocks)
     }
-    contents[folder / f"{stem}.md"] = to_markdown(document).encode()
-    contents[folder / f"{stem}.html"] = to_html(document).encode()
-    for path, content in contents.items():
+    texts = {f"{stem}.md": to_markdown(document), f"{stem}.html": to_html(document)}
+    texts |= document.attachments
+    files = {folder / name: text.encode() for name, text in texts.items()}
+    for path, content in (pictures | files).items():
         with atomic_file(path, force=True) as file:
             file.write(content)
-    return [folder / f"{stem}.md", folder / f"{stem}.html"]
+    return list(files)
 
 
 def to_markdown(document: Document) -> str:
@@ -171,8 +177,9 @@ def _block_html(block: Block) -> str:
                 f"<table><caption>{_inline(caption)}</caption><thead><tr>{head}</tr></thead>\n"
                 f"<tbody>{body}</tbody></table></div>"
             )
-        case Gallery(pictures):
-            return f'<div class="gallery">{"".join(map(_picture_html, pictures))}</div>'
+        case Gallery(pictures, wide):
+            style = "gallery wide" if wide else "gallery"
+            return f'<div class="{style}">{"".join(map(_picture_html, pictures))}</div>'
         case Folded(title, blocks):
             inside = "\n".join(map(_block_html, blocks))
             return f"<details><summary>{_inline(title)}</summary>\n{inside}\n</details>"
@@ -221,7 +228,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: #fff; color: #1a1a1a; line-height: 1.5;
   font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 72rem; margin: 0 auto; padding: 1rem; }
+main { max-width: 80rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; }
 h2 { font-size: 1.35rem; margin-top: 2.5rem; border-bottom: 2px solid #0072b2; }
 h3 { font-size: 1.1rem; margin-top: 1.5rem; }
@@ -239,6 +246,7 @@ thead th { border-bottom: 2px solid #777; vertical-align: bottom; }
 tbody tr:nth-child(even) > * { background: #f6f8fa; }
 .gallery { display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
+.wide { grid-template-columns: 1fr; max-width: 64rem; }
 figure { margin: 0; }
 img { display: block; width: 100%; height: auto; }
 details { margin: .6rem 0; border: 1px solid #ccc; border-radius: .3rem; padding: .2rem .8rem; }
@@ -260,7 +268,7 @@ summary { cursor: pointer; font-weight: 600; padding: .3rem 0; }
   th:first-child { position: static; }
   tr, figure { break-inside: avoid; }
   h2, h3, caption, summary { break-after: avoid; }
-  .gallery { grid-template-columns: 1fr 1fr; }
+  .gallery:not(.wide) { grid-template-columns: 1fr 1fr; }
   details { border: 0; padding: 0; }
   details::details-content { content-visibility: visible; display: block; height: auto; }
 }

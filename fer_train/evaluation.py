@@ -145,11 +145,35 @@ def evaluate_model(run: Run, model: str, *, partial: bool = False) -> ModelEvalu
                 f"Expected fold {fold.index} of {model} in {run.folder} to judge the images that "
                 "folds.json gives it, received others; delete that fold and train it again"
             )
+    if len(done) == len(run.folds) > 1:
+        parts_of_all = [part for fold in run.folds for part in (fold.train, fold.inner, fold.test)]
+        everyone = np.unique(np.concatenate(parts_of_all))
+        if missing_images := np.setdiff1d(everyone, predictions.index).size:
+            raise RunError(
+                f"Expected each image to be judged, received {missing_images} that no fold of "
+                f"{model} in {run.folder} judges; plan the run again"
+            )
     folds = [
         FoldEvaluation(fold, run.score(model, fold.index), _read_curves(run, model, fold.index))
         for fold in done
     ]
     return ModelEvaluation(run, model, folds, predictions)
+
+
+def evaluate_run(run: Run, *, partial: bool = False) -> list[ModelEvaluation]:
+    """Evaluate all models of a run; with ``partial`` those that have a finished fold.
+
+    Raises:
+        RunError: Folds are missing, or see `evaluate_model`.
+    """
+    started = [
+        model
+        for model in run.recipes
+        if not partial or any(run.is_done(model, fold.index) for fold in run.folds)
+    ]
+    if not started:
+        raise RunError(f"Expected finished folds in {run.folder}, received none; train it first")
+    return [evaluate_model(run, model, partial=partial) for model in started]
 
 
 def merge_predictions(

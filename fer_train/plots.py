@@ -1,7 +1,7 @@
 """Arrays -> figures; pure: nothing is read, shown or kept, and pyplot is never touched.
 
 Colours are Okabe and Ito's, which people with any colour vision can tell apart; what differs by
-colour differs by dash, marker or hatch too. Figures are narrow, so that one column on a phone shows
+colour differs by dash, marker or shade too. Figures are narrow, so that one column on a phone shows
 their text at reading size.
 """
 
@@ -28,7 +28,7 @@ _WIDTH = 4.8
 """Inches; at 72 points an inch as wide as a phone's column."""
 _PAGE_COLUMNS = 3
 _MARKERS = ("o", "s", "^", "D")
-_HATCHES = ("", "//", "..")
+_SHADES = (BLUE, "#E69F00", "#D9D9D9")  # dark, middle, light: told apart in grey print too
 
 # Text stays text, so that it can be searched and scales; ids follow from the content.
 _SVG = {"svg.fonttype": "none", "svg.hashsalt": "fer-train"}
@@ -49,13 +49,16 @@ def to_png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def image_grid(images: Sequence[NDArray[np.uint8]], titles: Sequence[str], columns: int) -> Figure:
-    """Show grey images (H, W) uint8 with a title each, row by row."""
+def image_grid(
+    images: Sequence[NDArray[np.uint8]], names: Sequence[str], columns: int, title: str
+) -> Figure:
+    """Show grey images (H, W) uint8 with a name each, row by row."""
     rows = -(-len(images) // columns)
-    figure = _figure(columns * 1.15, rows * 1.4)
-    for axes, image, title in zip(_grid(figure, rows, columns), images, titles, strict=False):
+    figure = _figure(columns * 0.95, 0.4 + rows * 1.15)
+    figure.suptitle(title, fontsize=11)
+    for axes, image, name in zip(_grid(figure, rows, columns), images, names, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_title(title, fontsize=8)
+        axes.set_title(name, fontsize=8)
     return figure
 
 
@@ -113,7 +116,7 @@ def curves(history: Mapping[str, ArrayLike], names: Sequence[str], title: str) -
         axes.plot(epochs, history[name], color=color, linestyle=":", label=f"{label}training")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, ncols=2 if len(names) > 1 else 1)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     return figure
 
 
@@ -151,15 +154,15 @@ def class_bars(scores: Mapping[str, Sequence[float]], labels: Sequence[str], tit
             values,
             width,
             label=name,
-            color=COLORS[number],
-            hatch=_HATCHES[number],
-            edgecolor="white",
+            color=_SHADES[number],
+            edgecolor="black",
+            linewidth=0.4,
         )
     axes.set_xticks(np.arange(len(labels)), labels, rotation=30)
     axes.set_ylim(0, 1)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, -0.42))
+    figure.legend(loc="outside lower center", fontsize=8, ncols=3)
     return figure
 
 
@@ -177,7 +180,7 @@ def reliability(bins: Sequence[CalibrationBin], title: str) -> Figure:
     axes.set_ylim(0, 1)
     axes.set_aspect("equal")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="upper left")
+    figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     return figure
 
 
@@ -288,7 +291,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _axes(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    figure = _figure(_WIDTH, 3.2)
+    figure = _figure(_WIDTH, 3.6)
     axes = figure.add_subplot()
     _label(axes, title, xlabel, ylabel)
     return figure, axes

@@ -10,15 +10,21 @@ import numpy as np
 from fer_train import plots
 from fer_train.architecture import saved_layer_rows
 from fer_train.document import Block, Document, Folded, Gallery, Heading, Picture, Table, Text
-from fer_train.evaluation import MIN_TEST_FOLDS, Comparison, ModelEvaluation, compare_models
-from fer_train.metrics import Spread, calibration, normalise_confusion
+from fer_train.evaluation import (
+    MIN_TEST_FOLDS,
+    Comparison,
+    ModelEvaluation,
+    compare_models,
+    predictions_csv,
+)
+from fer_train.metrics import calibration, normalise_confusion
 from fer_train.recipes import Recipe
 from fer_train.runs import Run, read_json
 from fer_train.thesis import REFERENCE, Published, published
 
 NONE = "-"
 
-_SCORES = {
+SCORES = {
     "accuracy": "top-1",
     "balanced_accuracy": "balanced accuracy",
     "binary_accuracy": "binary accuracy",
@@ -75,7 +81,13 @@ def build_report(evaluations: Sequence[ModelEvaluation]) -> Document:
     ]
     for evaluation in evaluations:
         blocks += _model_section(evaluation, names[id(evaluation)])
-    return Document("Facial emotion models: report", blocks)
+    predictions = {
+        f"{_file_name(names[id(each)])}-predictions.csv": predictions_csv(
+            each.predictions, each.labels
+        )
+        for each in evaluations
+    }
+    return Document("Facial emotion models: report", blocks, predictions)
 
 
 def _names(evaluations: Sequence[ModelEvaluation]) -> dict[int, str]:
@@ -95,21 +107,12 @@ def _run_name(run: Run, with_parent: bool = False) -> str:
     return "/".join(folder.parts[-2:]) if with_parent else folder.name
 
 
+def _file_name(name: str) -> str:
+    return name.replace(": ", "-").replace("/", "-")
+
+
 def _overview(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) -> list[Block]:
-    rows = []
-    for evaluation in evaluations:
-        rows.append(
-            [
-                names[id(evaluation)],
-                evaluation.recipe.name,
-                _folds_done(evaluation),
-                *(_spread(name, evaluation.spread(name)) for name in _SCORES),
-                _spread("training_s", evaluation.spread("training_s")),
-            ]
-        )
-        if len(evaluation.folds) > 1:
-            merged = [_value(name, evaluation.merged[name]) for name in _SCORES]
-            rows.append(["- all folds merged", "", "", *merged, ""])
+    header = ["score", *(names[id(evaluation)] for evaluation in evaluations)]
     dots = plots.fold_dots(
         {names[id(evaluation)]: evaluation.values("accuracy") for evaluation in evaluations},
         "top-1 of each fold, mean ± sd",
@@ -120,10 +123,25 @@ def _overview(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) 
         Text(_MEANING),
         Table(
             "Scores over the folds",
-            ["model", "recipe", "folds", *_SCORES.values(), "seconds per fold"],
-            rows,
+            header,
+            [
+                ["recipe", *(evaluation.recipe.name for evaluation in evaluations)],
+                ["folds", *map(_folds_done, evaluations)],
+                *_score_rows(evaluations, {**SCORES, "training_s": "training, s"}),
+            ],
         ),
         Text(_SPREAD),
+        Table(
+            "Scores of all folds merged",
+            header,
+            [
+                ["images", *(f"{evaluation.merged['images']:,}" for evaluation in evaluations)],
+                *(
+                    [title, *(format_score(name, each.merged[name]) for each in evaluations)]
+                    for name, title in SCORES.items()
+                ),
+            ],
+        ),
         Gallery([Picture("folds", "Dots: top-1 of each fold of each model", plots.to_svg(dots))]),
         Heading("Beside the thesis"),
         Table(
@@ -143,13 +161,22 @@ def _overview(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) 
     ]
 
 
+def _score_rows(
+    evaluations: Sequence[ModelEvaluation], measures: Mapping[str, str]
+) -> list[list[str]]:
+    return [
+        [title, *(_spread(evaluation, name) for evaluation in evaluations)]
+        for name, title in measures.items()
+    ]
+
+
 def _thesis_rows(evaluation: ModelEvaluation, name: str) -> list[list[str]]:
     ours = [
         name,
         _folds_done(evaluation),
-        *(_spread(measure, evaluation.spread(measure)) for measure in _THESIS_SCORES),
-        _span(evaluation.values("epochs")),
-        _spread("training_s", evaluation.spread("training_s")),
+        *(_spread(evaluation, measure) for measure in _THESIS_SCORES),
+        _common(evaluation, "epochs"),
+        _spread(evaluation, "training_s"),
     ]
     return [ours, *map(_published_row, published(evaluation.model))]
 
@@ -261,7 +288,7 @@ def _describe_run(run: Run) -> dict[str, str]:
 
 
 def _model_section(evaluation: ModelEvaluation, name: str) -> list[Block]:
-    key = name.replace(": ", "-").replace("/", "-")
+    key = _file_name(name)
     merged = evaluation.merged
     labels = evaluation.labels
     predictions = evaluation.predictions
@@ -297,7 +324,7 @@ def _model_section(evaluation: ModelEvaluation, name: str) -> list[Block]:
     blocks: list[Block] = [
         Heading(name),
         _fold_table(evaluation),
-        _class_table(evaluation),
+        _merged_report(evaluation),
         Gallery(pictures),
     ]
     first = evaluation.run.fold_folder(evaluation.model, evaluation.folds[0].fold.index)
@@ -317,56 +344,73 @@ def _model_section(evaluation: ModelEvaluation, name: str) -> list[Block]:
 
 
 def _fold_table(evaluation: ModelEvaluation) -> Table:
-    columns = {**_SCORES, "loss": "loss", "training_s": "training s", "evaluation_s": "judging s"}
+    columns = {**SCORES, "loss": "loss", "training_s": "training s", "evaluation_s": "judging s"}
     rows = [
         [
             f"fold {fold.fold.index}",
             str(fold.scores["images"]),
             _plain(fold.scores.get("kept_epoch")),
-            *(_value(name, fold.scores[name]) for name in columns),
+            *(format_score(name, fold.scores.get(name)) for name in columns),
         ]
         for fold in evaluation.folds
     ]
-    spreads = [_spread(name, evaluation.spread(name)) for name in columns]
+    spreads = [_spread(evaluation, name) for name in columns]
     rows.append(["mean ± sd", "", "", *spreads])
     return Table("Each fold", ["fold", "images", "kept epoch", *columns.values()], rows)
 
 
-def _class_table(evaluation: ModelEvaluation) -> Table:
-    entries = [entry for entry in published(evaluation.model) if entry.report]
-    header = ["emotion", "precision", "recall", "F1", "images"]
-    header += ["thesis precision", "thesis recall", "thesis F1"] if entries else []
-    rows = []
-    for number, emotion in enumerate(evaluation.labels):
-        row = _class_row(evaluation.merged, number, emotion)
-        if entries and (scores := entries[0].of_class(emotion)):
-            row += [f"{value:.2f}" for value in (scores.precision, scores.recall, scores.f1)]
-        rows.append(row)
+def _merged_report(evaluation: ModelEvaluation) -> Table:
     caption = "Classification report, all folds merged"
-    if entries:
+    beside: dict[str, list[str]] = {}
+    entry = next((entry for entry in published(evaluation.model) if entry.report), None)
+    if entry:
         caption += "; the thesis's is of one fold"
-    return Table(caption, header, rows + _average_rows(evaluation.merged, len(header)))
+        scores = [entry.of_class(emotion) for emotion in evaluation.labels]
+        beside = {
+            f"thesis {title}": [f"{getattr(row, name):.2f}" for row in scores]
+            for name, title in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
+        }
+    return class_report(evaluation.merged, evaluation.labels, caption, beside)
 
 
-def _class_row(scores: Mapping[str, Any], number: int, emotion: str) -> list[str]:
-    values = [f"{scores[name][number]:.2f}" for name in ("precision", "recall", "f1")]
-    return [emotion, *values, str(scores["support"][number])]
+def class_report(
+    scores: Mapping[str, Any],
+    labels: Sequence[str],
+    caption: str,
+    beside: Mapping[str, Sequence[str]] | None = None,
+) -> Table:
+    """Make the usual table of precision, recall and F1.
 
-
-def _average_rows(scores: Mapping[str, Any], columns: int) -> list[list[str]]:
-    rows = []
+    Args:
+        scores: From `classification_metrics`.
+        labels: Names of the classes.
+        caption: Of the table.
+        beside: More columns: title -> one cell a class.
+    """
+    names = ("precision", "recall", "f1")
+    columns = beside or {}
+    rows = [
+        [
+            label,
+            *(f"{scores[name][number]:.2f}" for name in names),
+            f"{scores['support'][number]:,}",
+            *(column[number] for column in columns.values()),
+        ]
+        for number, label in enumerate(labels)
+    ]
+    images, none = f"{scores['images']:,}", [""] * len(columns)
     for average in ("macro", "weighted"):
-        values = [f"{scores[f'{name}_{average}']:.2f}" for name in ("precision", "recall", "f1")]
-        rows.append([f"{average} average", *values, str(scores["images"])])
-    rows.append(["top-1", "", "", f"{scores['accuracy']:.2f}", str(scores["images"])])
-    return [row + [""] * (columns - len(row)) for row in rows]
+        values = [f"{scores[f'{name}_{average}']:.2f}" for name in names]
+        rows.append([f"{average} average", *values, images, *none])
+    rows.append(["top-1", "", "", f"{scores['accuracy']:.2f}", images, *none])
+    return Table(caption, ["emotion", "precision", "recall", "F1", "images", *columns], rows)
 
 
 def _thesis_folds(evaluation: ModelEvaluation, entry: Published) -> Table:
     ours = {fold.fold.index: fold.scores for fold in evaluation.folds}
 
     def cell(index: int, name: str) -> str:
-        return _value(name, ours[index][name]) if index in ours else NONE
+        return format_score(name, ours[index].get(name)) if index in ours else NONE
 
     rows = [
         [
@@ -417,13 +461,8 @@ def _fold_section(evaluation: ModelEvaluation, number: int, key: str) -> Folded:
             _class_svg(fold.scores, labels, title),
         ),
     ]
-    report = Table(
-        f"Classification report of {title}",
-        ["emotion", "precision", "recall", "F1", "images"],
-        [_class_row(fold.scores, index, emotion) for index, emotion in enumerate(labels)]
-        + _average_rows(fold.scores, 5),
-    )
-    top = _value("accuracy", fold.scores["accuracy"])
+    report = class_report(fold.scores, labels, f"Classification report of {title}")
+    top = format_score("accuracy", fold.scores["accuracy"])
     return Folded(f"Fold {fold.fold.index}: top-1 {top}", [Gallery(pictures), report])
 
 
@@ -437,18 +476,21 @@ def _folds_done(evaluation: ModelEvaluation) -> str:
     return str(done) if done == planned else f"{done} of {planned}"
 
 
-def _value(name: str, value: float) -> str:
+def format_score(name: str, value: float | None) -> str:
+    """Write a score as percent, or as a number where it is none; a dash where there is none."""
+    if value is None or np.isnan(value):
+        return NONE
     if name in ("training_s", "evaluation_s"):
         return f"{value:.1f}"
     return f"{value:.4f}" if name in _NOT_SHARES else f"{value:.2%}"
 
 
-def _spread(name: str, of_folds: Spread) -> str:
-    text = _value(name, of_folds.mean)
-    if of_folds.sd is None:
-        return text
-    sd = _value(name, of_folds.sd).rstrip("%")
-    return f"{text} ± {sd}"
+def _spread(evaluation: ModelEvaluation, name: str) -> str:
+    if any(name not in fold.scores for fold in evaluation.folds):
+        return NONE
+    mean, sd = evaluation.spread(name)
+    text = format_score(name, mean)
+    return text if sd is None else f"{text} ± {format_score(name, sd).rstrip('%')}"
 
 
 def _span(values: Sequence[float]) -> str:
