@@ -6,6 +6,7 @@ Keras and what it brings are imported inside the commands, so that ``--help`` an
 import dataclasses
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
@@ -16,6 +17,7 @@ import click
 from fer_edge import __version__
 from fer_edge.contract import EMOTIONS
 from fer_train.recipes import (
+    KERAS_MODELS,
     MODEL_NAMES,
     PROTOCOL_DEFAULTS,
     THESIS_MODELS,
@@ -99,6 +101,9 @@ def main() -> None:
     """Train facial emotion models on FER-2013 by cross-validation and export them to ONNX."""
 
 
+recipe_options = _setting_options(Recipe, skip=("name",))
+
+
 def plan_options(function: F) -> F:
     """Add the options that say what a run is made of."""
     options = [
@@ -133,7 +138,7 @@ def plan_options(function: F) -> F:
         click.option("--drop", type=NameList(EMOTIONS), help="Emotions left out, with commas."),
         run_option,
     ]
-    function = _setting_options(Recipe, skip=("name",))(function)
+    function = recipe_options(function)
     function = _setting_options(Protocol, skip=("data", "folds", "limit", "seed", "drop"))(function)
     for option in reversed(options):
         function = option(function)
@@ -268,6 +273,169 @@ def train_all(
         _print_scores(run, model)
     if not no_export:
         _export(run, models, export_dir)
+
+
+@main.command()
+@click.argument("teacher_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True))
+@click.option("--student", type=click.Choice(KERAS_MODELS), default="edge", show_default=True)
+@click.option(
+    "--teachers", type=NameList(MODEL_NAMES), help="Models of RUN that teach; all by default."
+)
+@click.option("--export-dir", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--data", help="Where RUN's data set lies on this machine.")
+@run_option
+@recipe_options
+def distill(
+    teacher_folder: Path,
+    student: str,
+    teachers: tuple[str, ...] | None,
+    export_dir: Path | None,
+    data: str | None,
+    run_folder: Path,
+    **flags: Any,
+) -> None:
+    """Teach one student the averaged out-of-fold answers of RUN's fold models.
+
+    The student trains on Training and is judged on PublicTest, so RUN should be a cross-validation
+    with --pool training.
+    """
+    from fer_train.distill import teach
+    from fer_train.runs import locked, open_run
+    from fer_train.schedule import load_images, pending, plan_run, run_here
+
+    teacher = open_run(teacher_folder)
+    protocol = dataclasses.replace(
+        teacher.protocol, data=data or teacher.protocol.data, folds=1, pool="all"
+    )
+    given = {name: value for name, value in flags.items() if value is not None}
+    recipe = recipe_for("modern", student, {"teacher_weight": 0.7} | given)
+    with locked(run_folder / "lock"):
+        dataset = load_images(protocol)
+        run = plan_run(run_folder, protocol, {student: recipe}, dataset)
+        score = teach(teacher, teachers or tuple(teacher.recipes), run, dataset)
+        click.echo(f"teacher: top-1 {score:.4f} on images that it did not train on", err=True)
+        run_here(run, dataset, pending(run, [student]))
+    _print_scores(run, student)
+    if export_dir:
+        _export(run, (student,), export_dir)
+
+
+def output_option(default: str) -> Callable[[F], F]:
+    """Return a decorator that adds the folder for a document."""
+    return click.option(
+        "--output",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(default),
+        show_default=True,
+        help="Folder for the Markdown, the page and the pictures; older ones are replaced.",
+    )
+
+
+@main.command()
+@click.option("--data", required=True, help="As for `fer-train all`.")
+@click.option("--limit", type=click.IntRange(1), help="Look at no more images.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@output_option("explore")
+def explore(data: str, limit: int | None, seed: int, output: Path) -> None:
+    """Look at a data set before training: samples, counts, copies and faults."""
+    from fer_train.data import load_dataset
+    from fer_train.document import save
+    from fer_train.explore import explore_dataset
+
+    document = explore_dataset(load_dataset(data, limit=limit, seed=seed), seed)
+    _echo_paths(save(document, output, "explore"))
+
+
+@main.command()
+@click.argument(
+    "run_folders",
+    nargs=-1,
+    required=True,
+    metavar="RUN...",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+)
+@click.option("--partial", is_flag=True, help="Report on the folds that are done.")
+@output_option("report")
+def report(run_folders: tuple[Path, ...], partial: bool, output: Path) -> None:
+    """Report on one run or several: scores, tests, curves, and the thesis's figures beside ours."""
+    from fer_train.document import save
+    from fer_train.evaluation import evaluate_run
+    from fer_train.report import build_report
+    from fer_train.runs import open_run
+
+    evaluations = [
+        evaluation
+        for folder in dict.fromkeys(run_folders)
+        for evaluation in evaluate_run(open_run(folder), partial=partial)
+    ]
+    _echo_paths(save(build_report(evaluations), output, "report"))
+
+
+@main.command()
+@click.argument("source", metavar="MODEL.onnx|RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    required=True,
+    help="Folder of a data set that the model has not seen.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["folders", "jaffe", "ckplus", "kdef", "rafdb"]),
+    default="folders",
+    show_default=True,
+    help="How the data set names its emotions.",
+)
+@click.option(
+    "--detector",
+    type=click.Choice(["haar", "none"]),
+    default="haar",
+    show_default=True,
+    help="How faces are found; none: the picture is the face.",
+)
+@click.option("--model", type=click.Choice(MODEL_NAMES), help="Which model of a RUN with several.")
+@click.option("--fold", type=click.IntRange(0), help="One fold of RUN alone, not their average.")
+@click.option(
+    "--pages",
+    type=click.IntRange(0),
+    default=25,
+    show_default=True,
+    help="Most pages of twelve pictures beside their bars.",
+)
+@output_option("predictions")
+def predict(
+    source: Path,
+    data: Path,
+    layout: str,
+    detector: str,
+    model: str | None,
+    fold: int | None,
+    pages: int,
+    output: Path,
+) -> None:
+    """Judge unseen pictures with an ONNX file, or with the averaged folds of a RUN."""
+    from fer_edge.faces import open_detector
+    from fer_train.document import save
+    from fer_train.layouts import load_layout
+    from fer_train.unseen import answer_pictures, describe_answers, open_model
+
+    chosen = open_model(source, model, fold)
+    pictures = load_layout(data, layout)
+    finder = open_detector("none" if detector == "none" else "haar")
+    answers = answer_pictures(chosen, pictures.pictures, finder)
+    title = f"{data.resolve().name} ({layout}) judged by {chosen.name}"
+    document = describe_answers(answers, chosen.spec.labels, pictures, data, title, pages)
+    _echo_paths(save(document, output, "predictions"))
+    failed = [answer for answer in answers if answer.error is not None]
+    for answer in failed:
+        click.echo(f"{answer.picture.path}: {answer.error}", err=True)
+    if failed:
+        sys.exit(1)
+
+
+def _echo_paths(paths: list[Path]) -> None:
+    for path in paths:
+        click.echo(path)
 
 
 def _export(run: "Run", models: tuple[str, ...], export_dir: Path) -> None:

@@ -52,12 +52,8 @@ def _compute(backbone: keras.Model, images: NDArray[np.uint8], path: Path) -> No
 def _digest(backbone: keras.Model, images: NDArray[np.uint8]) -> str:
     digest = hashlib.sha256(json.dumps([list(w.shape) for w in backbone.weights]).encode())
     # Rescaling layers have no weights, and they differ between recipes.
-    digest.update(
-        json.dumps(
-            [layer.get_config() for layer in backbone.layers if "scale" in layer.name],
-            sort_keys=True,
-        ).encode()
-    )
+    scales = [layer.get_config() for layer in backbone.layers if layer.name == "scale"]
+    digest.update(json.dumps([(scale["scale"], scale["offset"]) for scale in scales]).encode())
     for weight in backbone.get_weights():
         digest.update(np.ascontiguousarray(weight).data)
     digest.update(np.ascontiguousarray(images).data)

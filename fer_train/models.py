@@ -86,7 +86,8 @@ def _edge_backbone(x: Any) -> Any:
     for width in (24, 48, 96, 192):
         for _ in range(2):
             x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
-            x = layers.BatchNormalization()(x)
+            # The usual 0.99 forgets its start too slowly for runs of a few hundred steps.
+            x = layers.BatchNormalization(momentum=0.9)(x)
             x = layers.ReLU()(x)
         x = layers.MaxPooling2D(2)(x)
     return x

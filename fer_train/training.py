@@ -264,10 +264,11 @@ class FoldTrainer:
         arrays = {f"net_{i:04d}": value for i, value in enumerate(net.get_weights())}
         if best_epoch(history) == epoch and self.recipe.keep == "best":
             write_arrays(self.folder / f"best-{epoch:03d}.npz", arrays)
-        arrays |= {
-            f"rest_{i:04d}": keras.ops.convert_to_numpy(variable)
-            for i, variable in enumerate(_rest(net, trained))
-        }
+        for prefix, variables in (("random", _random(net)), ("rest", _rest(net, trained))):
+            arrays |= {
+                f"{prefix}_{i:04d}": keras.ops.convert_to_numpy(variable)
+                for i, variable in enumerate(variables)
+            }
         arrays["history"] = np.frombuffer(json.dumps(history).encode(), np.uint8)
         write_arrays(self.folder / f"checkpoint-{epoch:03d}.npz", arrays)
         self._write_history(history)
@@ -416,9 +417,15 @@ def _on_accelerator() -> bool:
     return any("cpu" not in device for device in keras.distribution.list_devices())
 
 
+def _random(net: keras.Model) -> list[Any]:
+    """Return the random states of a model, of its dropout for example."""
+    weights = {id(variable) for variable in net.weights}
+    return [variable for variable in net.variables if id(variable) not in weights]
+
+
 def _rest(net: keras.Model, trained: keras.Model) -> list[Any]:
-    """Return what a checkpoint needs besides the weights: random states and the optimizer's."""
-    known = {id(variable) for variable in net.weights}
+    """Return what belongs to a stage of training: augmentation's random states, the optimizer."""
+    known = {id(variable) for variable in net.variables}
     known |= {id(variable) for variable in trained.get_layer("image_table").variables}
     return [
         variable
@@ -428,9 +435,11 @@ def _rest(net: keras.Model, trained: keras.Model) -> list[Any]:
 
 
 def _restore(net: keras.Model, trained: keras.Model | None, state: dict[str, NDArray[Any]]) -> None:
-    """Put a checkpoint back; without ``trained`` the weights alone."""
-    net.set_weights([state[key] for key in sorted(state) if key.startswith("net_")])
+    """Put a checkpoint back; without ``trained`` the model alone, for a new stage."""
+    parts = [("net", net.weights), ("random", _random(net))]
     if trained is not None:
-        rest = [state[key] for key in sorted(state) if key.startswith("rest_")]
-        for variable, value in zip(_rest(net, trained), rest, strict=True):
+        parts.append(("rest", _rest(net, trained)))
+    for prefix, variables in parts:
+        values = [state[key] for key in sorted(state) if key.startswith(f"{prefix}_")]
+        for variable, value in zip(variables, values, strict=True):
             variable.assign(value)

@@ -57,7 +57,7 @@ def _stop_after(epoch: int):
 
 
 def test_a_fold_learns_and_leaves_what_the_run_folder_promises(tmp_path):
-    _plan(tmp_path, "--epochs", "6", "--batch-size", "8", "--augmentation", "0", count=420)
+    _plan(tmp_path, "--epochs", "12", "--batch-size", "8", "--augmentation", "0", count=420)
     scores = _trainer(tmp_path).train()
     folder = tmp_path / "edge" / "fold-00"
     assert scores["accuracy"] > 0.4  # chance is 0.14
@@ -68,7 +68,7 @@ def test_a_fold_learns_and_leaves_what_the_run_folder_promises(tmp_path):
         "model.keras",
         "predictions.npz",
     }
-    assert len((folder / "history.csv").read_text().splitlines()) == 7
+    assert len((folder / "history.csv").read_text().splitlines()) == 13
     predictions = read_arrays(folder / "predictions.npz")
     assert predictions["probabilities"].shape == (scores["images"], 7)
     assert predictions["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)
