@@ -5,9 +5,9 @@ import os
 from fer_edge._installed import OPENCV_BUILDS, installed_builds
 from fer_edge.errors import DependencyError
 
-# OpenCV and its FFmpeg write to stderr what fer_edge says in its own words, with addresses and
-# their passwords; both read these when they are first loaded.
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+# What OpenCV and its FFmpeg write to stderr, fer_edge says in its own words, and without the
+# passwords of addresses. FFmpeg's level is read when the first video is opened.
+_OWN_LEVEL = "OPENCV_LOG_LEVEL" in os.environ
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 try:
@@ -36,5 +36,9 @@ if int(cv2.__version__.split(".")[0]) != 4:
         f"Expected OpenCV 4, received {cv2.__version__}; run: "
         "pip install 'opencv-python-headless<5'"
     )
+
+if not _OWN_LEVEL:
+    # By call, since the program around may have loaded OpenCV before.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 __all__ = ["cv2"]

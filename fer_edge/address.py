@@ -48,7 +48,7 @@ class Address:
             )
         if self.kind == "stream":
             return (
-                f"{self.name} did not open within {timeout_s:.0f} s; check the address, its user "
+                f"{self.name} did not open (time-out {timeout_s:g} s); check the address, its user "
                 "name and password, and the network"
             )
         device = f"/dev/video{self.target}" if isinstance(self.target, int) else self.target
