@@ -77,7 +77,7 @@ def read_image(
         raise ImageError(_damaged(kind)) from error
     if decoded is None:
         raise ImageError(_damaged(kind))
-    return _turn(_to_bgr(decoded), _exif_orientation(kind, data))
+    return _turn(_to_bgr(decoded, kind), _exif_orientation(kind, data))
 
 
 def read_stdin(max_bytes: int = MAX_BYTES) -> bytes:
@@ -222,8 +222,10 @@ _SIZES: dict[str, Callable[[bytes], _Size]] = {
 }
 
 
-def _to_bgr(image: NDArray[Any]) -> Frame:
+def _to_bgr(image: NDArray[Any], kind: str) -> Frame:
     """Bring what OpenCV has decoded to (H, W, 3) uint8 BGR, transparent parts white."""
+    # libtiff multiplies 8-bit colours by their opacity, whatever the file holds.
+    multiplied = kind == "TIFF" and image.dtype == np.uint8
     if image.dtype == np.uint16:
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
     elif image.dtype != np.uint8:
@@ -233,19 +235,20 @@ def _to_bgr(image: NDArray[Any]) -> Frame:
     if image.ndim == 2:
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     elif image.shape[2] == 4:
-        image = _over_white(image)
+        image = _over_white(image, multiplied=multiplied)
     elif image.shape[2] != 3:
         raise ImageError(f"Expected 1, 3 or 4 channels, received {image.shape[2]}")
     return np.ascontiguousarray(image, np.uint8)
 
 
-def _over_white(image_bgra: Frame) -> Frame:
+def _over_white(image_bgra: Frame, *, multiplied: bool) -> Frame:
     image = image_bgra[:, :, :3]
     # By strips of rows, since the products need several times the picture's memory.
     for start in range(0, len(image), 64):
         strip = image[start : start + 64]
         cover = image_bgra[start : start + 64, :, 3:].astype(np.uint16)
-        strip[:] = (strip * cover + 255 * (255 - cover) + 127) // 255
+        shade = strip if multiplied else (strip * cover + 127) // 255
+        strip[:] = np.minimum(shade + (255 - cover), 255)
     return image
 
 

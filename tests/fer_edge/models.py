@@ -60,3 +60,26 @@ def save_brightness_model(path: Path, *, metadata: dict[str, str] | None = None)
     if metadata is None:
         metadata = ModelSpec(model="brightness").to_metadata()
     return save(path, nodes, constants, metadata=metadata)
+
+
+def save_color_model(
+    path: Path,
+    *,
+    layout: str = "nchw",
+    batch: int | str = "N",
+    scale: float = 20.0,
+    softmax: bool = True,
+    size: tuple[int | str, int | str] = (32, 32),
+) -> Path:
+    """Write a model of another maker: it answers which of its three channels is the brightest."""
+    axes = [2, 3] if layout == "nchw" else [1, 2]
+    shape = (batch, 3, *size) if layout == "nchw" else (batch, *size, 3)
+    answer = OUTPUT_NAME if not softmax else "logits"
+    nodes = [
+        helper.make_node("ReduceMean", [INPUT_NAME], ["means"], axes=axes, keepdims=0),
+        helper.make_node("Mul", ["means", "scale"], [answer]),
+    ]
+    if softmax:
+        nodes.append(helper.make_node("Softmax", ["logits"], [OUTPUT_NAME], axis=1))
+    constants = {"scale": np.array(scale, np.float32)}
+    return save(path, nodes, constants, input_shape=shape, output_shape=(batch, 3))
