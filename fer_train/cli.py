@@ -442,7 +442,10 @@ def _export(run: "Run", models: tuple[str, ...], export_dir: Path) -> None:
     from fer_train.export import export_best
 
     for model in models:
-        click.echo(f"{model}: {export_best(run, model, export_dir)}")
+        if model not in KERAS_MODELS:
+            click.echo(f"{model} has no ONNX form and is not exported", err=True)
+            continue
+        click.echo(export_best(run, model, export_dir))
 
 
 def _print_scores(run: "Run", model: str) -> None:
