@@ -1,5 +1,6 @@
 """Where a model file lies: a path, or a bare name looked for in a few places."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,13 +34,17 @@ def find_model(model: str | Path | None = None) -> Path:
     """
     wanted = Path(DEFAULT_MODEL if model is None else model)
     if len(wanted.parts) > 1:
-        if wanted.is_file():
+        if _is_file(wanted):
             return wanted
         raise ModelError(f"Expected an ONNX file, found none at {wanted}")
     folders = list(model_folders())
     for name in (wanted.name, f"{wanted.stem}.int8.onnx"):
         for folder in folders:
-            if name and (folder / name).is_file():
+            if name and _is_file(folder / name):
                 return folder / name
     searched = ", ".join(str(folder.resolve()) for folder in folders if folder.is_dir())
     raise ModelError(f"Expected a model named {wanted}, found none in {searched}")
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long

@@ -6,7 +6,7 @@ import json
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -89,6 +89,10 @@ class JsonlWriter:
         self._stream.write(json.dumps(record.to_dict()) + "\n")
 
 
+_HEAD = ("image", "width", "height", "status", "error", "model")
+_FACE = ("face", "x", "y", "w", "h", "detector_score", "emotion", "confidence")
+
+
 class CsvWriter:
     """One row a face; pictures without faces have one row with empty cells."""
 
@@ -96,29 +100,22 @@ class CsvWriter:
         """Write the header to a text stream."""
         self._labels = labels
         self._writer = csv.writer(stream, lineterminator="\n")
-        self._writer.writerow(
-            ["image", "width", "height", "status", "error", "model", "face"]
-            + ["x", "y", "w", "h", "detector_score", "emotion", "confidence"]
-            + [plain_cell(label) for label in labels]
-        )
+        self._writer.writerow([*_HEAD, *_FACE, *map(plain_cell, labels)])
 
     def write(self, record: Record) -> None:
         """Write one row for each face."""
         values = record.to_dict()
         head = [
-            plain_cell(values[name] or "") if name in ("image", "error", "model") else values[name]
-            for name in ("image", "width", "height", "status", "error", "model")
+            plain_cell(values[name]) if isinstance(values[name], str) else values[name]
+            for name in _HEAD
         ]
         for index, face in enumerate(values["faces"]):
+            known = [index, *face["box"], face["detector_score"]]
+            known += [plain_cell(face["emotion"]), face["confidence"]]
             scores = [face["probabilities"][label] for label in self._labels]
-            self._writer.writerow(
-                [
-                    *(*head, index, *face["box"], face["detector_score"]),
-                    *(plain_cell(face["emotion"]), face["confidence"], *scores),
-                ]
-            )
+            self._writer.writerow([*head, *known, *scores])
         if not values["faces"]:
-            self._writer.writerow(head)
+            self._writer.writerow([*head, *([None] * (len(_FACE) + len(self._labels)))])
 
 
 class TableWriter:
@@ -178,7 +175,8 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise OutputError(f"Cannot write {path}: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:

@@ -29,7 +29,8 @@ def _cgroup_quota(root: Path) -> float | None:
         return None
     quotas = []
     for line in lines:
-        _, controllers, group = line.split(":", 2)
+        # Hierarchy, controllers, group; version 2 names no controllers.
+        _, controllers, group, *_ = [*line.split(":", 2), "", ""]
         if controllers and "cpu" not in controllers.split(","):
             continue
         base = root / "sys/fs/cgroup" / controllers

@@ -1,0 +1,304 @@
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from models import level_of, save_brightness_model
+
+from fer_edge.cli import main
+from fer_edge.contract import EMOTIONS
+
+ROOT = Path(__file__).parents[2]
+PORTRAIT = ROOT / "tests/data/portrait.jpg"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A working folder with a model and three flat pictures."""
+    monkeypatch.chdir(tmp_path)
+    save_brightness_model(tmp_path / "tiny.onnx")
+    (tmp_path / "in/deep").mkdir(parents=True)
+    for name, emotion in (("b.png", "happy"), ("a.jpg", "sad"), ("deep/c.bmp", "fear")):
+        picture = np.full((50, 40, 3), level_of(emotion), np.uint8)
+        cv2.imwrite(str(tmp_path / "in" / name), picture)
+    (tmp_path / "in/notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def classify(*arguments, stdin=None, model="tiny.onnx"):
+    command = ["classify", *map(str, arguments), "--model", model]
+    return CliRunner().invoke(main, command, input=stdin)
+
+
+def records(result):
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_one_record_for_each_picture(folder):
+    result = classify("in", "--detector", "none", "--format", "jsonl")
+    assert result.exit_code == 0, result.output
+    found = records(result)
+    names = [str(Path("in", name)) for name in ("a.jpg", "b.png", "deep/c.bmp")]
+    assert [record["image"] for record in found] == names
+    first = found[0]
+    assert list(first) == ["image", "width", "height", "status", "error", "faces", "model"]
+    assert (first["width"], first["height"]) == (40, 50)
+    assert (first["status"], first["error"], first["model"]) == ("ok", None, "tiny.onnx")
+    (face,) = first["faces"]
+    assert list(face) == ["box", "detector_score", "emotion", "confidence", "probabilities"]
+    assert face["box"] == [0, 0, 40, 50]
+    assert face["detector_score"] is None
+    assert face["emotion"] == "sad"
+    assert list(face["probabilities"]) == list(EMOTIONS)
+    assert face["confidence"] == face["probabilities"]["sad"]
+    assert [record["faces"][0]["emotion"] for record in found] == ["sad", "happy", "fear"]
+
+
+def test_a_real_face_is_found():
+    result = classify(PORTRAIT, "--format", "jsonl")
+    assert result.exit_code == 0, result.output
+    (record,) = records(result)
+    (face,) = record["faces"]
+    left, top, width, height = face["box"]
+    assert abs(left + width / 2 - 226) < 12 and abs(top + height / 2 - 114) < 12
+    assert 70 < width < 120
+    assert face["detector_score"] > 0
+
+
+def test_no_face_is_a_status_of_its_own():
+    result = classify("in/a.jpg", "--format", "jsonl")
+    assert result.exit_code == 0
+    (record,) = records(result)
+    assert (record["status"], record["faces"], record["width"]) == ("no_face", [], 40)
+
+
+def test_bad_pictures_are_reported_and_the_others_go_on(folder):
+    (folder / "in/broken.png").write_bytes((folder / "in/b.png").read_bytes()[:60])
+    (folder / "in/phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / "empty").mkdir()
+    result = classify("in", "missing.png", "empty", "in/notes.txt", "-", "--detector", "none",
+                      "--format", "jsonl", stdin=b"")  # fmt: skip
+    assert result.exit_code == 1
+    found = {Path(record["image"]).name: record for record in records(result)}
+    assert len(found) == 9
+    errors = {name: record["error"] for name, record in found.items()}
+    assert "damaged" in errors["broken.png"]
+    assert "HEIC" in errors["phone.heic"]
+    assert "no such file" in errors["missing.png"]
+    assert "folder with pictures" in errors["empty"]
+    assert "another kind" in errors["notes.txt"]
+    assert "empty file" in errors["-"]
+    assert errors["a.jpg"] is errors["b.png"] is errors["c.bmp"] is None
+    assert found["missing.png"]["faces"] == []
+    assert found["missing.png"]["width"] is None
+    assert "6 of 9 inputs failed" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_reads_standard_input():
+    result = classify("-", "--format", "jsonl", stdin=PORTRAIT.read_bytes())
+    assert result.exit_code == 0
+    assert records(result)[0]["image"] == "-"
+    assert len(records(result)[0]["faces"]) == 1
+    assert classify("-", "-", stdin=b"").exit_code == 2
+
+
+def test_tables_are_for_people():
+    result = classify(PORTRAIT, "in/a.jpg", "--top", "2")
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["image", "box", "emotion"]
+    assert lines[1].count("%") == 2
+    assert lines[2].endswith("no face")
+
+
+def test_csv_has_one_row_for_each_face():
+    result = classify(PORTRAIT, "in/a.jpg", "missing.png", "--format", "csv")
+    assert result.exit_code == 1
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["status"] for row in rows] == ["ok", "no_face", "error"]
+    assert float(rows[0]["confidence"]) == max(float(rows[0][label]) for label in EMOTIONS)
+    assert rows[0]["model"] == "tiny.onnx"
+    assert rows[0]["face"] == "0" and rows[1]["face"] == ""
+    assert "no such file" in rows[2]["error"]
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "-x.png", "@sum.png", "+a.png", "\t=a.png"])
+def test_csv_cells_never_run_as_formulas(folder, name):
+    (folder / "in/b.png").rename(folder / name)
+    result = classify("--format", "csv", "--detector", "none", "--", name)
+    command = ["classify", "--format", "csv", "--detector", "none", "--model", "tiny.onnx", "--"]
+    result = CliRunner().invoke(main, [*command, name])
+    assert result.exit_code == 0, result.output
+    (row,) = csv.DictReader(io.StringIO(result.stdout, newline=""))
+    assert row["image"] == "'" + name
+
+
+@pytest.mark.parametrize("name", ["é 笑顔 \u202e.png", "a" * 250 + ".png", "new\nline.png"])
+@pytest.mark.parametrize("output_format", ["jsonl", "csv", "table"])
+def test_any_name_will_do(folder, name, output_format):
+    (folder / "in/b.png").rename(folder / name)
+    result = classify(name, "--format", output_format, "--detector", "none", "--annotate", "drawn")
+    assert result.exit_code == 0, result.output
+    if output_format == "jsonl":
+        assert records(result)[0]["image"] == name
+    elif output_format == "csv":
+        assert next(csv.DictReader(io.StringIO(result.stdout, newline="")))["image"] == name
+    else:
+        assert len(result.stdout.splitlines()) == 2
+    assert (folder / "drawn" / name).is_file()
+
+
+def test_names_that_are_no_text_or_too_long(folder):
+    name = os.fsdecode(b"\xff.png")
+    (folder / "in/b.png").rename(folder / "in" / name)
+    result = classify("in", "x" * 5000, "--format", "jsonl", "--detector", "none")
+    assert result.exit_code == 1
+    found = records(result)
+    assert [record["status"] for record in found] == ["ok", "ok", "ok", "error"]
+    assert "too long" in found[3]["error"]
+
+
+def test_output_is_whole_and_never_replaced_by_chance(folder):
+    target = folder / "new/out.jsonl"
+    command = ["in", "--detector", "none", "--format", "jsonl", "--output", target]
+    result = classify(*command)
+    assert (result.exit_code, result.stdout) == (0, "")
+    content = target.read_text()
+    assert len(content.splitlines()) == 3
+    target.write_text("kept")
+    result = classify(*command)
+    assert result.exit_code == 1
+    assert "give --force" in result.stderr
+    assert target.read_text() == "kept"
+    assert classify(*command, "--force").exit_code == 0
+    assert target.read_text() == content
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failure_leaves_no_output(folder):
+    (folder / "model.onnx").write_bytes(b"nothing")
+    result = classify("in", "--output", "out.csv", model="model.onnx")
+    assert result.exit_code == 1
+    assert "Expected an ONNX model" in result.stderr
+    assert not (folder / "out.csv").exists()
+    assert "is a folder" in classify("in", "--output", "in").stderr
+    result = classify("in", "--output", "tiny.onnx/out.csv")
+    assert result.exit_code == 1
+    assert "Cannot write" in result.stderr
+
+
+def test_annotated_pictures_keep_their_places(folder):
+    (folder / "other").mkdir()
+    (folder / "other/a.jpg").write_bytes(PORTRAIT.read_bytes())
+    (folder / "in/moving.gif").write_bytes(
+        b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;"
+    )
+    result = classify("in", "other/a.jpg", "missing.png", "--annotate", "drawn")
+    assert result.exit_code == 1
+    drawn = folder / "drawn"
+    found = {file.relative_to(drawn).as_posix() for file in drawn.rglob("*") if file.is_file()}
+    assert found == {"a.jpg", "a-2.jpg", "b.png", "deep/c.bmp", "moving.gif.png"}
+    portrait = cv2.imread(str(PORTRAIT))
+    annotated = cv2.imread(str(drawn / "a-2.jpg"))
+    assert annotated.shape == portrait.shape
+    changed = np.abs(annotated.astype(int) - portrait).max(axis=2) > 60
+    assert changed[160:230, 170:330].mean() > 0.3
+    assert changed[300:].mean() < 0.01
+    result = classify("in/a.jpg", "--annotate", "drawn")
+    assert result.exit_code == 1
+    assert "give --force" in result.stderr
+    assert classify("in/a.jpg", "--annotate", "drawn", "--force").exit_code == 0
+
+
+def test_a_picture_is_never_replaced_by_its_annotated_self(folder):
+    before = (folder / "in/a.jpg").read_bytes()
+    result = classify("in/a.jpg", "--annotate", "in", "--force")
+    assert result.exit_code == 1
+    assert "is the picture itself" in result.stderr
+    assert (folder / "in/a.jpg").read_bytes() == before
+
+
+def test_two_faces_or_the_largest(folder):
+    portrait = cv2.imread(str(PORTRAIT))
+    small = cv2.resize(portrait, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+    pair = np.full((512, 512 + small.shape[1], 3), 128, np.uint8)
+    pair[:, :512] = portrait
+    pair[: small.shape[0], 512:] = small
+    cv2.imwrite("pair.png", pair)
+    (record,) = records(classify("pair.png", "--format", "jsonl"))
+    widths = [face["box"][2] for face in record["faces"]]
+    assert len(widths) == 2
+    assert widths[0] > widths[1]
+    (record,) = records(classify("pair.png", "--format", "jsonl", "--largest"))
+    assert [face["box"][2] for face in record["faces"]] == widths[:1]
+    (record,) = records(classify("pair.png", "--format", "jsonl", "--min-face", "80"))
+    assert [face["box"][2] for face in record["faces"]] == widths[:1]
+
+
+def test_the_int8_file_stands_in_and_says_so(folder):
+    (folder / "exported").mkdir()
+    (folder / "tiny.onnx").rename(folder / "exported/vgg16.int8.onnx")
+    result = classify("in/a.jpg", "--format", "jsonl", model="vgg16.onnx")
+    assert result.exit_code == 0
+    assert records(result)[0]["model"] == "vgg16.int8.onnx"
+    assert "There is no vgg16.onnx here" in result.stderr
+    result = classify("in/a.jpg", model="nothing.onnx")
+    assert result.exit_code == 1
+    assert "Expected a model named nothing.onnx" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["in", "--format", "xml"],
+        ["in", "--top", "0"],
+        ["in", "--batch-size", "0"],
+        ["in", "--threads", "0"],
+        ["in", "--margin", "-1"],
+        ["in", "--uncertain", "2"],
+        ["in", "--provider", "tpu"],
+        ["in", "--detector", "dlib"],
+        ["in", "--detector-model", "x.onnx"],
+        ["in", "--no-such-flag"],
+    ],
+)
+def test_wrong_usage_is_exit_2(arguments):
+    assert classify(*arguments).exit_code == 2
+
+
+def test_detectors_that_cannot_work_are_errors(folder):
+    result = classify("in", "--detector", "yunet")
+    assert result.exit_code == 1
+    assert "--detector-model FILE" in result.stderr
+    result = classify("in", "--detector", "yunet", "--detector-model", "missing.onnx")
+    assert result.exit_code == 1
+    assert "found none at missing.onnx" in result.stderr
+    result = classify("in", "--detector", "yunet", "--detector-model", "tiny.onnx")
+    assert result.exit_code == 1
+    assert "YuNet" in result.stderr
+    (folder / "bad.onnx").write_bytes(b"no network")
+    result = classify("in", "--detector", "yunet", "--detector-model", "bad.onnx")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+
+
+def test_as_a_process():
+    """The whole thing once as users run it: pipes, exit codes, nothing but records on stdout."""
+    command = [sys.executable, "-c", "from fer_edge.cli import main; main()", "classify"]
+    command += ["-", "in", "--model", "tiny.onnx", "--format", "jsonl", "--threads", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        command, input=PORTRAIT.read_bytes(), capture_output=True, env=environment, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    assert json.loads(done.stdout.splitlines()[0])["status"] == "ok"
+    assert done.stderr == b""
