@@ -100,7 +100,8 @@ def paste(
         background.shape[0] / 2,
     )
     turn = cv2.getRotationMatrix2D((left + width / 2, top + height / 2), tilt, scale)
-    turn[:, 2] += np.array(center) - (left + width / 2, top + height / 2)
+    turn[0, 2] += center[0] - (left + width / 2)
+    turn[1, 2] += center[1] - (top + height / 2)
     # Averaged before it is made smaller: a warp alone would leave out pixels.
     blur = max(0.0, 0.4 * (1 / scale - 1))
     soft = cv2.GaussianBlur(head, (0, 0), blur) if blur else head
@@ -110,8 +111,8 @@ def paste(
     axes = (round(0.95 * size), round(1.15 * size))
     middle = (round(center[0]), round(center[1] - 0.1 * size))
     cv2.ellipse(mask, middle, axes, -tilt, 0, 360, 1.0, -1)
-    mask = cv2.GaussianBlur(mask, (0, 0), 0.06 * size)[:, :, None]
-    scene = background * (1 - mask) + np.clip(warped * light, 0, 255) * mask
+    cover = np.asarray(cv2.GaussianBlur(mask, (0, 0), 0.06 * size))[:, :, None]
+    scene = background * (1 - cover) + np.clip(warped * light, 0, 255) * cover
     corner = (round(center[0] - size / 2), round(center[1] - size / 2))
     return scene.astype(np.uint8), (*corner, size, size)
 

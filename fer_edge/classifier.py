@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,16 +12,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge._ort import ORT_ERRORS, onnxruntime
 from fer_edge.ahead import map_ahead
-from fer_edge.contract import OUTPUT_NAME, check_spec
+from fer_edge.contract import check_spec
 from fer_edge.describe import describe_model, model_input_shape
-from fer_edge.errors import ModelError, ProviderError
+from fer_edge.errors import ModelError
 from fer_edge.faces import DetectorName, Face, FaceDetector, open_detector
 from fer_edge.locate import find_model
 from fer_edge.onnx_file import read_model
 from fer_edge.preprocess import Box, Frame, prepare
-from fer_edge.providers import AUTO, check_provider, choose_providers, provider_failed, short_name
+from fer_edge.session import open_session
 from fer_edge.threads import available_threads
 
 UNCERTAIN = "uncertain"
@@ -30,7 +28,6 @@ UNCERTAIN = "uncertain"
 
 _TOLERANCE = 1e-2
 """How far rows may be from summing to 1: half-precision outputs are that coarse."""
-_LOG_FATAL = 4
 
 T = TypeVar("T")
 
@@ -128,50 +125,25 @@ class Classifier:
             self.notes.append(f"There is no {model} here; using {self.model_path} in its place")
         self.threads = threads or available_threads()
         self._uncertain = uncertain
-        self._session, self.provider = self._open(provider)
-        source, answer = (
-            _pick_input(self._session, self._name),
-            _pick_output(self._session, self._name),
-        )
-        self._input, self._output = source.name, answer.name
+        self._session = open_session(self.model_path, provider, self.threads)
+        self.provider = self._session.provider
+        self.notes += self._session.notes
         self.spec = describe_model(
             self.model_path,
-            self._session.get_modelmeta().custom_metadata_map,
-            source.shape,
-            answer.shape,
+            self._session.metadata,
+            self._session.input_shape,
+            self._session.output_shape,
             overrides or {},
         )
         if margin is not None:
             self.spec = dataclasses.replace(self.spec, margin=margin)
             check_spec(self.spec, self._name)
-        # Some models take only the batch they were exported with; theirs is filled up.
-        fixed = source.shape[0]
-        self._fixed_batch = fixed if isinstance(fixed, int) else None
-        self.batch_size = self._fixed_batch or batch_size
+        self.batch_size = self._session.fixed_batch or batch_size
         self.detector = detector if not isinstance(detector, str) else open_detector(detector)
 
     @property
     def _name(self) -> str:
         return self.model_path.name
-
-    def _open(self, provider: str) -> tuple[Any, str]:
-        content = read_model(self.model_path)
-        names = choose_providers(provider)
-        try:
-            session = _open_session(content, self._name, names, self.threads)
-        except ModelError as error:
-            if len(names) == 1:
-                raise
-            if provider != AUTO:
-                raise ProviderError(provider_failed(provider, error.message)) from error
-            session = _open_session(content, self._name, names[-1:], self.threads)
-        runs = check_provider(provider, session.get_providers())
-        if runs != short_name(names[0]):
-            self.notes.append(
-                f"The {short_name(names[0])} provider is installed but failed to load; running "
-                f"on {runs}; fer-edge doctor says more"
-            )
-        return session, runs
 
     @cached_property
     def digest(self) -> str:
@@ -205,13 +177,10 @@ class Classifier:
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         count = len(batch)
-        if self._fixed_batch:
-            filling = np.zeros((self._fixed_batch - count, *batch.shape[1:]), np.float32)
+        if self._session.fixed_batch:
+            filling = np.zeros((self._session.fixed_batch - count, *batch.shape[1:]), np.float32)
             batch = np.concatenate([batch, filling])
-        try:
-            (answer,) = self._session.run([self._output], {self._input: batch})
-        except ORT_ERRORS as error:
-            raise ModelError(f"{self._name} fails when it runs: {_reason(error)}") from error
+        answer = self._session.run(batch)
         expected = (len(batch), len(self.spec.labels))
         if answer.shape != expected:
             raise ModelError(
@@ -324,47 +293,3 @@ class Classifier:
         ends = list(itertools.accumulate(len(batch) for _, batch in items))
         for (token, batch), end in zip(items, ends, strict=True):
             yield token, rows[end - len(batch) : end]
-
-
-def _pick_input(session: Any, name: str) -> Any:
-    inputs = session.get_inputs()
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)":
-        found = ", ".join(f"{node.name} {node.type}" for node in inputs) or "none"
-        raise ModelError(f"Expected one float32 input of {name}, received {found}")
-    return inputs[0]
-
-
-def _pick_output(session: Any, name: str) -> Any:
-    outputs = session.get_outputs()
-    ours = [node for node in outputs if node.name == OUTPUT_NAME] or outputs
-    if len(ours) != 1 or ours[0].type != "tensor(float)":
-        found = ", ".join(f"{node.name} {node.type}" for node in outputs) or "none"
-        raise ModelError(
-            f"Expected one float32 output of {name}, or one named {OUTPUT_NAME}, received {found}"
-        )
-    return ours[0]
-
-
-def _open_session(content: bytes, name: str, providers: Sequence[str], threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _LOG_FATAL
-    # Else a file could pass as onnxruntime's own format, which is not checked before it runs.
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    try:
-        # Without enable_fallback=0 a provider that fails is replaced by the processor.
-        return onnxruntime.InferenceSession(
-            content, options, providers=list(providers), enable_fallback=0
-        )
-    except ORT_ERRORS as error:
-        raise ModelError(
-            f"Expected an ONNX model, received {name}, which onnxruntime "
-            f"{onnxruntime.__version__} cannot load: {_reason(error)}"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return onnxruntime's message in one line without its preamble."""
-    text = " ".join(str(error).split())
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:300] or type(error).__name__

@@ -96,7 +96,7 @@ class HaarDetector:
         if min(gray.shape) < smallest:
             return []
         boxes, _, weights = self._cascade().detectMultiScale3(
-            cv2.equalizeHist(gray),
+            gray,
             scaleFactor=1.1,
             minNeighbors=5,
             minSize=(smallest, smallest),

@@ -1,0 +1,155 @@
+"""An onnxruntime session for one model file, checked before anything relies on it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_edge._ort import ORT_ERRORS, onnxruntime
+from fer_edge.contract import OUTPUT_NAME
+from fer_edge.describe import Shape
+from fer_edge.errors import ModelError, ProviderError
+from fer_edge.onnx_file import read_model
+from fer_edge.providers import AUTO, check_provider, choose_providers, provider_failed, short_name
+
+_LOG_FATAL = 4
+_MOST_FIXED = 4096
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded model with one float32 input and one float32 output.
+
+    Attributes:
+        path: Its file.
+        provider: Short name of the execution provider that really runs.
+        notes: What a user should be told, such as a provider that could not be used.
+        metadata: The file's custom metadata.
+        input_shape: Batch dimension first; free dimensions are names or None.
+        output_shape: Likewise.
+    """
+
+    path: Path
+    provider: str
+    notes: tuple[str, ...]
+    metadata: Mapping[str, str]
+    input_shape: Shape
+    output_shape: Shape
+    _session: Any
+    _input: str
+    _output: str
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The only batch size that the model takes, or None where it takes any."""
+        size = self.input_shape[0] if self.input_shape else None
+        return size if isinstance(size, int) and size > 0 else None
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the model on one batch as it is.
+
+        Raises:
+            ModelError: The model fails.
+        """
+        try:
+            (answer,) = self._session.run([self._output], {self._input: batch})
+        except ORT_ERRORS as error:
+            raise ModelError(f"{self.path.name} fails when it runs: {_reason(error)}") from error
+        return np.asarray(answer)
+
+
+def open_session(path: Path, provider: str, threads: int) -> Session:
+    """Load a model file.
+
+    Args:
+        path: The file.
+        provider: ``auto`` or a key of `fer_edge.providers.PROVIDERS`.
+        threads: Threads that one inference may use.
+
+    Raises:
+        ModelError: The file is broken, hostile, or no model with one input and one output.
+        ProviderError: The provider was asked for and cannot be used.
+    """
+    content = read_model(path)
+    names = choose_providers(provider)
+    try:
+        session = _load(content, path.name, names, threads)
+    except ModelError as error:
+        if len(names) == 1:
+            raise
+        # Whether the model or the provider is at fault shows on the processor.
+        session = _load(content, path.name, names[-1:], threads)
+        if provider != AUTO:
+            raise ProviderError(provider_failed(provider, error.message)) from error
+    runs = check_provider(provider, session.get_providers())
+    notes = []
+    if runs != short_name(names[0]):
+        notes.append(
+            f"The {short_name(names[0])} provider is installed but failed to load; running on "
+            f"{runs}; fer-edge doctor says more"
+        )
+    try:
+        source = _only_float(session.get_inputs(), f"one float32 input of {path.name}")
+        answers = session.get_outputs()
+        named = [node for node in answers if node.name == OUTPUT_NAME]
+        answer = _only_float(
+            named or answers, f"one float32 output of {path.name}, or one named {OUTPUT_NAME}"
+        )
+        loaded = Session(
+            path=path,
+            provider=runs,
+            notes=tuple(notes),
+            metadata=session.get_modelmeta().custom_metadata_map,
+            input_shape=source.shape,
+            output_shape=answer.shape,
+            _session=session,
+            _input=source.name,
+            _output=answer.name,
+        )
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"Expected text in the names and metadata of {path.name}, received bytes that are "
+            "none; the file is damaged"
+        ) from error
+    if (loaded.fixed_batch or 0) > _MOST_FIXED:
+        raise ModelError(
+            f"Expected {path.name} to take batches of at most {_MOST_FIXED}, received an input "
+            f"of {loaded.input_shape}"
+        )
+    return loaded
+
+
+def _load(content: bytes, name: str, providers: Sequence[str], threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_FATAL
+    # Else a file could pass as onnxruntime's own format, which is not checked before it runs.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    try:
+        # Without enable_fallback=0 a provider that fails is replaced by the processor.
+        return onnxruntime.InferenceSession(
+            content, options, providers=list(providers), enable_fallback=0
+        )
+    except ORT_ERRORS as error:
+        raise ModelError(
+            f"Expected an ONNX model, received {name}, which onnxruntime "
+            f"{onnxruntime.__version__} cannot load: {_reason(error)}"
+        ) from error
+
+
+def _only_float(nodes: Sequence[Any], expected: str) -> Any:
+    if len(nodes) != 1 or nodes[0].type != "tensor(float)":
+        found = ", ".join(f"{node.name} {node.type}" for node in nodes) or "none"
+        raise ModelError(f"Expected {expected}, received {found}")
+    return nodes[0]
+
+
+def _reason(error: Exception) -> str:
+    """Return onnxruntime's message in one line without its preamble."""
+    text = " ".join(str(error).split())
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:300] or type(error).__name__
