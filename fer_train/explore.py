@@ -38,11 +38,12 @@ def explore_dataset(dataset: Dataset, seed: int = 0) -> Document:
         The document; attached to it a csv that names each image that is blank or has a copy.
     """
     facts = summary(dataset)
+    rng = np.random.default_rng(seed)
     identical, near = identical_groups(dataset.images), duplicate_groups(dataset.images)
     blocks = [
         *_contents(dataset, facts),
-        *_samples(dataset, np.random.default_rng(seed)),
-        *_copies(dataset, facts, identical, near),
+        *_samples(dataset, rng),
+        *_copies(dataset, facts, identical, near, rng),
     ]
     findings = {"findings.csv": _findings_csv(dataset, identical, near)}
     return Document(f"Data set {dataset.name}", blocks, findings)
@@ -124,6 +125,7 @@ def _copies(
     facts: Mapping[str, Any],
     identical: NDArray[np.int64],
     near: NDArray[np.int64],
+    rng: np.random.Generator,
 ) -> list[Block]:
     kinds = {
         "groups": "groups of copies",
@@ -134,25 +136,23 @@ def _copies(
     }
     distinct = np.zeros(len(dataset), np.bool_)
     distinct[np.unique(identical, return_index=True)[1]] = True
+    blank = blank_images(dataset.images)
+    # Black images are copies of one another under all labels, and would fill the picture.
+    conflict = conflicting_labels(dataset.labels, near) & ~blank
     shown = {
-        "identical": (
-            "Identical images",
-            _together(identical, np.bincount(identical)[identical] > 1),
-        ),
+        "identical": ("Identical images", identical, np.bincount(identical)[identical] > 1),
         "near": (
             "Near-identical images, without identical ones",
-            _together(near, distinct & (np.bincount(near[distinct])[near] > 1)),
+            near,
+            distinct & (np.bincount(near[distinct])[near] > 1),
         ),
-        "conflicting": (
-            "Copies with conflicting labels",
-            _together(near, conflicting_labels(dataset.labels, near)),
-        ),
-        "blank": ("Blank images", np.flatnonzero(blank_images(dataset.images)).tolist()),
+        "conflicting": ("Copies with conflicting labels", near, conflict),
+        "blank": ("Blank images", np.arange(len(dataset)), blank),
     }
     pictures = [
-        _grid(name, title, dataset, indices[:_SHOWN])
-        for name, (title, indices) in shown.items()
-        if indices
+        _grid(name, title, dataset, _some_groups(groups, wanted, rng))
+        for name, (title, groups, wanted) in shown.items()
+        if wanted.any()
     ]
     return [
         Heading("Copies and faults"),
@@ -172,10 +172,13 @@ def _copies(
     ]
 
 
-def _together(groups: NDArray[np.int64], wanted: NDArray[np.bool_]) -> list[int]:
-    """Return the wanted images, those of a group beside one another."""
+def _some_groups(
+    groups: NDArray[np.int64], wanted: NDArray[np.bool_], rng: np.random.Generator
+) -> list[int]:
+    """Draw groups and return their wanted images, those of a group beside one another."""
     indices = np.flatnonzero(wanted)
-    return [int(index) for index in indices[np.argsort(groups[indices], kind="stable")]]
+    places = rng.permutation(int(groups.max()) + 1)[groups[indices]]
+    return [int(index) for index in indices[np.argsort(places, kind="stable")][:_SHOWN]]
 
 
 def _grid(name: str, title: str, dataset: Dataset, indices: Sequence[int]) -> Picture:

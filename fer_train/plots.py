@@ -87,6 +87,7 @@ def count_bars(counts: Mapping[str, int], title: str) -> Figure:
     figure, axes = _axes(title, "", "images")
     bars = axes.bar(list(counts), list(counts.values()), color=BLUE)
     axes.bar_label(bars, labels=[f"{count:,}" for count in counts.values()], fontsize=8)
+    axes.margins(y=0.1)
     axes.tick_params(axis="x", labelrotation=30)
     return figure
 
