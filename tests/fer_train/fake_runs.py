@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from fer_train.folds import Fold, make_folds
-from fer_train.metrics import classification_metrics
 from fer_train.recipes import Protocol, recipe_for
-from fer_train.runs import Run, write_arrays, write_json, write_text
+from fer_train.runs import Run, write_results, write_text
 
 MEASURES = ("accuracy", "loss", "auc", "recall", "precision", "f1")
 
@@ -27,7 +26,9 @@ def make_run(
     protocol = Protocol("synthetic", folds=folds, grouping="none", drop=drop, seed=seed)
     labels = np.arange(images) % len(protocol.labels)
     splits = make_folds(labels, np.arange(images), folds, grouping="none", inner=0.1, seed=seed)
-    run = Run(folder, protocol, "d" * 64, {name: recipe_for(recipe, name) for name in models}, splits)
+    run = Run(
+        folder, protocol, "d" * 64, {name: recipe_for(recipe, name) for name in models}, splits
+    )
     run.save()
     for number, model in enumerate(models):
         for fold in splits:
@@ -42,16 +43,11 @@ def write_fold(run: Run, model: str, fold: Fold, labels: np.ndarray, skill: floa
     odds = np.exp(logits)
     probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
     folder = run.fold_folder(model, fold.index)
-    write_arrays(
-        folder / "predictions.npz",
-        {"index": fold.test, "label": labels[fold.test], "probabilities": probabilities},
-    )
     names = ["epoch", *MEASURES, *(f"val_{name}" for name in MEASURES)]
     rows = [[epoch, *rng.uniform(0.2, 0.9, len(names) - 1)] for epoch in (1, 2, 3)]
     lines = [",".join(names), *(",".join(map(str, row)) for row in rows)]
     write_text(folder / "history.csv", "\n".join(lines) + "\n")
-    scores = classification_metrics(labels[fold.test], probabilities)
-    scores |= {"loss": scores["log_loss"] + 0.1, "kept_epoch": 2, "epochs": 3, "parameters": 123}
-    scores |= {"training_s": 5.0 + fold.index, "evaluation_s": 0.5}
-    scores |= {"device": "tensorflow on cpu:0", "dtype_policy": "float32"}
-    write_json(folder / "metrics.json", scores)
+    facts = {"loss": 1.25, "kept_epoch": 2, "epochs": 3, "parameters": 123}
+    facts |= {"training_s": 5.0 + fold.index, "evaluation_s": 0.5}
+    facts |= {"device": "tensorflow on cpu:0", "dtype_policy": "float32"}
+    write_results(folder, fold, labels[fold.test], probabilities, facts)
