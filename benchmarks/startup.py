@@ -1,0 +1,111 @@
+"""``fer-edge classify PICTURE`` against the least that any program has to do.
+
+The bare script imports OpenCV and onnxruntime, finds faces with the same cascade and runs the same
+model once. Both are started afresh, in turns, so that a busy machine slows both alike.
+
+    python benchmarks/startup.py --json benchmarks/results/startup.json
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from fer_edge.locate import find_model
+from fer_edge.threads import available_threads
+
+sys.path.insert(0, str(Path(__file__).parent))
+from machine import describe_machine
+
+ROOT = Path(__file__).parents[1]
+BARE = """
+import sys
+from pathlib import Path
+import cv2
+import numpy as np
+import onnxruntime
+picture, model, threads = sys.argv[1:]
+frame = cv2.imread(picture)
+gray = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+cascade = cv2.CascadeClassifier(
+    str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml")
+)
+boxes = cascade.detectMultiScale(gray, minSize=(24, 24))
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = int(threads)
+session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+for left, top, width, height in boxes:
+    face = cv2.resize(gray[top : top + height, left : left + width], (48, 48))
+    batch = face.astype(np.float32)[None, :, :, None]
+    print(session.run(None, {session.get_inputs()[0].name: batch})[0])
+"""
+FER_EDGE = "from fer_edge.cli import main; main()"
+
+
+def measure(command: list[str]) -> tuple[float, float]:
+    """Run a command; return its wall time in seconds and its peak memory in MiB."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    elapsed_s = time.perf_counter() - start
+    if status:
+        raise click.ClickException(f"{command[2][:40]}... ended with status {status}")
+    # Linux counts kibibytes, macOS bytes.
+    return elapsed_s, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+@click.command()
+@click.option("--picture", default=str(ROOT / "tests/data/portrait.jpg"), show_default=True)
+@click.option("--model", help="[default: the shipped default]")
+@click.option("--runs", default=15, show_default=True)
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+def main(picture: str, model: str | None, runs: int, json_path: Path | None) -> None:
+    """Print wall time and peak memory of both; exit 1 if fer-edge takes over 1.5 times as long."""
+    path = str(find_model(model))
+    commands = {
+        "bare": [sys.executable, "-c", BARE, picture, path, str(available_threads())],
+        "fer_edge": [sys.executable, "-c", FER_EDGE, "classify", picture, "--model", path],
+    }
+    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for _ in range(runs + 1):
+        for name, command in commands.items():
+            figures[name].append(measure(command))
+    results: dict[str, dict[str, float]] = {}
+    for name, values in figures.items():
+        # The first of each fills the system's file cache.
+        times, peaks = zip(*values[1:], strict=True)
+        results[name] = {
+            "median_s": round(statistics.median(times), 4),
+            "least_s": round(min(times), 4),
+            "peak_mib": round(statistics.median(peaks), 1),
+        }
+    pairs = zip(figures["fer_edge"][1:], figures["bare"][1:], strict=True)
+    ratio = round(statistics.median(ours[0] / bare[0] for ours, bare in pairs), 3)
+    memory = round(results["fer_edge"]["peak_mib"] / results["bare"]["peak_mib"], 3)
+    print(f"{'':<10}{'median s':>10}{'least s':>10}{'peak MiB':>10}")
+    for name, row in results.items():
+        print(f"{name:<10}" + "".join(f"{value:>10}" for value in row.values()))
+    print(f"ratio of times, median of {runs} pairs: {ratio}; of memory: {memory}")
+    if json_path is not None:
+        content = {
+            "machine": describe_machine(),
+            "model": Path(path).name,
+            "runs": runs,
+            **results,
+            "ratio": ratio,
+            "memory_ratio": memory,
+        }
+        json_path.write_text(json.dumps(content, indent=1) + "\n")
+    if ratio > 1.5:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
