@@ -110,7 +110,7 @@ def main(
     model: str | None, frames: int, rounds: int, threads: int | None, json_path: Path | None
 ) -> None:
     """Time the video runtime and print a table."""
-    classifier = Classifier(model, threads=threads)
+    classifier = Classifier(model, threads=threads, spin=False)
     modes: dict[str, Callable[[Path], tuple[int, float]]] = {
         "default": lambda clip: time_fer_edge(clip, classifier, DETECT_EVERY),
         "detect-every-1": lambda clip: time_fer_edge(clip, classifier, 1),

@@ -96,6 +96,7 @@ class Classifier:
         margin: float | None = None,
         uncertain: float = 0.0,
         batch_size: int = 64,
+        spin: bool = True,
     ) -> None:
         """Load a model.
 
@@ -108,6 +109,8 @@ class Classifier:
             margin: Replaces the spec's margin around a face.
             uncertain: Below this probability the label is ``uncertain``.
             batch_size: Most faces in one inference.
+            spin: Whether idle threads wait busily for the next inference: False leaves the
+                processor to others, as `fer-edge video` does.
 
         Raises:
             ModelError: The file is missing, broken or not a classifier that can be used.
@@ -125,7 +128,7 @@ class Classifier:
             self.notes.append(f"There is no {model} here; using {self.model_path} in its place")
         self.threads = threads or available_threads()
         self._uncertain = uncertain
-        self._session = open_session(self.model_path, provider, self.threads)
+        self._session = open_session(self.model_path, provider, self.threads, spin=spin)
         self.provider = self._session.provider
         self.notes += self._session.notes
         self.spec = describe_model(

@@ -489,7 +489,9 @@ def video(source: str, open_classifier: Callable[..., "Classifier"], **options: 
     """
     from fer_edge.video_command import VideoOptions, run_video
 
-    sys.exit(run_video(source, open_classifier(), VideoOptions(**options)))
+    # Between two frames the processor belongs to decoding and detection.
+    classifier = open_classifier(spin=False)
+    sys.exit(run_video(source, classifier, VideoOptions(**options)))
 
 
 @main.command()

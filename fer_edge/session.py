@@ -62,13 +62,15 @@ class Session:
         return np.asarray(answer)
 
 
-def open_session(path: Path, provider: str, threads: int) -> Session:
+def open_session(path: Path, provider: str, threads: int, *, spin: bool = True) -> Session:
     """Load a model file.
 
     Args:
         path: The file.
         provider: ``auto`` or a key of `fer_edge.providers.PROVIDERS`.
         threads: Threads that one inference may use.
+        spin: Whether idle threads wait busily for the next inference, which answers sooner but
+            takes the processor from everything else.
 
     Raises:
         ModelError: The file is broken, hostile, or no model with one input and one output.
@@ -77,12 +79,12 @@ def open_session(path: Path, provider: str, threads: int) -> Session:
     content = read_model(path)
     names = choose_providers(provider)
     try:
-        session = _load(content, path.name, names, threads)
+        session = _load(content, path.name, names, threads, spin)
     except ModelError as error:
         if len(names) == 1:
             raise
         # Whether the model or the provider is at fault shows on the processor.
-        session = _load(content, path.name, names[-1:], threads)
+        session = _load(content, path.name, names[-1:], threads, spin)
         if provider != AUTO:
             raise ProviderError(provider_failed(provider, error.message)) from error
     runs = check_provider(provider, session.get_providers())
@@ -123,11 +125,12 @@ def open_session(path: Path, provider: str, threads: int) -> Session:
     return loaded
 
 
-def _load(content: bytes, name: str, providers: Sequence[str], threads: int) -> Any:
+def _load(content: bytes, name: str, providers: Sequence[str], threads: int, spin: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_FATAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     # Else a file could pass as onnxruntime's own format, which is not checked before it runs.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
