@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge._cv2 import cv2
+from fer_edge.bounded import read_at_most
 from fer_edge.errors import ImageError
 from fer_edge.preprocess import Frame
 
@@ -87,8 +88,7 @@ def read_stdin(max_bytes: int = MAX_BYTES) -> bytes:
 
 def _read_file(path: Path, max_bytes: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(max_bytes + 1)
+        return read_at_most(path, max_bytes)
     except FileNotFoundError as error:
         raise ImageError("Expected a picture, found no such file") from error
     except (OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from fer_edge.bounded import read_at_most
 from fer_edge.errors import ModelError
 
 MAX_MODEL_BYTES = 2**30
@@ -36,8 +37,7 @@ def read_model(path: Path) -> bytes:
             other files, which could be any file of this machine.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_MODEL_BYTES + 1)
+        content = read_at_most(path, MAX_MODEL_BYTES)
     except OSError as error:
         raise ModelError(f"Cannot read {path}: {error.strerror}") from error
     if not content:
