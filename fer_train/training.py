@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -305,9 +305,13 @@ class FoldTrainer:
         kept = len(history)
         if self.recipe.keep == "best":
             kept = best_epoch(history)
-            state = read_arrays(self.folder / f"best-{kept:03d}.npz")
+            try:
+                state = read_arrays(self.folder / f"best-{kept:03d}.npz")
+            except RunError as error:
+                raise RunError(f"{error}, and train anew: delete {self.folder}") from error
         keras.config.set_dtype_policy("float32")
-        net = build_model(self.model, self.recipe, self.classes)
+        # All weights come from the checkpoint: no need to fetch pretrained ones again.
+        net = build_model(self.model, replace(self.recipe, weights="none"), self.classes)
         net.set_weights([state[key] for key in sorted(state) if key.startswith("net_")])
         start = time.perf_counter()
         judge: keras.Model = net
