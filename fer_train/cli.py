@@ -224,6 +224,7 @@ def plan(
     help="Train nothing; write a job file of `fer-train fold` commands to standard output.",
 )
 @export_dir_option
+@click.option("--int8", is_flag=True, help="As for `fer-train export`.")
 @click.option("--no-export", is_flag=True, help="Leave out the export of the best folds.")
 def train_all(
     data: str,
@@ -237,6 +238,7 @@ def train_all(
     ray_gpus: float,
     emit: str | None,
     export_dir: Path,
+    int8: bool,
     no_export: bool,
     **flags: Any,
 ) -> None:
@@ -272,7 +274,10 @@ def train_all(
     for model in models:
         _print_scores(run, model)
     if not no_export:
-        _export(run, models, export_dir)
+        if int8:
+            _publish(run, models, export_dir, int8=True)
+        else:
+            _export(run, models, export_dir)
 
 
 @main.command()
@@ -433,6 +438,60 @@ def predict(
         sys.exit(1)
 
 
+@main.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True))
+@click.option("--models", type=NameList(KERAS_MODELS), help="Of RUN; all by default.")
+@click.option(
+    "--fold",
+    "fold_name",
+    default="best",
+    show_default=True,
+    help="A number from 0, or the best on the images that steered its training.",
+)
+@export_dir_option
+@click.option("--data", help="Where RUN's data set lies on this machine.")
+@click.option("--int8", is_flag=True, help="Also int8, if as good and twice as fast, for CPUs.")
+@click.option("--fp16", is_flag=True, help="Also float16 weights, for GPUs.")
+@click.option("--reduce-range", is_flag=True, help="int8 weights of 7 bits, for CPUs without VNNI.")
+@click.option("--keras", "keras_file", is_flag=True, help="Keep the Keras file too.")
+def export(
+    run_folder: Path,
+    models: tuple[str, ...] | None,
+    fold_name: str,
+    export_dir: Path,
+    data: str | None,
+    **forms: bool,
+) -> None:
+    """Export folds of RUN to ONNX, judge the files, and write their cards."""
+    from fer_train.runs import open_run
+
+    run = open_run(run_folder)
+    known = tuple(name for name in run.recipes if name in KERAS_MODELS)
+    if unknown := set(models or ()) - set(known):
+        raise click.BadParameter(
+            f"{run_folder} has {', '.join(known)}, received {', '.join(sorted(unknown))}",
+            param_hint="--models",
+        )
+    fold = None
+    if fold_name != "best":
+        if not fold_name.isdigit() or int(fold_name) >= len(run.folds):
+            raise click.BadParameter(
+                f"expected best or 0 to {len(run.folds) - 1}, received {fold_name}",
+                param_hint="--fold",
+            )
+        fold = int(fold_name)
+    _publish(run, models or known, export_dir, fold=fold, data=data, **forms)
+
+
+@main.command()
+@export_dir_option
+def cards(export_dir: Path) -> None:
+    """Write MODELS.md of a folder of exported models from the facts beside them."""
+    from fer_train.cards import write_cards
+
+    click.echo(write_cards(export_dir))
+
+
 def _echo_paths(paths: list[Path]) -> None:
     for path in paths:
         click.echo(path)
@@ -446,6 +505,19 @@ def _export(run: "Run", models: tuple[str, ...], export_dir: Path) -> None:
             click.echo(f"{model} has no ONNX form and is not exported", err=True)
             continue
         click.echo(export_best(run, model, export_dir))
+
+
+def _publish(run: "Run", models: tuple[str, ...], export_dir: Path, **options: Any) -> None:
+    from fer_train.publish import publish
+
+    refused = []
+    for model in models:
+        if model in KERAS_MODELS:
+            refused += publish(run, model, export_dir, report=click.echo, **options)
+    for reason in refused:
+        click.echo(reason, err=True)
+    if refused:
+        sys.exit(1)
 
 
 def _print_scores(run: "Run", model: str) -> None:

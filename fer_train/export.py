@@ -1,6 +1,5 @@
 """Keras -> ONNX: convert, simplify, describe, and let no file pass that answers differently."""
 
-import csv
 import dataclasses
 import hashlib
 import json
@@ -20,6 +19,7 @@ from fer_edge import __version__
 from fer_edge.classifier import Classifier
 from fer_edge.contract import INPUT_NAME, OUTPUT_NAME, ModelSpec, spec_from_metadata
 from fer_edge.errors import ExportError, FerError, RunError
+from fer_train.evaluation import evaluate_model
 from fer_train.graph import simplify
 from fer_train.runs import Run, write_atomic, write_text
 from fer_train.synthetic import synthetic_faces
@@ -111,7 +111,7 @@ def export_file(source: Path, spec: ModelSpec, path: Path) -> None:
         ExportError: The source is no model of ours, or the gate refuses.
         RunError: The file cannot be written.
     """
-    import keras
+    from fer_train._keras import keras
 
     if keras.backend.backend() == "tensorflow":
         _export_here(source, spec, path)
@@ -129,7 +129,7 @@ def export_file(source: Path, spec: ModelSpec, path: Path) -> None:
 
 
 def _export_here(source: Path, spec: ModelSpec, path: Path) -> None:
-    import keras
+    from fer_train._keras import keras
 
     try:
         net = keras.saving.load_model(source, compile=False)
@@ -181,27 +181,9 @@ def best_fold(run: Run, model: str) -> int:
     Raises:
         RunError: A fold is not done.
     """
-    kept = [score["kept_epoch"] for score in run.scores(model)]
-    accuracies = [
-        read_history(run.fold_folder(model, fold.index) / "history.csv")[epoch - 1]["val_accuracy"]
-        for fold, epoch in zip(run.folds, kept, strict=True)
-    ]
-    return run.folds[int(np.argmax(accuracies))].index
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Read a fold's history.csv, one row an epoch.
-
-    Raises:
-        RunError: It is missing or damaged.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"Expected a history that fer-train wrote at {path}: {error}") from error
+    folds = evaluate_model(run, model).folds
+    kept = [fold.curves["val_accuracy"][int(fold.scores["kept_epoch"]) - 1] for fold in folds]
+    return folds[int(np.argmax(kept))].fold.index
 
 
 def fold_spec(run: Run, model: str, index: int) -> ModelSpec:
@@ -262,7 +244,7 @@ def _largest_difference(
 
 def _in_float32(net: Any) -> Any:
     """Return the model, or a copy of it in which every layer computes in float32."""
-    import keras
+    from fer_train._keras import keras
 
     if all(layer.compute_dtype == "float32" for layer in _leaves(net)):
         return net

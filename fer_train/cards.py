@@ -1,0 +1,257 @@
+"""Facts about an exported file -> its card in MODELS.md.
+
+Beside each ``FILE.onnx`` lies ``FILE.json`` with what was measured and how it was trained;
+MODELS.md is made from these files alone, so that no figure in it is typed by hand.
+"""
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_edge.classifier import Classifier
+from fer_edge.errors import RunError
+from fer_train.data import Dataset
+from fer_train.metrics import classification_metrics
+from fer_train.recipes import PROTOCOL_DEFAULTS, Protocol, Recipe, recipe_for
+from fer_train.runs import Run, read_json, write_json, write_text
+
+CARDS = "MODELS.md"
+
+_KEPT_SCORES = (
+    "images",
+    "accuracy",
+    "binary_accuracy",
+    "balanced_accuracy",
+    "log_loss",
+    "f1_macro",
+    "expected_calibration_error",
+    "recall",
+    "precision",
+    "support",
+    "confusion",
+)
+
+_HEADER = """\
+# Models
+
+This file is written by `fer-train cards`; edit `fer_train/cards.py` instead. Digests stand in
+SHA256SUMS (`sha256sum -c SHA256SUMS`), the training log of each model in `MODEL.history.csv`, and
+all figures below, with the confusion matrices, in the JSON file beside each model.
+
+All take `image`, float32 (N, 48, 48, 1), grey, 0-255, and answer with `probabilities`, float32
+(N, K), in the order of the labels in their metadata.
+
+## Intended use
+
+Research, teaching and demonstrations of facial expression recognition; interfaces that react to
+an expression of somebody who has agreed to it and can see that it happens.
+
+The label is a guess at which of a few words people would choose for the picture of a face. It is
+not what that person feels.
+
+## Forbidden use
+
+- Judging people by it: hiring, work, schooling, insurance, credit, policing, borders, health. The
+  EU AI Act forbids inferring emotions at work and in education (article 5).
+- Watching people who do not know of it or have not agreed.
+- Anything where a wrong guess harms somebody: of three answers about one is wrong.
+
+## Known biases
+
+- FER-2013 was collected by a web search for emotion words. Its faces are posed or chosen, mostly
+  adult and light-skinned, and its labels are noisy: people agree with them on about 65 % of the
+  images.
+- Classes are uneven: a quarter is `happy`, 1.5 % is `disgust`, which is also the least certain to
+  be found. The recall of each class is in its card.
+- Nothing was measured by age, gender or origin, for which the data set has no labels.
+- Faces turned away, covered, or under 48 pixels are answered too, and badly.
+"""
+
+
+def judge(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Score an ONNX file on images that it did not train on.
+
+    Args:
+        path: The file.
+        images: uint8 (N, 48, 48).
+        labels: int64 (N,), indices into the model's labels.
+
+    Returns:
+        Scores under ``single`` (each image as it is) and ``mirrored`` (the probabilities of the
+        image and of its mirror image averaged), plain values for JSON.
+    """
+    model = Classifier(path, provider="cpu", detector="none")
+    batch = images.astype(np.float32)[..., None]
+    single = model.probabilities(batch)
+    flipped = model.probabilities(np.ascontiguousarray(batch[:, :, ::-1]))
+    mirrored = (single + flipped) * np.float32(0.5)
+    return {
+        name: {key: scores[key] for key in _KEPT_SCORES}
+        for name, scores in (
+            ("single", classification_metrics(labels, single)),
+            ("mirrored", classification_metrics(labels, mirrored)),
+        )
+    }
+
+
+def training_facts(run: Run, model: str, fold: int) -> dict[str, Any]:
+    """Return how a fold was trained, plain values for JSON."""
+    score = run.score(model, fold)
+    return {
+        "model": model,
+        "fold": fold,
+        "folds": len(run.folds),
+        "seed": run.protocol.seed,
+        "command": training_command(run.protocol, model, run.recipes[model]),
+        "hours": round(score["training_s"] / 3600, 2),
+        "epochs": score["epochs"],
+        "kept_epoch": score["kept_epoch"],
+        "training_images": score["training_images"],
+        "parameters": score["parameters"],
+        "device": score["device"],
+        "dtype_policy": score["dtype_policy"],
+        "recipe": dataclasses.asdict(run.recipes[model]),
+    }
+
+
+def judging_facts(path: Path, judges: Dataset) -> dict[str, Any]:
+    """Return what `judge` finds on a data set, and which share of FER-2013 it is."""
+    usages = set(judges.usage.tolist())
+    name = usages.pop() if len(usages) == 1 else ""
+    scores = judge(path, judges.images, judges.labels)
+    return {"judged_on": name or "the held-out fold", **scores}
+
+
+def training_command(protocol: Protocol, model: str, recipe: Recipe) -> str:
+    """Return the command that trains this again: only what differs from the defaults."""
+    parts = ["fer-train", "all" if not recipe.teacher_weight else "distill TEACHER_RUN"]
+    if recipe.teacher_weight:
+        parts += ["--student", model]
+    else:
+        parts += ["--data", shlex.quote(Path(protocol.data).name), "--models", model]
+        parts += _flags(protocol, Protocol(data=protocol.data, **PROTOCOL_DEFAULTS[recipe.name]))
+        if recipe.name != "modern":
+            parts += ["--recipe", recipe.name]
+    # The length of a training, and its weights, move the defaults of other settings.
+    moving = {"epochs": recipe.epochs, "weights": recipe.weights}
+    defaults = recipe_for(recipe.name, model)
+    given = {name: value for name, value in moving.items() if getattr(defaults, name) != value}
+    parts += [f"--{name} {value}" for name, value in given.items()]
+    parts += _flags(recipe, recipe_for(recipe.name, model, given))
+    return " ".join(parts)
+
+
+def _flags(settings: Any, defaults: Any) -> list[str]:
+    flags = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value != getattr(defaults, field.name):
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            flags.append(f"--{field.name.replace('_', '-')} {text}")
+    return flags
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write ``FILE.json`` beside ``FILE.onnx``."""
+    write_json(path.with_suffix(".json"), facts)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read ``FILE.json`` beside ``FILE.onnx``.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    return dict(read_json(path.with_suffix(".json")))
+
+
+def write_cards(folder: Path) -> Path:
+    """Write MODELS.md from all files with facts in a folder.
+
+    Raises:
+        RunError: Facts are damaged, or the file cannot be written.
+        ModelError: A model cannot be read.
+    """
+    cards = [
+        card(path, read_facts(path))
+        for path in sorted(folder.glob("*.onnx"))
+        if path.with_suffix(".json").is_file()
+    ]
+    write_text(folder / CARDS, "\n".join([_HEADER, *cards]))
+    return folder / CARDS
+
+
+def card(path: Path, facts: Mapping[str, Any]) -> str:
+    """Return the Markdown of one file's card.
+
+    Raises:
+        ModelError: The file cannot be read.
+        RunError: The facts lack something.
+    """
+    model = Classifier(path, provider="cpu", detector="none")
+    spec = model.spec
+    try:
+        single, mirrored = facts["single"], facts["mirrored"]
+        rows = [
+            ("Size", f"{path.stat().st_size / 1e6:.2f} MB, {facts['parameters']:,} parameters"),
+            ("Precision", _precision(facts, spec.precision)),
+            ("Data", f"{spec.dataset}, {facts['training_images']:,} images to train on"),
+            ("Digest of the data", f"`{spec.dataset_digest}`"),
+            ("Recipe", f"{spec.recipe}, seed {facts['seed']}, {_fold(facts)}"),
+            ("Command", f"`{facts['command']}`"),
+            ("Training", _training(facts)),
+            (f"Top-1 on {facts['judged_on']}", _percent(single["accuracy"])),
+            ("The same, mirrored", _percent(mirrored["accuracy"])),
+            ("Binary accuracy", _percent(single["binary_accuracy"])),
+            ("Balanced accuracy", _percent(single["balanced_accuracy"])),
+            ("Calibration error", f"{single['expected_calibration_error']:.3f} (15 bins)"),
+            ("Licence", spec.licence),
+            ("SHA-256", f"`{model.digest}`"),
+        ]
+        classes = [
+            f"| {label} | {recall:.1%} | {precision:.1%} | {support} |"
+            for label, recall, precision, support in zip(
+                spec.labels, single["recall"], single["precision"], single["support"], strict=True
+            )
+        ]
+    except KeyError as error:
+        raise RunError(
+            f"Expected {error} in {path.with_suffix('.json')}; export the model again"
+        ) from error
+    lines = [f"## {path.name}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in rows]
+    lines += ["", "| class | recall | precision | images |", "|---|---|---|---|", *classes, ""]
+    return "\n".join(lines)
+
+
+def _precision(facts: Mapping[str, Any], precision: str) -> str:
+    if precision != "int8":
+        return precision
+    made = facts["int8"]
+    return (
+        f"int8, calibrated on {made['calibration']} of the training set; "
+        f"{(made['parent_accuracy'] - made['accuracy']) * 100:+.2f} points of top-1 lost, "
+        f"{made['speedup']:.1f} times as fast as fp32 where it was made"
+    )
+
+
+def _training(facts: Mapping[str, Any]) -> str:
+    return (
+        f"{facts['hours']:g} h, epoch {facts['kept_epoch']} of {facts['epochs']} kept, "
+        f"{facts['device']}, {facts['dtype_policy']}"
+    )
+
+
+def _fold(facts: Mapping[str, Any]) -> str:
+    if facts["folds"] == 1:
+        return "the data set's own split"
+    return f"fold {facts['fold']} of {facts['folds']}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}"
