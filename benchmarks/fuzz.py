@@ -24,6 +24,8 @@ import cv2
 import numpy as np
 import onnx
 
+from fer_edge.locate import find_model
+
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import describe_machine
 
@@ -219,18 +221,14 @@ def _run_models(paths: list[Path], timeout_s: float) -> str:
 @click.option("--pictures", default=2000, show_default=True)
 @click.option("--models", default=200, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option(
-    "--model",
-    type=click.Path(exists=True, path_type=Path),
-    required=True,
-    help="The model that is run and damaged.",
-)
+@click.option("--model", help="The model that is run and damaged. [default: the shipped default]")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
-def main(pictures: int, models: int, seed: int, model: Path, json_path: Path | None) -> None:
+def main(pictures: int, models: int, seed: int, model: str | None, json_path: Path | None) -> None:
     """Print how many damaged files ended as what; exit 1 if any made something fall over."""
+    path = find_model(model).resolve()
     found = {
-        "pictures": fuzz_pictures(pictures, seed, model, 60 + pictures / 2),
-        "models": fuzz_models(models, seed, model, 60 + 2 * models),
+        "pictures": fuzz_pictures(pictures, seed, path, 60 + pictures / 2),
+        "models": fuzz_models(models, seed, path, 60 + 2 * models),
     }
     print(json.dumps(found, indent=1))
     if json_path is not None:

@@ -10,9 +10,9 @@ Result = TypeVar("Result")
 
 
 def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int = 0
 ) -> Iterator[Result]:
-    """Apply a function to items in threads, at most a few items ahead of the reader.
+    """Apply a function to items in threads, a bounded number of items ahead of the reader.
 
     OpenCV and onnxruntime release the interpreter's lock, so decoding and detection go on while
     the reader runs the model.
@@ -21,6 +21,7 @@ def map_ahead(
         function: Called in a worker thread; what it raises is raised here, in its place.
         items: Read as needed, in the reader's thread.
         workers: Threads.
+        ahead: Items beyond two for each thread whose results may wait for the reader.
 
     Yields:
         The results, in the order of the items.
@@ -30,7 +31,7 @@ def map_ahead(
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) > 2 * workers:
+                if len(pending) > 2 * workers + ahead:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

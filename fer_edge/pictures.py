@@ -1,5 +1,6 @@
 """Many pictures to records: reading and detection run ahead, faces share batches."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,16 @@ from numpy.typing import NDArray
 
 from fer_edge.ahead import map_ahead
 from fer_edge.classifier import Classifier
+from fer_edge.describe import model_input_shape
 from fer_edge.draw import WRITTEN_SUFFIXES, draw_large, encode
 from fer_edge.errors import ImageError, OutputError
 from fer_edge.faces import Face
 from fer_edge.images import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, read_image
 from fer_edge.output import Record, atomic_file, refuse_existing
 from fer_edge.preprocess import Frame
+
+_WAITING_BYTES = 2**24
+"""Inputs of pictures with one face each that may wait for the model, bytes."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,10 @@ def classify_pictures(
         height, width = frame.shape[:2]
         return _Seen(picture, width, height, faces), classifier.prepare(frame, faces)
 
-    looked = map_ahead(look, pictures, classifier.threads)
+    # While the model runs, the next batch is made ready; large inputs wait in smaller numbers.
+    input_bytes = 4 * math.prod(model_input_shape(classifier.spec))
+    ahead = min(classifier.batch_size, _WAITING_BYTES // input_bytes)
+    looked = map_ahead(look, pictures, classifier.threads, ahead)
     for seen, rows in classifier.share_batches(looked):
         results = [classifier.result(face, row) for face, row in zip(seen.faces, rows, strict=True)]
         yield (
