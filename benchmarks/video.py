@@ -27,8 +27,8 @@ from fer_edge.classifier import Classifier
 from fer_edge.frame_log import FrameLog
 from fer_edge.images import read_image
 from fer_edge.preprocess import Frame
-from fer_edge.tracking import DETECT_EVERY
 from fer_edge.video import VideoSink, VideoSource
+from fer_edge.video_options import DETECT_EVERY
 from fer_edge.watch import watch
 
 sys.path.insert(0, str(Path(__file__).parent))

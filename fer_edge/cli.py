@@ -15,6 +15,7 @@ from fer_edge import __version__
 from fer_edge.errors import SourceError
 from fer_edge.locate import DEFAULT_MODEL
 from fer_edge.providers import AUTO, PROVIDERS
+from fer_edge.video_options import DETECT_EVERY, RETRIES, TIMEOUT_S, VideoOptions
 
 if TYPE_CHECKING:
     from fer_edge.classifier import Classifier
@@ -447,7 +448,7 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--detect-every",
     type=click.IntRange(1),
-    default=15,
+    default=DETECT_EVERY,
     show_default=True,
     metavar="N",
     help="Follow faces for at most so many frames between detections; 1: detect in every frame.",
@@ -467,7 +468,7 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--timeout",
     type=click.FloatRange(0.1, 3600),
-    default=10.0,
+    default=TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",
     help="Longest wait for a source to open and for each frame.",
@@ -475,7 +476,7 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--retries",
     type=click.IntRange(0, 20),
-    default=5,
+    default=RETRIES,
     show_default=True,
     metavar="N",
     help="Open a live source that stopped so often again, after growing pauses.",
@@ -487,7 +488,7 @@ def video(source: str, open_classifier: Callable[..., "Classifier"], **options: 
     Exit status: 0 watched to the end, 1 the source failed or stopped, 2 wrong usage, 130 ended by
     Ctrl-C, 143 by SIGTERM. What was written until then is whole in each case.
     """
-    from fer_edge.video_command import VideoOptions, run_video
+    from fer_edge.video_command import run_video
 
     # Between two frames the processor belongs to decoding and detection.
     classifier = open_classifier(spin=False)

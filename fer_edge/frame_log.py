@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Self
 
 from fer_edge.errors import OutputError
 from fer_edge.output import plain_cell, refuse_existing
-
-LogFormat = Literal["jsonl", "csv"]
+from fer_edge.video_options import LogFormat
 
 _COLUMNS = ("frame", "time_s", "width", "height", "status", "error")
 _FACE_COLUMNS = ("track", "x", "y", "w", "h", "detector_score", "emotion", "confidence")

@@ -15,6 +15,8 @@ MAX_TRACKS = 24
 """Faces that are kept apart; of more, those seen longest."""
 
 _FIRST_BIN_S = 0.02
+_ONLY_FRAME_S = 0.04
+"""What a frame stands for that has no neighbour to tell."""
 _MAX_FRAME_S = 1.0
 """A frame stands for the time until the next one, but not for the pause of a broken stream."""
 
@@ -69,7 +71,7 @@ class History:
         self._tracks: dict[int, TrackHistory] = {}
         self._start_s: float | None = None
         self._waiting: Sequence[WatchedFace] = ()
-        self._frame_s = 0.0
+        self._frame_s = _ONLY_FRAME_S
 
     def add(self, time_s: float, faces: Sequence[WatchedFace]) -> None:
         """Add a frame.
@@ -90,8 +92,9 @@ class History:
 
     def finish(self) -> None:
         """Count the last frame, for as long as the one before it."""
-        self._settle()
-        self.end_s += self._frame_s
+        if self.frames:
+            self._settle()
+            self.end_s += self._frame_s
         self._waiting = ()
 
     def tracks(self) -> list[TrackHistory]:

@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from fer_edge._cv2 import cv2
 from fer_edge.faces import Face, FaceDetector, largest_first
 from fer_edge.preprocess import Box, Frame, crop_face, resize, to_gray
-
-DETECT_EVERY = 15
-"""Frames between two detections while every face is followed surely."""
+from fer_edge.video_options import DETECT_EVERY
 
 _SIDE = 32
 """Faces are followed at this side: small enough to cost a tenth of a millisecond."""
 _REACH = 0.25
 """How far a face is looked for around its last place, in sides of its box."""
 _SURE = 0.8
-"""Least correlation with the detected face at which a place is believed."""
+"""Least correlation with the detected face at which a place is believed.
+
+Over 30 frames of the benchmark's clip the same face scores 0.93 or more; of 200 pairs of different
+people's faces none scores above 0.70.
+"""
 _SAME = 0.3
 """Least overlap (intersection over union) of a detection with the face it continues."""
 _MISSES = 2

@@ -19,9 +19,8 @@ from fer_edge.address import Address, find_source
 from fer_edge.errors import OutputError, SourceError
 from fer_edge.output import refuse_existing
 from fer_edge.preprocess import Frame
+from fer_edge.video_options import RETRIES, TIMEOUT_S
 
-TIMEOUT_S = 10.0
-RETRIES = 5
 FIRST_PAUSE_S = 0.5
 """Pause before a live source that stopped is opened again; each further one is twice as long."""
 

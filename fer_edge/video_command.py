@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -17,55 +16,18 @@ from fer_edge._cv2 import cv2
 from fer_edge.classifier import Classifier
 from fer_edge.draw import draw_faces, encode
 from fer_edge.errors import OutputError, SourceError
-from fer_edge.frame_log import FrameLog, LogFormat
+from fer_edge.frame_log import FrameLog
 from fer_edge.history import History
 from fer_edge.output import atomic_file, refuse_existing
 from fer_edge.preprocess import Frame
 from fer_edge.timeline import draw_timeline
-from fer_edge.tracking import DETECT_EVERY
-from fer_edge.video import RETRIES, TIMEOUT_S, VideoSink, VideoSource
+from fer_edge.video import VideoSink, VideoSource
+from fer_edge.video_options import VideoOptions
 from fer_edge.watch import WatchedFrame, error_record, watch
 from fer_edge.window import Window, why_no_window
 
 _STDOUT = Path("-")
 _RATE_FRAMES = 30
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """The options of ``fer-edge video``, named as on the command line.
-
-    Attributes:
-        output: Log, ``-`` for standard output, or None.
-        output_format: ``jsonl``, ``csv``, or None for what the log's name says.
-        record: Recording with boxes and labels, .mp4, or None.
-        timeline: Picture of the emotions over time, .png, or None.
-        display: Whether there is a window; None means if one can be shown.
-        force: Whether existing files may be replaced.
-        every: Take every so many-th frame.
-        detect_every: Frames from one detection to the next; 1 detects in every frame.
-        max_frames: End after so many frames taken, or None.
-        duration: End after so many seconds of video, or None.
-        smooth: Time constant of smoothing, seconds.
-        largest: Whether only the largest face of each frame counts.
-        timeout: How long opening, or waiting for a frame, may take, seconds.
-        retries: How often in a row a live source that stopped is opened again.
-    """
-
-    output: Path | None = None
-    output_format: LogFormat | None = None
-    record: Path | None = None
-    timeline: Path | None = None
-    display: bool | None = None
-    force: bool = False
-    every: int = 1
-    detect_every: int = DETECT_EVERY
-    max_frames: int | None = None
-    duration: float | None = None
-    smooth: float = 0.0
-    largest: bool = False
-    timeout: float = TIMEOUT_S
-    retries: int = RETRIES
 
 
 def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:

@@ -10,8 +10,9 @@ from fer_edge.classifier import Classifier, FaceResult
 from fer_edge.errors import SourceError
 from fer_edge.faces import Face, WholeFrame
 from fer_edge.output import face_to_dict
-from fer_edge.tracking import DETECT_EVERY, FaceTracker, Smoother
+from fer_edge.tracking import FaceTracker, Smoother
 from fer_edge.video import TimedFrame, VideoSource
+from fer_edge.video_options import DETECT_EVERY
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""The choices of ``fer-edge video`` and their defaults; needs the standard library alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+LogFormat = Literal["jsonl", "csv"]
+
+DETECT_EVERY = 15
+"""Frames from one detection to the next while every face is followed surely."""
+TIMEOUT_S = 10.0
+"""Longest wait for a source to open, and for each frame."""
+RETRIES = 5
+"""How often in a row a live source that stopped is opened again."""
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """The options of ``fer-edge video``, named as on the command line.
+
+    Attributes:
+        output: Log, ``-`` for standard output, or None.
+        output_format: ``jsonl``, ``csv``, or None for what the log's name says.
+        record: Recording with boxes and labels, .mp4, or None.
+        timeline: Picture of the emotions over time, .png, or None.
+        display: Whether there is a window; None means if one can be shown.
+        force: Whether existing files may be replaced.
+        every: Take every so many-th frame.
+        detect_every: Frames from one detection to the next; 1 detects in every frame.
+        max_frames: End after so many frames taken, or None.
+        duration: End after so many seconds of video, or None.
+        smooth: Time constant of smoothing, seconds.
+        largest: Whether only the largest face of each frame counts.
+        timeout: How long opening, or waiting for a frame, may take, seconds.
+        retries: How often in a row a live source that stopped is opened again.
+    """
+
+    output: Path | None = None
+    output_format: LogFormat | None = None
+    record: Path | None = None
+    timeline: Path | None = None
+    display: bool | None = None
+    force: bool = False
+    every: int = 1
+    detect_every: int = DETECT_EVERY
+    max_frames: int | None = None
+    duration: float | None = None
+    smooth: float = 0.0
+    largest: bool = False
+    timeout: float = TIMEOUT_S
+    retries: int = RETRIES
