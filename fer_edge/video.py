@@ -125,7 +125,6 @@ class VideoSource:
         Raises:
             SourceError: It cannot be opened, within the time-out.
         """
-        self._stopped.clear()
         self._reader = self._open()
         if self._reader is None:
             raise SourceError(self._address.failure(self._timeout_s))
@@ -173,7 +172,7 @@ class VideoSource:
             if grabbed is None and self._stopped.is_set():
                 return
             if grabbed is None and not self.live:
-                self._check_end(time_s)
+                self._check_end(self._reader, time_s)
                 return
             if grabbed is None:
                 if last_at - opened_at > _HEALTHY_S:
@@ -255,7 +254,12 @@ class VideoSource:
             )
         return attempts
 
-    def _check_end(self, time_s: float) -> None:
+    def _check_end(self, reader: "_Reader", time_s: float) -> None:
+        if not reader.ready():
+            raise SourceError(
+                f"{self.name} gave no frame for {self._timeout_s:g} s; check the disk or network "
+                "that it is on, or give it longer with --timeout"
+            )
         if not self.frame_count or not self.fps:
             return
         promised_s = self.frame_count / self.fps

@@ -63,7 +63,12 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
         )
         window = None
         signals = stack.enter_context(_stop_on_signals(source.stop))
-        stack.enter_context(source)
+        try:
+            stack.enter_context(source)
+        except SourceError:
+            if signals:
+                return 128 + signals[0]
+            raise
         sink = log = None
         if options.record:
             fps = None if source.fps is None or source.live else source.fps / options.every

@@ -1,6 +1,7 @@
 """An http MJPEG server on loopback that stalls, cuts and restarts."""
 
 import json
+import signal
 import threading
 import time
 from contextlib import suppress
@@ -159,6 +160,14 @@ def test_a_stream_that_never_answers_is_timed_out(model):
     assert result.exit_code == 1
     assert "did not open (time-out 1 s)" in result.stderr
     assert "secret" not in result.output
+
+
+def test_ctrl_c_while_a_stream_does_not_open(model):
+    with Stream((0, "stall")) as stream:
+        threading.Timer(0.6, signal.raise_signal, [signal.SIGINT]).start()
+        result = watch(model, stream, "--timeout", 10)
+    assert result.exit_code == 130
+    assert "did not open" not in result.stderr
 
 
 def test_duration_ends_a_stream_that_stalls(model):

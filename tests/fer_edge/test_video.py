@@ -216,6 +216,23 @@ def test_a_read_that_hangs_is_timed_out(cameras, caplog):
     assert "cam0 gave no frame for 1 s" in caplog.text
 
 
+def test_a_file_whose_disk_hangs_is_an_error(clip, monkeypatch):
+    real, slow = video._Reader._put, threading.Event()
+
+    def hang_after_5(self, grabbed):
+        if grabbed[0] == 5:
+            slow.wait(5)
+        real(self, grabbed)
+
+    monkeypatch.setattr(video._Reader, "_put", hang_after_5)
+    hangs = pytest.raises(SourceError, match=r"gave no frame for 0\.1 s")
+    with VideoSource(clip, timeout_s=0.1) as source:
+        with hangs:
+            list(source)
+        slow.set()
+    assert source.reopened == 0
+
+
 def test_opening_that_hangs_is_timed_out(monkeypatch):
     never = threading.Event()
     monkeypatch.setattr(
