@@ -246,7 +246,8 @@ thead th { border-bottom: 2px solid #777; vertical-align: bottom; }
 tbody tr:nth-child(even) > * { background: #f6f8fa; }
 .gallery { display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
-.wide { grid-template-columns: 1fr; max-width: 64rem; }
+.wide { grid-template-columns: 1fr; max-width: 64rem; overflow-x: auto; }
+.wide img { min-width: 44rem; }
 figure { margin: 0; }
 img { display: block; width: 100%; height: auto; }
 details { margin: .6rem 0; border: 1px solid #ccc; border-radius: .3rem; padding: .2rem .8rem; }
@@ -268,6 +269,7 @@ summary { cursor: pointer; font-weight: 600; padding: .3rem 0; }
   th:first-child { position: static; }
   tr, figure { break-inside: avoid; }
   h2, h3, caption, summary { break-after: avoid; }
+  .wide img { min-width: 0; }
   .gallery:not(.wide) { grid-template-columns: 1fr 1fr; }
   details { border: 0; padding: 0; }
   details::details-content { content-visibility: visible; display: block; height: auto; }

@@ -32,6 +32,7 @@ from fer_train.runs import Run, open_run
 PAGE_PICTURES = 12
 _SHOWN_SIDE = 160
 """Pictures are shown at most this large, pixels."""
+_FACELESS = {"accuracy_faceless_wrong": "top-1, pictures without a face counted as wrong"}
 
 
 class Model(Protocol):
@@ -77,8 +78,8 @@ class FoldAverage:
                 f"Expected finished {which} of {model} with a model.keras in {run.folder}, "
                 "received none; train it with fer-train fold, or choose another --model"
             )
-        count = f"{len(self.files)} folds" if fold is None else f"fold {fold}"
-        self.name = f"{model}, {count} of {run.folder.resolve().name}"
+        indices = ", ".join(file.parent.name for file in self.files)
+        self.name = f"{model}, {indices} of {run.folder.resolve().name}"
         self.spec = ModelSpec(labels=run.protocol.labels)
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -236,6 +237,9 @@ def describe_answers(
     if known:
         true, rows = zip(*known, strict=True)
         scores = classification_metrics(np.asarray(true, np.int64), np.stack(rows))
+        faceless = [each for each in answers if each.status == "no_face"]
+        unseen = sum(each.picture.emotion in labels for each in faceless)
+        scores["accuracy_faceless_wrong"] = scores["accuracy"] * len(known) / (len(known) + unseen)
         blocks += _score_blocks(scores, labels)
         # JSON has no word for what is not a number, such as the AUC of a single emotion.
         plain = {name: None if value != value else value for name, value in scores.items()}
@@ -261,7 +265,10 @@ def _score_blocks(scores: Mapping[str, Any], labels: Sequence[str]) -> list[Bloc
         Table(
             "Scores",
             ["score", "value"],
-            [[title, format_score(name, scores[name])] for name, title in SCORES.items()],
+            [
+                [title, format_score(name, scores[name])]
+                for name, title in {**SCORES, **_FACELESS}.items()
+            ],
         ),
         class_report(scores, labels, "Classification report"),
         Gallery(
