@@ -9,7 +9,6 @@ size, tilt and brightness. The backgrounds without a head count false positives 
 
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +156,6 @@ def judge(detector: FaceDetector, scenes: Sequence[Scene]) -> dict[str, object]:
     """Return recall for each kind of scene and value, and false positives."""
     found: dict[str, dict[str, list[bool]]] = {}
     wrong = 0
-    start = time.perf_counter()
     for scene in scenes:
         boxes = [face.box for face in detector.detect(scene.frame_bgr)]
         hits = [
@@ -166,7 +164,6 @@ def judge(detector: FaceDetector, scenes: Sequence[Scene]) -> dict[str, object]:
         wrong += len(boxes) - len(hits[:1])
         if scene.face is not None:
             found.setdefault(scene.kind, {}).setdefault(scene.value, []).append(bool(hits))
-    elapsed_ms = 1000 * (time.perf_counter() - start)
     every = [hit for values in found.values() for hits in values.values() for hit in hits]
     return {
         "recall": round(float(np.mean(every)), 4),
@@ -176,7 +173,6 @@ def judge(detector: FaceDetector, scenes: Sequence[Scene]) -> dict[str, object]:
         },
         "false_positives": wrong,
         "false_positives_per_100_scenes": round(100 * wrong / len(scenes), 2),
-        "ms_per_scene": round(elapsed_ms / len(scenes), 2),
         "scenes": len(scenes),
         "faces": len(every),
     }
@@ -219,7 +215,6 @@ def main(
                 rows.setdefault(f"recall, {kind} {value}", []).append(f"{recall:.1%}")
         wrong = f"{result['false_positives']} in {result['scenes']}"
         rows.setdefault("false positives, scenes", []).append(wrong)
-        rows.setdefault("ms a scene", []).append(f"{result['ms_per_scene']}")
     print(f"{'':<28}" + "".join(f"{name:>14}" for name in results))
     for name, cells in rows.items():
         print(f"{name:<28}" + "".join(f"{cell:>14}" for cell in cells))

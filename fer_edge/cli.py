@@ -193,7 +193,7 @@ _face_options = _grouped(
             default=24,
             show_default=True,
             metavar="PIXELS",
-            help="Leave out narrower faces.",
+            help="Leave out faces whose longer side is less.",
         ),
         click.option(
             "--margin",

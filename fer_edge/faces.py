@@ -62,7 +62,7 @@ class HaarDetector:
         """Load the cascade.
 
         Args:
-            min_face: Faces narrower than this many pixels of the frame are not reported.
+            min_face: Faces whose longer side is below this many pixels are not reported.
             max_side: Longer side at which frames are searched, pixels.
 
         Raises:
@@ -126,7 +126,7 @@ class YuNetDetector:
 
         Args:
             model: ONNX file, such as ``face_detection_yunet_2023mar.onnx`` of OpenCV's model zoo.
-            min_face: Faces narrower than this many pixels of the frame are not reported.
+            min_face: Faces whose longer side is below this many pixels are not reported.
             max_side: Longer side at which frames are searched, pixels.
             min_score: Faces that the network is less sure of are not reported, 0 to 1.
 
@@ -179,7 +179,7 @@ class YuNetDetector:
         faces = [
             Face(_inside([float(side) / scale for side in row[:4]], width, height), float(row[14]))
             for row in found
-            if min(row[2:4]) >= self._min_face * scale and np.isfinite(row).all()
+            if max(row[2:4]) >= self._min_face * scale and np.isfinite(row).all()
         ]
         return largest_first([face for face in faces if min(face.box[2:]) > 0])
 
@@ -205,7 +205,7 @@ def open_detector(
     Args:
         name: ``haar``, ``yunet`` or ``none``.
         model: YuNet's ONNX file; needed by ``yunet`` alone.
-        min_face: Faces narrower than this many pixels of the frame are not reported.
+        min_face: Faces whose longer side is below this many pixels are not reported.
         max_side: Longer side at which frames are searched, pixels.
 
     Raises:
