@@ -86,10 +86,7 @@ def judge(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> d
         image and of its mirror image averaged), plain values for JSON.
     """
     model = Classifier(path, provider="cpu", detector="none")
-    batch = images.astype(np.float32)[..., None]
-    single = model.probabilities(batch)
-    flipped = model.probabilities(np.ascontiguousarray(batch[:, :, ::-1]))
-    mirrored = (single + flipped) * np.float32(0.5)
+    single, mirrored = single_and_mirrored(model, images)
     return {
         name: {key: scores[key] for key in _KEPT_SCORES}
         for name, scores in (
@@ -97,6 +94,16 @@ def judge(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> d
             ("mirrored", classification_metrics(labels, mirrored)),
         )
     }
+
+
+def single_and_mirrored(
+    model: Classifier, images: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the probabilities of uint8 (N, 48, 48) images, and averaged with their mirrors'."""
+    batch = images.astype(np.float32)[..., None]
+    single = model.probabilities(batch)
+    flipped = model.probabilities(np.ascontiguousarray(batch[:, :, ::-1]))
+    return single, (single + flipped) * np.float32(0.5)
 
 
 def training_facts(run: Run, model: str, fold: int) -> dict[str, Any]:
@@ -234,9 +241,9 @@ def _precision(facts: Mapping[str, Any], precision: str) -> str:
         return precision
     made = facts["int8"]
     return (
-        f"int8, calibrated on {made['calibration']} of the training set; "
-        f"{(made['parent_accuracy'] - made['accuracy']) * 100:+.2f} points of top-1 lost, "
-        f"{made['speedup']:.1f} times as fast as fp32 where it was made"
+        f"int8, scales from {made['calibration']} of the training set; "
+        f"top-1 {(made['accuracy'] - made['parent_accuracy']) * 100:+.2f} points from fp32, "
+        f"{made['speedup']:.1f} times as fast where it was made"
     )
 
 

