@@ -284,7 +284,11 @@ class FoldTrainer:
     def _write_history(self, history: History) -> None:
         write_atomic(
             self.folder / "history.csv",
-            lambda path: pd.DataFrame(history).astype({"epoch": int}).to_csv(path, index=False),
+            lambda path: (
+                pd.DataFrame(history)
+                .astype({"epoch": int})
+                .to_csv(path, index=False, float_format="%.6g")
+            ),
         )
 
     def _last_checkpoint(self) -> tuple[History, dict[str, NDArray[Any]]]:

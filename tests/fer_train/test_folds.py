@@ -46,9 +46,7 @@ def test_images_that_may_not_train_are_still_judged():
 
 
 def test_no_inner_split_steers_by_the_test_images():
-    fold = make_folds(
-        np.tile([0, 1], 10), np.arange(20), 2, grouping="none", inner=0, seed=0
-    )[0]
+    fold = make_folds(np.tile([0, 1], 10), np.arange(20), 2, grouping="none", inner=0, seed=0)[0]
     assert fold.inner.size == 0
     assert np.array_equal(fold.validation, fold.test)
 
