@@ -58,4 +58,4 @@ def test_a_dropped_emotion_leaves_the_others_in_order():
 
 
 def test_the_defaults_of_a_recipe_are_valid():
-    assert Recipe() == recipe_for("modern", "sequential")
+    assert Recipe() == recipe_for("modern", "edge")

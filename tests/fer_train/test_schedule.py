@@ -36,7 +36,7 @@ def test_a_dropped_emotion_is_gone_from_the_run(tmp_path):
         *("--run", str(run), "--no-export", "--drop", "disgust"),
     )
     assert result.exit_code == 0, result.output
-    assert [len(score["recall_per_class"]) for score in open_run(run).scores("svm")] == [6, 6]
+    assert [len(score["recall"]) for score in open_run(run).scores("svm")] == [6, 6]
 
 
 def test_a_student_learns_from_out_of_fold_answers(tmp_path):

@@ -30,8 +30,11 @@ pytestmark = pytest.mark.tensorflow
 def _plan(folder: Path, *flags: str, count: int = 140, model: str = "edge") -> None:
     result = CliRunner().invoke(
         main,
-        ["plan", "--data", f"synthetic:{count}", "--models", model, "--run", str(folder)]
-        + ["--folds", "2", "--precision", "float32", "--weights", "none", *flags],
+        [
+            *("plan", "--data", f"synthetic:{count}", "--models", model, "--run", str(folder)),
+            *("--folds", "2", "--precision", "float32", "--weights", "none"),
+            *flags,
+        ],
     )
     assert result.exit_code == 0, result.output
 
@@ -209,8 +212,10 @@ def test_all_goes_on_where_it_was_and_refuses_other_settings(tmp_path):
 def test_jobs_run_folds_in_processes_of_their_own(tmp_path):
     result = CliRunner().invoke(
         main,
-        ["all", "--data", "synthetic:140", "--models", "edge", "--folds", "2", "--epochs", "1"]
-        + ["--run", str(tmp_path / "run"), "--no-export", "--jobs", "2"],
+        [
+            *("all", "--data", "synthetic:140", "--models", "edge", "--folds", "2"),
+            *("--epochs", "1", "--run", str(tmp_path / "run"), "--no-export", "--jobs", "2"),
+        ],
     )
     assert result.exit_code == 0, result.output
     assert "edge fold 0 is done" in result.stderr
@@ -221,8 +226,10 @@ def test_jobs_run_folds_in_processes_of_their_own(tmp_path):
 def test_both_back_ends_train_a_fold(tmp_path, backend):
     _plan(tmp_path, "--epochs", "1")
     result = subprocess.run(
-        [sys.executable, "-m", "fer_train.cli", "fold", "--model", "edge", "--fold", "0"]
-        + ["--run", str(tmp_path)],
+        [
+            *(sys.executable, "-m", "fer_train.cli", "fold", "--model", "edge", "--fold", "0"),
+            *("--run", str(tmp_path)),
+        ],
         env=os.environ | {"KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
