@@ -115,7 +115,7 @@ def main(
             picture.write_bytes(plots.to_png(figure))
     content = {"machine": describe_machine(), "data": dataset.name, "usage": usage, **results}
     if len(models) == 2:
-        found = compare(*answers, np.asarray(dataset.label_names)[dataset.labels])
+        found = compare(answers[0], answers[1], np.asarray(dataset.label_names)[dataset.labels])
         content["comparison"] = found
         print(
             f"difference of top-1 {found['difference']:+.4f}; right alone "

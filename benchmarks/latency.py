@@ -129,9 +129,10 @@ def matrix_contender(threads: int, provider: str) -> Contender:
 
 def keras_contenders(path: Path, batch_size: int) -> Iterator[Contender]:
     """Yield Keras's ways to run a model: predict, a call, and a compiled TensorFlow function."""
-    import tensorflow as tf
-
+    # Before TensorFlow, which it keeps quiet.
     from fer_train._keras import keras
+
+    import tensorflow as tf  # isort: skip
 
     net = keras.saving.load_model(path, compile=False)
     batch = _noise(batch_size, net.input_shape[1:])
@@ -237,32 +238,35 @@ def _rows(
 def _ratios(
     contenders: Sequence[Contender], times: Sequence[NDArray[np.float64]], batch_size: int
 ) -> list[dict[str, Any]]:
-    """Return how many times as long others take as each file of the same model."""
-    found = {
-        (one.name, one.threads, one.provider): own
-        for one, own in zip(contenders, times, strict=True)
-    }
+    """Return how many times as long some take as others, the median over rounds.
+
+    fp32 over its int8 and fp16, Keras over its fp32, and each peer over each of our files.
+    """
     ratios = []
     for one, own in zip(contenders, times, strict=True):
-        if one.kind != "onnx":
-            continue
-        for (name, threads, provider), other in found.items():
-            same = threads in (one.threads, 0) and provider in (one.provider, "tensorflow")
-            if same and name != one.name and name.split(".")[0] == one.name.split(".")[0]:
-                ratio = float(np.median(other / own))
-                if ratio < 1:
-                    continue
+        for other, theirs in zip(contenders, times, strict=True):
+            if one.kind == "onnx" and _is_rival(one, other):
                 ratios.append(
                     {
-                        "slower": name,
+                        "slower": other.name,
                         "faster": one.name,
-                        "threads": one.threads,
                         "provider": one.provider,
+                        "threads": one.threads,
                         "batch_size": batch_size,
-                        "ratio": ratio,
+                        "ratio": float(np.median(theirs / own)),
                     }
                 )
     return ratios
+
+
+def _is_rival(one: Contender, other: Contender) -> bool:
+    stem, _, precision = one.name.removesuffix(".onnx").partition(".")
+    if other.kind == "onnx":
+        same = (other.provider, other.threads) == (one.provider, one.threads)
+        return same and bool(precision) and other.name == f"{stem}.onnx"
+    if other.kind == "keras":
+        return not precision and other.name.startswith(f"{stem}.keras ")
+    return other.kind == "peer" and other.threads in (0, one.threads)
 
 
 def _print(rows: Sequence[dict[str, Any]], ratios: Sequence[dict[str, Any]]) -> None:

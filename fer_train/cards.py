@@ -118,7 +118,7 @@ def training_facts(run: Run, model: str, fold: int) -> dict[str, Any]:
         "hours": round(score["training_s"] / 3600, 2),
         "epochs": score["epochs"],
         "kept_epoch": score["kept_epoch"],
-        "training_images": score["training_images"],
+        "training_images": int(run.folds[fold].train.size),
         "parameters": score["parameters"],
         "device": score["device"],
         "dtype_policy": score["dtype_policy"],

@@ -148,6 +148,9 @@ class _Graph:
             node.input[:] = [names[tensor] for tensor in node.input]
             node.output[:] = [names[tensor] for tensor in node.output]
         source = self.model.graph
+        for value in [*source.input, *source.output]:
+            # The converter numbers its free dimensions over the whole process.
+            value.type.tensor_type.shape.dim[0].dim_param = "N"
         graph = helper.make_graph(
             self.nodes,
             source.name,

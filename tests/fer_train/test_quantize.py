@@ -1,0 +1,111 @@
+"""int8 and fp16: what is written, and what the gates refuse."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tiny_onnx import save_tiny_onnx
+
+from fer_edge.classifier import Classifier
+from fer_edge.errors import ExportError
+from fer_train import quantize
+from fer_train.graph import operators
+from fer_train.quantize import Calibration, Quantised, convert_fp16, mean_divergence, quantize_int8
+from fer_train.synthetic import synthetic_faces
+
+IMAGES, _ = synthetic_faces(140)
+CALIBRATIONS = (Calibration(100, 16), Calibration(99.9, 32))
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Path:
+    return save_tiny_onnx(tmp_path / "tiny.onnx")
+
+
+@pytest.fixture(autouse=True)
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let any speed and loss pass: this net is small, and its random answers are near ties."""
+    monkeypatch.setattr(quantize, "LEAST_SPEEDUP", 0.0)
+    monkeypatch.setattr(quantize, "LARGEST_LOSS", 1.0)
+
+
+def to_int8(parent: Path, **options: object) -> Quantised:
+    labels = Classifier(parent, detector="none").probabilities(batch(IMAGES)).argmax(axis=1)
+    settings = {"calibrations": CALIBRATIONS, "least_judges": 40} | options
+    return quantize_int8(
+        parent, parent.with_name("tiny.int8.onnx"), IMAGES[:100], IMAGES[100:], labels[100:],
+        **settings,
+    )  # fmt: skip
+
+
+def batch(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32)[..., None]
+
+
+@pytest.mark.parametrize("reduce_range", [False, True])
+def test_int8_keeps_the_contract_and_names_its_parent(parent: Path, reduce_range: bool) -> None:
+    made = to_int8(parent, reduce_range=reduce_range)
+    small, large = (Classifier(path, detector="none") for path in (made.path, parent))
+    assert small.spec.precision == "int8"
+    assert small.spec.parent == hashlib.sha256(parent.read_bytes()).hexdigest()
+    assert small.spec.labels == large.spec.labels
+    answers, wanted = (model.probabilities(batch(IMAGES)) for model in (small, large))
+    assert 0 < np.abs(answers - wanted).max() < 0.1
+    assert made.images == 40
+    assert made.parent_accuracy == 1.0
+    assert set(made.divergence) == set(map(str, CALIBRATIONS))
+    assert made.divergence[str(made.calibration)] == min(made.divergence.values())
+    file = onnx.load(made.path)
+    assert {opset.domain for opset in file.opset_import} == {""}
+    assert "Relu" not in operators(file)  # quantising to U8 clips at 0 by itself
+    weights = [onnx.numpy_helper.to_array(value) for value in file.graph.initializer]
+    limit = 64 if reduce_range else 127
+    assert max(np.abs(value.astype(int)).max() for value in weights if value.dtype == np.int8) <= (
+        limit
+    )
+
+
+def test_int8_of_too_few_judges_is_refused(parent: Path) -> None:
+    with pytest.raises(ExportError, match=r"at least 3000 real images .* received 40"):
+        to_int8(parent, least_judges=quantize.LEAST_JUDGES)
+    assert [path.name for path in parent.parent.iterdir()] == ["tiny.onnx"]
+
+
+def test_int8_that_loses_accuracy_is_refused(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "LARGEST_LOSS", -1.1)
+    with pytest.raises(ExportError, match=r"of top-1 lost, received .* on 40 images"):
+        to_int8(parent)
+    assert [path.name for path in parent.parent.iterdir()] == ["tiny.onnx"]
+
+
+def test_int8_that_is_not_faster_is_refused(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "LEAST_SPEEDUP", 1e6)
+    with pytest.raises(ExportError, match=r"times the speed of its fp32 .* received \d"):
+        to_int8(parent)
+    assert [path.name for path in parent.parent.iterdir()] == ["tiny.onnx"]
+
+
+def test_fp16_keeps_the_contract(parent: Path) -> None:
+    path = parent.with_name("tiny.fp16.onnx")
+    assert convert_fp16(parent, path, batch(IMAGES)) <= quantize.HALF_TOLERANCE
+    model = Classifier(path, detector="none")
+    assert model.spec.precision == "fp16"
+    assert model.spec.parent == hashlib.sha256(parent.read_bytes()).hexdigest()
+    assert path.stat().st_size < 0.6 * parent.stat().st_size
+
+
+def test_fp16_that_answers_differently_is_refused(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "HALF_TOLERANCE", 0.0)
+    with pytest.raises(ExportError, match="between fp16 and fp32"):
+        convert_fp16(parent, parent.with_name("tiny.fp16.onnx"), batch(IMAGES))
+    assert [path.name for path in parent.parent.iterdir()] == ["tiny.onnx"]
+
+
+def test_divergence_is_zero_for_equal_answers_alone() -> None:
+    rows = np.asarray([[0.2, 0.8], [0.5, 0.5]], np.float32)
+    assert mean_divergence(rows, rows) == 0
+    assert mean_divergence(rows, rows[:, ::-1]) == pytest.approx(0.3 * np.log(4), rel=1e-5)
