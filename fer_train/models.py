@@ -20,6 +20,7 @@ layers = keras.layers
 _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
 BACKBONE = "backbone"
+_WHOLE_MODEL = ".keras"
 HEAD = "head"
 
 
@@ -54,7 +55,19 @@ def build_model(name: str, recipe: Recipe, classes: int) -> keras.Model:
     # Softmax in bfloat16 would round probabilities to two digits.
     probabilities = layers.Softmax(name=OUTPUT_NAME, dtype="float32")(x)
     head = keras.Model(features_in, probabilities, name=HEAD)
-    return keras.Model(image, head(backbone(image)), name=name)
+    net = keras.Model(image, head(backbone(image)), name=name)
+    if recipe.weights.endswith(_WHOLE_MODEL):
+        _start_from(net, Path(recipe.weights))
+    return net
+
+
+def _start_from(net: keras.Model, path: Path) -> None:
+    try:
+        net.set_weights(keras.saving.load_model(path, compile=False).get_weights())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"Expected a Keras file of a {net.name} model to go on from, received {path}: {error}"
+        ) from error
 
 
 def _scale(recipe: Recipe) -> Any:
@@ -98,7 +111,8 @@ def _pretrained_backbone(name: str, x: Any, recipe: Recipe) -> Any:
     if recipe.preprocessing == "imagenet":
         x = layers.Rescaling(1.0, offset=[-mean for mean in _IMAGENET_MEAN_BGR], name="scale")(x)
     builder = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}[name]
-    weights = None if recipe.weights == "none" else recipe.weights
+    own = recipe.weights == "none" or recipe.weights.endswith(_WHOLE_MODEL)
+    weights = None if own else recipe.weights
     try:
         network = builder(
             include_top=False, weights=weights, input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3)

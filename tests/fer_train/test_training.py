@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from fer_edge.errors import DataError
+from fer_train._keras import keras
 from fer_train.cli import main
+from fer_train.models import build_model
 from fer_train.runs import open_run, read_arrays, read_json
 from fer_train.training import (
     FoldTrainer,
@@ -259,3 +262,19 @@ def test_early_stopping_waits_for_its_patience():
 
 def test_the_later_of_equal_epochs_is_the_best():
     assert best_epoch([{"val_accuracy": score} for score in (0.1, 0.5, 0.5, 0.4)]) == 3
+
+
+def test_a_model_goes_on_from_a_keras_file(tmp_path):
+    _plan(tmp_path / "first", "--epochs", "1")
+    _trainer(tmp_path / "first").train()
+    file = tmp_path / "first" / "edge" / "fold-00" / "model.keras"
+    flags = ("--epochs", "1", "--learning-rate", "1e-9", "--weights", str(file))
+    _plan(tmp_path / "second", *flags)
+    trainer = _trainer(tmp_path / "second")
+    net = build_model("edge", trainer.recipe, 7)
+    saved = keras.saving.load_model(file, compile=False)
+    for ours, theirs in zip(net.get_weights(), saved.get_weights(), strict=True):
+        assert np.array_equal(ours, theirs)
+    _plan(tmp_path / "third", "--weights", "nowhere.keras")
+    with pytest.raises(DataError, match=r"go on from, received nowhere\.keras"):
+        _trainer(tmp_path / "third").train()
