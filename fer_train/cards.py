@@ -63,9 +63,9 @@ not what that person feels.
 
 ## Known biases
 
-- FER-2013 was collected by a web search for emotion words. Its faces are posed or chosen, mostly
-  adult and light-skinned, and its labels are noisy: people agree with them on about 65 % of the
-  images.
+- FER-2013 was collected by a web search for emotion words. Its faces are often posed, who is in it
+  is neither balanced nor recorded, and its labels are noisy: people agree with them on about 65 %
+  of the images (Goodfellow et al., 2013).
 - Classes are uneven: a quarter is `happy`, 1.5 % is `disgust`, which is also the least certain to
   be found. The recall of each class is in its card.
 - Nothing was measured by age, gender or origin, for which the data set has no labels.
