@@ -130,10 +130,23 @@ def built_pairs(models: Sequence[str], folder: Path) -> Iterator[Pair]:
         path = folder / f"{name}.onnx"
         recipe = recipe_for("modern", name, {"weights": "none"})
         net = build_model(name, recipe, len(ModelSpec().labels))
+        _vary(net)
         net.save(path.with_suffix(".keras"))
         keras.backend.clear_session()
         export_file(path.with_suffix(".keras"), ModelSpec(model=name), path)
         yield Pair(f"{name} (random)", path, "Keras", keras_answer(path.with_suffix(".keras")))
+
+
+def _vary(net: Any) -> None:
+    """Give biases and normalisations the spread of a training: fresh ones are 0 and 1."""
+    rng = np.random.default_rng(0)
+    weights = net.get_weights()
+    for index, weight in enumerate(net.weights):
+        if len(weight.shape) == 1:
+            positive = weight.path.endswith(("gamma", "moving_variance"))
+            low, high = (0.5, 1.5) if positive else (-0.1, 0.1)
+            weights[index] = rng.uniform(low, high, weight.shape).astype(np.float32)
+    net.set_weights(weights)
 
 
 def keras_answer(path: Path) -> Answer:
