@@ -1,6 +1,7 @@
 """Keras, quietly, or one clear message: write ``from fer_train._keras import keras``."""
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from fer_edge.errors import DependencyError
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+# A new model for each fold is meant; TensorFlow warns of its tracing each time.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
