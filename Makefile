@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint clean
 
 demo: $(VENV)/.runtime-installed
-	$(BIN)/fer-edge classify tests/data/astronaut.jpg
+	$(BIN)/fer-edge classify tests/data/portrait.jpg
 
 test: $(VENV)/.test-installed
 	$(BIN)/python -m pytest
