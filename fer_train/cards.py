@@ -16,25 +16,14 @@ from numpy.typing import NDArray
 from fer_edge.classifier import Classifier
 from fer_edge.errors import RunError
 from fer_train.data import Dataset
+from fer_train.export import SCORES
 from fer_train.metrics import classification_metrics
 from fer_train.recipes import PROTOCOL_DEFAULTS, Protocol, Recipe, recipe_for
 from fer_train.runs import Run, read_json, write_json, write_text
 
 CARDS = "MODELS.md"
 
-_KEPT_SCORES = (
-    "images",
-    "accuracy",
-    "binary_accuracy",
-    "balanced_accuracy",
-    "log_loss",
-    "f1_macro",
-    "expected_calibration_error",
-    "recall",
-    "precision",
-    "support",
-    "confusion",
-)
+_KEPT_SCORES = (*SCORES, "recall", "precision", "support", "confusion")
 
 _HEADER = """\
 # Models

@@ -35,7 +35,7 @@ _SAMPLE_NOISE = 6
 DIGESTS = "SHA256SUMS"
 LICENCE = "MIT"
 
-_SCORES = (
+SCORES = (
     "images",
     "accuracy",
     "binary_accuracy",
@@ -205,7 +205,7 @@ def fold_spec(run: Run, model: str, index: int) -> ModelSpec:
         fold=index,
         dataset=Path(run.protocol.data).name,
         dataset_digest=run.dataset_digest,
-        scores={name: float(score[name]) for name in _SCORES},
+        scores={name: float(score[name]) for name in SCORES},
         licence=LICENCE,
     )
 

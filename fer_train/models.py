@@ -118,9 +118,9 @@ def _pretrained_backbone(name: str, x: Any, recipe: Recipe) -> Any:
             include_top=False, weights=weights, input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3)
         )
     except (OSError, ValueError) as error:
-        # Keras reports a failed download as a bare Exception, which main() cannot tell apart.
         raise DataError(_weights_message(recipe.weights, error)) from error
     except Exception as error:
+        # Keras reports a failed download as a bare Exception, told apart by its text alone.
         if "URL fetch failure" not in str(error):
             raise
         raise DataError(_weights_message(recipe.weights, error)) from error
