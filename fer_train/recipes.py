@@ -111,7 +111,8 @@ class Protocol:
         drop: Emotions left out.
         folds: Number of folds; 1 is the data set's own split into Training and PublicTest.
         grouping: ``none`` is plain KFold; ``duplicates`` is stratified, keeps copies of an image in
-            one fold, and lets neither blank images nor copies with conflicting labels train.
+            one fold, and lets neither blank images nor identical ones with conflicting labels
+            train.
         inner: Share of the training images held out to steer training; 0 steers by the judged fold.
         seed: Of the sample, the folds, the weights, shuffling and augmentation.
     """

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from fer_edge.errors import DependencyError, RunError
 from fer_train.data import Dataset, load_dataset
-from fer_train.duplicates import blank_images, conflicting_labels, duplicate_groups
+from fer_train.duplicates import (
+    blank_images,
+    conflicting_labels,
+    duplicate_groups,
+    identical_groups,
+)
 from fer_train.folds import Fold, holdout_fold, make_folds
 from fer_train.recipes import Protocol, Recipe
 from fer_train.runs import Run, open_run
@@ -78,7 +83,9 @@ def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
     trainable = None
     if protocol.grouping == "duplicates":
         groups = duplicate_groups(dataset.images)
-        trainable = ~blank_images(dataset.images) & ~conflicting_labels(dataset.labels, groups)
+        # A near copy under another label is a doubtful label; the very same pixels are a wrong one.
+        identical = identical_groups(dataset.images)
+        trainable = ~blank_images(dataset.images) & ~conflicting_labels(dataset.labels, identical)
     settings: dict[str, Any] = {
         "grouping": protocol.grouping,
         "inner": protocol.inner,

@@ -4,7 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fer_edge.errors import DataError
+from fer_train.data import Dataset
 from fer_train.folds import Fold, check_folds, holdout_fold, make_folds
+from fer_train.recipes import Protocol
+from fer_train.schedule import split
 
 
 def _labels(count: int, seed: int) -> np.ndarray:
@@ -89,3 +92,19 @@ def test_check_folds_refuses_a_torn_group_and_a_double_image():
         check_folds([first, second], 4, np.array([0, 1, 1, 2]))
     with pytest.raises(ValueError, match="exactly one fold"):
         check_folds([first, first], 4)
+
+
+@pytest.mark.parametrize("grouping", ["none", "duplicates"])
+def test_blank_images_and_identical_ones_with_two_labels_do_not_train(grouping):
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (60, 6, 6)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
+    labels = np.arange(60) % 3
+    images[4] = images[0]  # another label
+    images[8] = np.clip(images[2].astype(int) + 1, 0, 255)  # nearly a copy, with the same label
+    images[10] = np.clip(images[3].astype(int) + 1, 0, 255)  # nearly a copy, with another label
+    images[20] = 0
+    dataset = Dataset(images, labels, np.full(60, ""), np.arange(60).astype(str), name="made")
+    folds = split(Protocol(data="made", folds=3, grouping=grouping, inner=0.1), dataset)
+    seen = set(np.concatenate([[*fold.train, *fold.inner] for fold in folds]).tolist())
+    assert set(range(60)) - seen == ({0, 4, 20} if grouping == "duplicates" else set())
+    assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(60))
