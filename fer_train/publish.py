@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fer_edge.classifier import Classifier
 from fer_edge.errors import ExportError
 from fer_train.cards import judging_facts, training_facts, write_cards, write_facts
 from fer_train.data import Dataset
-from fer_train.export import best_fold, export_best, gate_sample, update_digests
+from fer_train.export import best_fold, export_best, file_digest, gate_sample, update_digests
 from fer_train.quantize import convert_fp16, quantize_int8
 from fer_train.runs import Run
 from fer_train.schedule import load_images, load_run_images
@@ -51,6 +52,10 @@ def publish(
     """
     index = best_fold(run, model) if fold is None else fold
     parent = export_best(run, model, folder, fold=index, keras_file=keras_file)
+    for path in outdated(parent):
+        path.unlink()
+        path.with_suffix(".json").unlink(missing_ok=True)
+        report(f"{path}: removed, since it was made from an earlier {parent.name}")
     training, judges = _images(run, index, data)
     facts = training_facts(run, model, index)
     refused = []
@@ -89,6 +94,16 @@ def publish(
     update_digests(folder)
     write_cards(folder)
     return refused
+
+
+def outdated(parent: Path) -> list[Path]:
+    """Return the smaller forms beside an fp32 file that were made from another one."""
+    digest = file_digest(parent)
+    return [
+        path
+        for path in sorted(parent.parent.glob(f"{parent.stem}.*.onnx"))
+        if Classifier(path, provider="cpu", detector="none").spec.parent != digest
+    ]
 
 
 def _images(run: Run, index: int, data: str | None) -> tuple[Dataset, Dataset]:

@@ -251,6 +251,21 @@ def test_the_command_writes_model_log_card_and_digests(run: Run, tmp_path: Path)
     assert (folder / "MODELS.md").read_text() == card
 
 
+def test_smaller_forms_of_an_earlier_file_do_not_stay(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "exported"
+    arguments = ["export", str(run.folder), "--export-dir", str(folder)]
+    half = folder / "sequential.fp16.onnx"
+    assert CliRunner().invoke(main, [*arguments, "--fold", "0", "--fp16"]).exit_code == 0
+    assert CliRunner().invoke(main, [*arguments, "--fold", "0"]).exit_code == 0
+    assert half.is_file()
+    result = CliRunner().invoke(main, [*arguments, "--fold", "1"])
+    assert result.exit_code == 0
+    assert f"{half}: removed, since it was made from an earlier" in result.output
+    assert names(folder) == [
+        "MODELS.md", "SHA256SUMS", "sequential.history.csv", "sequential.json", "sequential.onnx",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
