@@ -44,7 +44,8 @@ class Recipe:
         preprocessing: ``unit`` divides by 255, ``symmetric`` scales to [-1, 1], ``imagenet`` is
             what the ImageNet weights were trained with (Keras "caffe" mode: BGR less its mean).
         weights: ``imagenet``, ``none`` or a weights file of the backbone, for the transfer models;
-            or a ``.keras`` file of the same model to go on from, for all.
+            or a ``.keras`` file of the same model to go on from, for all: with another seed, since
+            under its own the same shuffling, augmentation and dropout come again.
         head: ``thesis`` is the published head, ``gap`` is global average pooling and one layer.
         patience: Epochs without a lower validation loss after which training stops; 0 is never.
         keep: Which epoch's weights are judged and exported.
