@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench tables clean
 
 demo: $(VENV)/.runtime-installed
 	$(BIN)/fer-edge classify tests/data/portrait.jpg
@@ -16,6 +16,17 @@ lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Variables: DATA=fer2013.zip, PEER=another package's model, DETECTOR_MODEL=YuNet's file.
+bench: $(VENV)/.test-installed
+	$(BIN)/python benchmarks/all.py $(if $(DATA),--data '$(DATA)') $(if $(PEER),--peer '$(PEER)') \
+		$(if $(DETECTOR_MODEL),--detector-model '$(DETECTOR_MODEL)'); \
+		status=$$?; $(MAKE) tables && exit $$status
+
+# The README's pictures and tables, from what was measured and exported.
+tables: $(VENV)/.test-installed
+	$(BIN)/python benchmarks/pictures.py
+	$(BIN)/python benchmarks/tables.py
 
 clean:
 	rm -rf $(VENV) build dist

