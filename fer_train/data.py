@@ -184,7 +184,7 @@ def load_dataset(source: str | Path, *, limit: int | None = None, seed: int = 0)
     if limit is not None and limit < 1:
         raise ValueError(f"Expected a limit of at least 1, received {limit}")
     text = str(source)
-    if text == "synthetic" or text.startswith("synthetic:"):
+    if is_synthetic(text):
         return _limited(_load_synthetic(text, seed), limit, seed)
     path = Path(source)
     try:
@@ -299,6 +299,11 @@ def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
     if limit is None or limit >= len(dataset):
         return dataset
     return dataset.subset(sample(dataset.labels, dataset.usage, limit, seed))
+
+
+def is_synthetic(source: str) -> bool:
+    """Tell whether a data set is drawn, not read."""
+    return source.partition(":")[0] == "synthetic"
 
 
 def _load_synthetic(source: str, seed: int) -> Dataset:

@@ -1,49 +1,68 @@
 """Job files for clusters: one ``fer-train fold`` command for each fold of a planned run."""
 
 import json
+import os
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
+from fer_edge.errors import RunError
+from fer_train.data import is_synthetic
 from fer_train.runs import Run
 from fer_train.schedule import Piece, fold_arguments
 
 IMAGE = "fer-edge:latest"
+_RETRIES = 3
 
 
 def slurm_script(run: Run, pieces: Sequence[Piece]) -> str:
-    """Return a Slurm array job for ``sbatch``; the run folder must be on a shared file system."""
-    commands = "\n".join(
-        f"  {shlex.quote(shlex.join(['fer-train', *fold_arguments(run, piece)]))}"
-        for piece in pieces
-    )
+    """Return a Slurm array job for ``sbatch``; run and data must be on a shared file system.
+
+    Raises:
+        RunError: No fold is left.
+    """
+    commands = "\n".join(f"  {shlex.quote(command)}" for command in _commands(run, pieces))
+    log = shlex.quote(str(run.folder.resolve() / "slurm-%A_%a.log"))
     return f"""#!/bin/bash
 #SBATCH --job-name=fer-train
 #SBATCH --array=0-{len(pieces) - 1}
-#SBATCH --gpus-per-task=1
+#SBATCH --ntasks=1
+#SBATCH --gpus=1
 #SBATCH --cpus-per-task=4
+#SBATCH --mem=16G
 #SBATCH --requeue
-# Each task is one fold; one that is started again goes on from its last epoch.
+#SBATCH --open-mode=append
+#SBATCH --output={log}
+# Submit from the environment that has fer-train; flags of sbatch change what stands above, such as
+# --gpus=0 --partition=cpu. Each task is one fold; started again, it goes on from its last epoch.
+# When all are done, `fer-train all` on the same folder prints the scores and exports.
 folds=(
 {commands}
 )
-eval "${{folds[$SLURM_ARRAY_TASK_ID]}}"
+eval "exec ${{folds[$SLURM_ARRAY_TASK_ID]}}"
 """
 
 
 def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
-    """Return an Indexed Job for ``kubectl apply -f``, as JSON.
+    """Return an Indexed Job for ``kubectl apply -f``, as JSON (Kubernetes 1.29 or later).
 
-    It expects an image with fer-edge[train-gpu] and the run folder in a ReadWriteMany volume claim
-    named ``fer-train``, mounted where the run was planned.
+    It expects an image with fer-edge[train-gpu], and a ReadWriteMany volume claim ``fer-train``
+    with the run folder and the data set, mounted at the folder that is above both here.
+
+    Raises:
+        RunError: No fold is left, or run and data have no folder above both but the root.
     """
-    commands = [shlex.join(["fer-train", *fold_arguments(run, piece)]) for piece in pieces]
+    commands = _commands(run, pieces)
     cases = " ".join(f"{number}) exec {command};;" for number, command in enumerate(commands))
     container = {
         "name": "fold",
         "image": IMAGE,
         "command": ["/bin/sh", "-c", f'case "$JOB_COMPLETION_INDEX" in {cases} esac'],
-        "resources": {"limits": {"nvidia.com/gpu": 1}},
-        "volumeMounts": [{"name": "run", "mountPath": str(run.folder.resolve().parent)}],
+        "resources": {
+            "requests": {"cpu": "4", "memory": "16Gi"},
+            "limits": {"memory": "16Gi", "nvidia.com/gpu": 1},
+        },
+        "volumeMounts": [{"name": "run", "mountPath": _shared_folder(run)}],
     }
     job = {
         "apiVersion": "batch/v1",
@@ -53,10 +72,15 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
             "completionMode": "Indexed",
             "completions": len(pieces),
             "parallelism": len(pieces),
-            "backoffLimit": 3 * len(pieces),
+            # A fold that fails for good must not take the others with it; a drained or preempted
+            # node is not the fold's fault.
+            "backoffLimitPerIndex": _RETRIES,
+            "podFailurePolicy": {
+                "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]
+            },
             "template": {
                 "spec": {
-                    "restartPolicy": "OnFailure",
+                    "restartPolicy": "Never",
                     "containers": [container],
                     "volumes": [
                         {"name": "run", "persistentVolumeClaim": {"claimName": "fer-train"}}
@@ -66,3 +90,25 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
         },
     }
     return json.dumps(job, indent=2) + "\n"
+
+
+def _commands(run: Run, pieces: Sequence[Piece]) -> list[str]:
+    if not pieces:
+        raise RunError(f"Expected folds that are left to do, received {run.folder}, which is done")
+    data = []
+    if not is_synthetic(run.protocol.data):
+        # The job starts in another folder, perhaps on another machine.
+        data = ["--data", str(Path(run.protocol.data).resolve())]
+    return [shlex.join(["fer-train", *fold_arguments(run, piece), *data]) for piece in pieces]
+
+
+def _shared_folder(run: Run) -> str:
+    folder = run.folder.resolve().parent
+    data = folder if is_synthetic(run.protocol.data) else Path(run.protocol.data).resolve()
+    shared = os.path.commonpath([folder, data])
+    if shared == os.sep:
+        raise RunError(
+            f"Expected --run and --data below one folder, on which the volume is mounted, received "
+            f"{run.folder} and {run.protocol.data}; plan the run on that volume"
+        )
+    return shared

@@ -41,12 +41,15 @@ def backbone_features(
 
 
 def _compute(backbone: keras.Model, images: NDArray[np.uint8], path: Path) -> None:
-    shape = (len(images), *backbone.output_shape[1:])
-    features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    for start in range(0, len(images), _BATCH * 16):
-        part = images[start : start + _BATCH * 16].astype(np.float32)
-        features[start : start + len(part)] = backbone.predict(part, batch_size=_BATCH, verbose=0)
-    features.flush()
+    header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.float32))
+    header["shape"] = (len(images), *backbone.output_shape[1:])
+    # Not through a memory map: where the disk is full, that ends the process with a bus error.
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(images), _BATCH * 16):
+            part = images[start : start + _BATCH * 16].astype(np.float32)
+            features = backbone.predict(part, batch_size=_BATCH, verbose=0)
+            file.write(np.ascontiguousarray(features, np.float32).data)
 
 
 def _digest(backbone: keras.Model, images: NDArray[np.uint8]) -> str:

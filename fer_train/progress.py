@@ -2,11 +2,12 @@
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from fer_train.training import Progress
+if TYPE_CHECKING:
+    from fer_train.training import Progress
 
 
 class FoldReporter:
@@ -35,7 +36,7 @@ class FoldReporter:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: "Progress") -> None:
         """Show one step."""
         if self._bar is None:
             self._first_epoch = progress.epoch - 1
@@ -62,7 +63,7 @@ class FoldReporter:
             file=sys.stderr,
         )
 
-    def _left(self, progress: Progress) -> str:
+    def _left(self, progress: "Progress") -> str:
         """Return the time that this fold and the ones after it take at the pace so far."""
         pace = (time.perf_counter() - self._started) / (progress.epoch - self._first_epoch)
         epochs = progress.epochs - progress.epoch + (self.total - 1) * progress.epochs

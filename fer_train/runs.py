@@ -46,7 +46,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         RunError: The file cannot be written, on a full disk for example; ``path`` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_parent(path)
     # The ending stays: numpy and Keras choose the format by it.
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
@@ -55,12 +55,23 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise RunError(
-            f"Could not write {path}: {error.strerror or error}; free some space or choose another "
-            "--run folder, then start the same command again: it goes on where it was"
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"Could not write {path}: {error.strerror or error}; free some space or choose another "
+        "--run folder, then start the same command again: it goes on where it was"
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -144,16 +155,19 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock file while the block runs; the kernel frees it when the process dies.
 
     Raises:
-        RunError: Another process holds it, and ``wait`` is not set.
+        RunError: Another process holds it, and ``wait`` is not set; or it cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    _make_parent(path)
+    with contextlib.ExitStack() as stack:
         try:
+            file = stack.enter_context(path.open("w"))
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
+        except BlockingIOError as error:
             raise RunError(
                 f"Another process is training in {path.parent}; wait for it or choose another --run"
             ) from error
+        except OSError as error:
+            raise _cannot_write(path, error) from error
         yield
 
 

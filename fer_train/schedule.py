@@ -1,5 +1,8 @@
 """Many independent folds: planned once, then run here, in subprocesses, or on Ray."""
 
+import logging
+import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +25,7 @@ from fer_train.duplicates import (
 )
 from fer_train.folds import Fold, holdout_fold, make_folds
 from fer_train.recipes import Protocol, Recipe
-from fer_train.runs import Run, open_run
+from fer_train.runs import Run, locked, open_run
 
 if TYPE_CHECKING:
     from fer_train.svm import SvmTrainer
@@ -32,6 +35,7 @@ Piece = tuple[str, int]
 """A model's name and a fold's index: one independent piece of work."""
 
 _RAY_RETRIES = 3
+_RAY_ANSWERS_WITHIN_S = 10.0
 
 
 def load_images(protocol: Protocol) -> Dataset:
@@ -124,19 +128,33 @@ def pending(run: Run, models: Sequence[str]) -> list[Piece]:
 
 def run_here(run: Run, dataset: Dataset, pieces: Sequence[Piece]) -> None:
     """Train folds one after the other in this process."""
-    if not pieces:
-        return
-    # Keras is a slow import that planning, subprocesses and Ray's driver do without.
-    from fer_train._keras import keras
-    from fer_train.progress import FoldReporter
-    from fer_train.training import choose_precision, describe_device
+    for number, piece in enumerate(pieces):
+        train_piece(run, piece, dataset.images, dataset.labels, left=len(pieces) - number)
 
-    for number, (model, index) in enumerate(pieces):
-        title = f"{model} fold {index + 1}/{len(run.folds)}"
-        device = f"{describe_device()}, {choose_precision(run.recipes[model])}"
-        with FoldReporter(title, device, len(pieces) - number) as report:
-            trainer_of(run, (model, index), dataset.images, dataset.labels).train(report)
-        keras.backend.clear_session()
+
+def train_piece(
+    run: Run,
+    piece: Piece,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    left: int = 1,
+) -> None:
+    """Train one fold in this process and show it on standard error.
+
+    Args:
+        run: The run.
+        piece: What to train.
+        images: uint8 (N, 48, 48) images of the whole data set.
+        labels: int64 (N,) classes in the order of the protocol's labels.
+        left: Folds that this process still has to do, this one included.
+    """
+    from fer_train.progress import FoldReporter
+
+    model, index = piece
+    trainer = trainer_of(run, piece, images, labels)
+    with FoldReporter(f"{model} fold {index + 1}/{len(run.folds)}", trainer.device, left) as report:
+        trainer.train(report)
 
 
 def trainer_of(
@@ -148,6 +166,7 @@ def trainer_of(
         from fer_train.svm import SvmTrainer
 
         return SvmTrainer(run, run.folds[index], images, labels)
+    # Keras is a slow import that planning, subprocesses and Ray's driver do without.
     from fer_train.training import FoldTrainer
 
     return FoldTrainer(run, model, run.folds[index], images, labels)
@@ -162,26 +181,31 @@ def run_in_subprocesses(
         RunError: Some folds failed; the others are done.
     """
 
-    def train(piece: Piece) -> None:
+    def train(piece: Piece) -> int:
         command = [sys.executable, "-m", "fer_train.cli", *fold_arguments(run, piece)]
-        subprocess.run(command, check=True)
+        return subprocess.run(command, check=False).returncode
 
     failed = []
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(train, piece): piece for piece in pieces}
-        for future in as_completed(futures):
-            if isinstance(future.exception(), subprocess.CalledProcessError):
-                failed.append(futures[future])
-            else:
-                future.result()
-                report(futures[future])
+        try:
+            for future in as_completed(futures):
+                if future.result():
+                    # The process has said why.
+                    failed.append(_name(futures[future]))
+                else:
+                    report(futures[future])
+        except KeyboardInterrupt:
+            # A terminal interrupts the processes too; without this the next ones would start.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     _raise_failed(failed)
 
 
 def fold_arguments(run: Run, piece: Piece) -> list[str]:
     """Return the arguments of ``fer-train`` that train one piece."""
     model, index = piece
-    return ["fold", "--model", model, "--fold", str(index), "--run", str(run.folder)]
+    return ["fold", "--model", model, "--fold", str(index), "--run", str(run.folder.resolve())]
 
 
 def run_on_ray(
@@ -211,8 +235,11 @@ def run_on_ray(
 
     Raises:
         DependencyError: Ray is not installed.
-        RunError: Some folds failed; the others are done.
+        RunError: The cluster does not answer, or some folds failed; the others are done.
     """
+    # Lines of different folds are alike; Ray would drop some of them.
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
@@ -220,24 +247,37 @@ def run_on_ray(
             "Ray is not installed; run: pip install 'fer-edge[cluster]'"
         ) from error
     try:
-        ray.init(address=None if address == "local" else address, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
-        raise RunError(f"Expected a Ray cluster at {address}, received {error}") from error
+        _check_answers(address)
+        ray.init(address=address, logging_level=logging.ERROR)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"Expected a Ray cluster at {address} ({error}); check `ray status` there, or use "
+            "--ray local"
+        ) from error
     try:
+        needed = {"CPU": cpus, "GPU": gpus}
+        if not any(_offers(node, needed) for node in ray.nodes()):
+            logging.getLogger(__name__).warning(
+                "No node of the Ray cluster has %g CPUs and %g GPUs; the folds wait until one "
+                "joins, or change --ray-cpus and --ray-gpus",
+                *needed.values(),
+            )
         # A new process for each task, as back ends do not give a device's memory back.
         train = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=_RAY_RETRIES)(
             _train_on_node
         )
-        data = ray.put((run, dataset.images, dataset.labels))
-        pending_tasks = {train.remote(data, piece): piece for piece in pieces}
+        shared = replace(run, folder=run.folder.resolve())
+        data = ray.put((shared, _identity(shared), dataset.images, dataset.labels))
+        backend = os.environ.get("KERAS_BACKEND")
+        left = {train.remote(data, piece, backend): piece for piece in pieces}
         failed = []
-        while pending_tasks:
-            (finished, *_), _ = ray.wait(list(pending_tasks))
-            piece = pending_tasks.pop(finished)
+        while left:
+            (finished, *_), _ = ray.wait(list(left))
+            piece = left.pop(finished)
             try:
                 files = ray.get(finished)
-            except ray.exceptions.RayError:
-                failed.append(piece)
+            except ray.exceptions.RayError as error:
+                failed.append(f"{_name(piece)} ({_reason(error)})")
                 continue
             for name, content in sorted(files.items(), key=lambda item: item[0] == "metrics.json"):
                 run.write_file(piece, name, content)
@@ -247,15 +287,46 @@ def run_on_ray(
     _raise_failed(failed)
 
 
-def _train_on_node(data: Any, piece: Piece) -> dict[str, bytes]:
+def _check_answers(address: str) -> None:
+    """Raise OSError or ValueError for an address at which nobody listens.
+
+    Ray itself waits for many minutes there and then ends the process.
+    """
+    if address in ("local", "auto") or "://" in address:
+        return
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), _RAY_ANSWERS_WITHIN_S).close()
+
+
+def _offers(node: dict[str, Any], needed: dict[str, float]) -> bool:
+    resources = node["Resources"]
+    return node["Alive"] and all(resources.get(name, 0) >= much for name, much in needed.items())
+
+
+def _identity(run: Run) -> tuple[int, int] | None:
+    """Return what tells a run folder from another one at the same path of another machine."""
+    try:
+        status = (run.folder / "config.json").stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _train_on_node(data: Any, piece: Piece, backend: str | None) -> dict[str, bytes]:
     """Train a piece on a Ray node; return its files if the run folder is not shared with it."""
-    run, images, labels = data
-    if (run.folder / "config.json").is_file():
-        trainer_of(run, piece, images, labels).train()
+    run, identity, images, labels = data
+    if backend:
+        # A node has the environment of its `ray start`, not that of the command.
+        os.environ["KERAS_BACKEND"] = backend
+    if _identity(run) == identity:
+        # A worker whose node has died may train for a moment more before it notices.
+        with locked(run.fold_folder(*piece) / "lock", wait=True):
+            pass
+        train_piece(run, piece, images, labels)
         return {}
     with tempfile.TemporaryDirectory() as folder:
         run = replace(run, folder=Path(folder))
-        trainer_of(run, piece, images, labels).train()
+        train_piece(run, piece, images, labels)
         return {
             path.name: path.read_bytes()
             for path in run.fold_folder(*piece).iterdir()
@@ -263,7 +334,18 @@ def _train_on_node(data: Any, piece: Piece) -> dict[str, bytes]:
         }
 
 
-def _raise_failed(failed: Sequence[Piece]) -> None:
+def _reason(error: BaseException) -> str:
+    """Return the last line of what Ray tells of a failed task: the error without its trace."""
+    return str(error).strip().splitlines()[-1]
+
+
+def _name(piece: Piece) -> str:
+    model, index = piece
+    return f"{model} fold {index}"
+
+
+def _raise_failed(failed: Sequence[str]) -> None:
     if failed:
-        names = ", ".join(f"{model} fold {index}" for model, index in failed)
-        raise RunError(f"{names} failed, the others are done; start the same command again")
+        raise RunError(
+            f"{', '.join(failed)} failed, the others are done; start the same command again"
+        )

@@ -39,6 +39,11 @@ class SvmTrainer:
         """Take the parts; nothing is computed yet."""
         self.run, self.fold, self.images, self.labels = run, fold, images, labels
 
+    @property
+    def device(self) -> str:
+        """What computes."""
+        return "scikit-learn on cpu:0"
+
     def train(self, report: Callable[[Any], None] = lambda progress: None) -> dict[str, Any]:
         """Fit and judge; return what metrics.json holds.
 
@@ -73,7 +78,7 @@ class SvmTrainer:
                 "training_images": int(train.size),
                 "training_s": training_s,
                 "evaluation_s": time.perf_counter() - start,
-                "device": "scikit-learn on cpu:0",
+                "device": self.device,
                 "dtype_policy": "float64",
             },
         )

@@ -121,6 +121,11 @@ class FoldTrainer:
         self.folder = run.fold_folder(model, fold.index)
         self.seed = run.protocol.seed * 1009 + fold.index
 
+    @property
+    def device(self) -> str:
+        """Back end, devices and precision, such as ``tensorflow on cpu:0, float32``."""
+        return f"{describe_device()}, {choose_precision(self.recipe)}"
+
     def train(self, report: Callable[[Progress], None] = lambda progress: None) -> dict[str, Any]:
         """Train to the end, from the last checkpoint if there is one, and judge the model.
 
@@ -137,6 +142,8 @@ class FoldTrainer:
             return dict(read_json(self.folder / "metrics.json"))
 
     def _train_epochs(self, report: Callable[[Progress], None]) -> None:
+        # What the fold before has left in memory.
+        keras.backend.clear_session()
         keras.utils.set_random_seed(self.seed)
         keras.config.set_dtype_policy(choose_precision(self.recipe))
         net = build_model(self.model, self.recipe, self.classes)
@@ -159,6 +166,10 @@ class FoldTrainer:
         """Return 0 while the backbone is frozen, 1 from then on; ``epoch`` counts from 0."""
         return int(epoch >= self.recipe.frozen_epochs)
 
+    def _trains_on_features(self, stage: int) -> bool:
+        """Tell whether the head trains alone, as a frozen backbone never changes its answers."""
+        return stage == 0 and not self.recipe.augmentation
+
     @property
     def _epoch_images(self) -> int:
         return self._order(0).size
@@ -180,8 +191,7 @@ class FoldTrainer:
     def _compile(self, net: keras.Model, stage: int) -> keras.Model:
         net.get_layer(BACKBONE).trainable = stage == 1
         number = keras.Input((), dtype="int32", name="image_number")
-        if stage == 0 and not self.recipe.augmentation:
-            # What a frozen backbone makes of an image never changes: train the head on that alone.
+        if self._trains_on_features(stage):
             output = net.get_layer(HEAD)(ImageTable(self._features(net))(number))
         else:
             x = ImageTable(self.images)(number)
@@ -320,7 +330,7 @@ class FoldTrainer:
         start = time.perf_counter()
         judge: keras.Model = net
         inputs: NDArray[Any] = self.images
-        if self.recipe.frozen_epochs == self.recipe.epochs and not self.recipe.augmentation:
+        if self._trains_on_features(self._stage(self.recipe.epochs - 1)):
             judge, inputs = net.get_layer(HEAD), self._features(net)
         probabilities = judge.predict(
             inputs[self.fold.test].astype(np.float32), batch_size=PREDICTION_BATCH, verbose=0

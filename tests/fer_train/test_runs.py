@@ -81,6 +81,18 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("make", [lambda path: write_text(path, "new"), lambda path: _enter(path)])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, make):
+    (tmp_path / "run").write_text("a file is in the way")
+    with pytest.raises(RunError, match=r"Could not write .*config\.json"):
+        make(tmp_path / "run" / "config.json")
+
+
+def _enter(path: Path) -> None:
+    with locked(path):
+        pass
+
+
 def _hold(path: Path, ready: object, leave: object) -> None:
     with locked(path):
         ready.set()  # type: ignore[attr-defined]

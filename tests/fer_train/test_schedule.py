@@ -1,7 +1,11 @@
 """Planning, the classical baseline, distillation and job files."""
 
 import json
+import os
+import re
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from click.testing import CliRunner
 
 from fer_train.cli import main
 from fer_train.runs import open_run, read_arrays
+from fer_train.synthetic import synthetic_faces
 from fer_train.training import mixed_targets
 
 pytestmark = pytest.mark.tensorflow
@@ -68,25 +73,121 @@ def test_targets_mix_labels_and_answers():
     assert mixed_targets(labels, answers, 0.5).tolist() == [[0.75, 0.25], [0.0, 1.0]]
 
 
-@pytest.mark.parametrize("system", ["slurm", "kubernetes"])
-def test_job_files_name_every_fold_that_is_left(tmp_path, system):
-    run = tmp_path / "a run"
-    flags = ("all", "--data", "synthetic:210", "--models", "edge,svm", "--folds", "3")
-    result = _invoke(*flags, "--run", str(run), "--emit", system)
+def _emit(run: Path, system: str, *flags: str) -> str:
+    result = _invoke(
+        *("all", "--data", "synthetic:210", "--models", "edge,svm", "--folds", "3"),
+        *("--run", str(run), "--emit", system, *flags),
+    )
     assert result.exit_code == 0, result.output
-    text = result.stdout
-    if system == "kubernetes":
-        job = json.loads(text)
-        assert job["spec"]["completions"] == 6
-        text = job["spec"]["template"]["spec"]["containers"][0]["command"][2]
-    else:
-        script = text + '\neval "set -- ${folds[5]}"; echo "$4 $6 $8"\n'
-        script = script.replace('eval "${folds[$SLURM_ARRAY_TASK_ID]}"', "")
-        shown = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-        assert shown.stdout == f"svm 2 {run}\n"
-    for model in ("edge", "svm"):
-        for fold in range(3):
-            assert f"--model {model} --fold {fold}" in text
+    return result.stdout
+
+
+def _fold_of(command: list[str]) -> tuple[str, str, str]:
+    assert command[:2] == ["fer-train", "fold"]
+    values = dict(zip(command[2::2], command[3::2], strict=True))
+    return values["--model"], values["--fold"], values["--run"]
+
+
+def test_a_slurm_array_runs_every_fold_that_is_left_once(tmp_path):
+    script = tmp_path / "job.sh"
+    run = tmp_path / "a run"
+    script.write_text(_emit(run, "slurm"))
+    subprocess.run(["bash", "-n", script], check=True)
+    first, last = re.search(r"^#SBATCH --array=(\d+)-(\d+)$", script.read_text(), re.M).groups()
+    # A stand-in on the path shows what each task of the array would start.
+    stand_in = tmp_path / "fer-train"
+    stand_in.write_text('#!/bin/sh\nprintf "%s\\n" fer-train "$@"\n')
+    stand_in.chmod(0o755)
+    folds = []
+    for task in range(int(first), int(last) + 1):
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": str(task)}
+        shown = subprocess.run(["bash", script], env=environment, capture_output=True, text=True)
+        assert shown.returncode == 0, shown.stderr
+        folds.append(_fold_of(shown.stdout.splitlines()))
+    assert folds == [(model, str(fold), str(run)) for model in ("edge", "svm") for fold in range(3)]
+
+
+def test_a_kubernetes_job_runs_every_fold_that_is_left_once(tmp_path):
+    run = tmp_path / "a run"
+    text = _emit(run, "kubernetes")
+    spec = json.loads(text)["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 6, 6)
+    pod = spec["template"]["spec"]
+    # Retries for each index, and a policy for failed pods, are only taken with this.
+    assert pod["restartPolicy"] == "Never"
+    (container,) = pod["containers"]
+    (mount,) = container["volumeMounts"]
+    assert mount["mountPath"] == str(tmp_path)
+    assert mount["name"] == pod["volumes"][0]["name"]
+    shell, flag, program = container["command"]
+    folds = []
+    for index in range(spec["completions"]):
+        shown = subprocess.run(
+            [shell, flag, program.replace("exec ", "printf '%s\\n' ")],
+            env={"JOB_COMPLETION_INDEX": str(index)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        folds.append(_fold_of(shown.stdout.splitlines()))
+    assert folds == [(model, str(fold), str(run)) for model in ("edge", "svm") for fold in range(3)]
+    # kubectl reads YAML first of all.
+    assert pytest.importorskip("yaml").safe_load(text)["spec"] == spec
+
+
+def test_jobs_find_the_data_from_any_folder(tmp_path, monkeypatch):
+    images, labels = synthetic_faces(70)
+    lines = [
+        f"{label},{' '.join(map(str, image.ravel()))},Training"
+        for image, label in zip(images, labels, strict=True)
+    ]
+    monkeypatch.chdir(tmp_path)
+    Path("faces.csv").write_text("\n".join(["emotion,pixels,Usage", *lines]))
+    flags = ("all", "--data", "faces.csv", "--models", "svm", "--folds", "2", "--run", "runs/one")
+    result = _invoke(*flags, "--emit", "kubernetes")
+    assert result.exit_code == 0, result.output
+    container = json.loads(result.stdout)["spec"]["template"]["spec"]["containers"][0]
+    assert (
+        f"--run {tmp_path / 'runs/one'} --data {tmp_path / 'faces.csv'}" in container["command"][2]
+    )
+    assert container["volumeMounts"][0]["mountPath"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("system", ["slurm", "kubernetes"])
+def test_a_run_that_is_done_needs_no_job(tmp_path, system):
+    run = str(tmp_path / "run")
+    flags = ("all", "--data", "synthetic:140", "--models", "svm", "--folds", "2", "--run", run)
+    assert _invoke(*flags, "--no-export").exit_code == 0
+    result = _invoke(*flags, "--emit", system)
+    assert result.exit_code == 1
+    assert "which is done" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_a_fold_that_could_not_write_goes_on_when_it_can(tmp_path):
+    """A limit on the size of files stands for a disk that is full."""
+    import resource
+
+    run = tmp_path / "run"
+    flags = ("--data", "synthetic:140", "--models", "svm", "--folds", "2", "--run", str(run))
+    assert _invoke("plan", *flags).exit_code == 0
+
+    def train(limit: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fer_train.cli", "all", *flags, "--no-export"],
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    failed = train(1024)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    assert re.search(r"Could not write .*predictions\.npz.*goes on where it was", failed.stderr)
+    assert {path.name for path in (run / "svm" / "fold-00").iterdir()} == {"lock"}
+    assert train(resource.RLIM_INFINITY).returncode == 0
+    assert len(open_run(run).scores("svm")) == 2
 
 
 @pytest.mark.parametrize(
