@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from fer_edge.errors import FerError
 from fer_train.plots import BLUE, GRAY, GREEN, ORANGE, to_png
@@ -39,22 +40,28 @@ def accuracy_against_latency(measured: Measured) -> Figure:
             name = f"{peer['name']}, measured elsewhere"
             dots.append((name, "peer", peer["latency_ms"], peer["accuracy"]))
     figure, axes = _axes()
+    middle = (min(dot[2] for dot in dots) * max(dot[2] for dot in dots)) ** 0.5
     for name, kind, ms, accuracy in dots:
         color, marker = _LOOKS[kind]
         axes.plot(ms, 100 * accuracy, marker, color=color, markersize=9, markeredgecolor="white")
+        # Towards the middle, where there is room.
+        side = -1 if ms > middle else 1
         axes.annotate(
             name.replace("`", "").removesuffix(".onnx"),
             (ms, 100 * accuracy),
             textcoords="offset points",
-            xytext=(0, 9),
-            ha="center",
+            xytext=(8 * side, -6 if kind == "peer" else 0),
+            ha="right" if side < 0 else "left",
+            va="top" if kind == "peer" else "center",
             fontsize=8,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.margins(0.35, 0.25)
-    axes.set_xlabel("ms for one face (log scale; left is faster)")
-    axes.set_ylabel("top-1 on FER-2013's PublicTest, %")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(0.2)
+    axes.set_xlabel("ms for one face (log scale; left is faster)", fontsize=9)
+    axes.set_ylabel("top-1 on FER-2013's PublicTest, %", fontsize=9)
     axes.grid(color=GRAY, alpha=0.3)
     return figure
 
@@ -80,8 +87,8 @@ def speed_up(measured: Measured) -> Figure:
             f"{times:.0f} x", (times, row), textcoords="offset points", xytext=(4, 0), va="center"
         )
     axes.set_yticks(range(len(bars)), [name for name, _ in sorted(bars, reverse=True)], fontsize=8)
-    axes.margins(x=0.15)
-    axes.set_xlabel("times as fast as Keras's predict, one face")
+    axes.margins(x=0.2)
+    axes.set_xlabel("times as fast as Keras's predict, one face", fontsize=9)
     return figure
 
 
