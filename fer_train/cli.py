@@ -212,12 +212,22 @@ def plan(
     click.echo(f"{run.folder}: {len(run.folds)} folds of {', '.join(run.recipes)}")
 
 
+def _resource(context: Any, parameter: Any, value: float) -> float:
+    if value < 0 or (value > 1 and not value.is_integer()):
+        raise click.BadParameter(f"expected a part of one, or a whole number, received {value:g}")
+    return value
+
+
 @main.command("all")
 @plan_options
 @click.option("--jobs", type=click.IntRange(1), help="Folds at a time, each in its own process.")
 @click.option("--ray", "ray_address", metavar="ADDRESS|local", help="Run the folds on Ray.")
-@click.option("--ray-cpus", type=float, default=1.0, show_default=True, help="Cores of a fold.")
-@click.option("--ray-gpus", type=float, default=0.0, show_default=True, help="GPUs of a fold.")
+@click.option(
+    "--ray-cpus", default=1.0, show_default=True, callback=_resource, help="Cores of a fold."
+)
+@click.option(
+    "--ray-gpus", default=0.0, show_default=True, callback=_resource, help="GPUs of a fold."
+)
 @click.option(
     "--emit",
     type=click.Choice(["slurm", "kubernetes"]),

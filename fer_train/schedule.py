@@ -1,5 +1,6 @@
 """Many independent folds: planned once, then run here, in subprocesses, or on Ray."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -192,7 +193,7 @@ def run_in_subprocesses(
             for future in as_completed(futures):
                 if future.result():
                     # The process has said why.
-                    failed.append(_name(futures[future]))
+                    failed.append(futures[future])
                 else:
                     report(futures[future])
         except KeyboardInterrupt:
@@ -271,17 +272,23 @@ def run_on_ray(
         backend = os.environ.get("KERAS_BACKEND")
         left = {train.remote(data, piece, backend): piece for piece in pieces}
         failed = []
-        while left:
-            (finished, *_), _ = ray.wait(list(left))
-            piece = left.pop(finished)
-            try:
-                files = ray.get(finished)
-            except ray.exceptions.RayError as error:
-                failed.append(f"{_name(piece)} ({_reason(error)})")
-                continue
-            for name, content in sorted(files.items(), key=lambda item: item[0] == "metrics.json"):
-                run.write_file(piece, name, content)
-            report(piece)
+        # Ray prints what it has to say of dead nodes to standard output, which is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            while left:
+                (finished, *_), _ = ray.wait(list(left))
+                piece = left.pop(finished)
+                try:
+                    files = ray.get(finished)
+                except ray.exceptions.RayError as error:
+                    # The last line is the error without its trace.
+                    reason = str(error).strip().splitlines()[-1]
+                    logging.getLogger(__name__).warning("%s: %s", _name(piece), reason)
+                    failed.append(piece)
+                    continue
+                # The last one marks the fold as done.
+                for name in sorted(files, key="metrics.json".__eq__):
+                    run.write_file(piece, name, files[name])
+                report(piece)
     finally:
         ray.shutdown()
     _raise_failed(failed)
@@ -334,18 +341,12 @@ def _train_on_node(data: Any, piece: Piece, backend: str | None) -> dict[str, by
         }
 
 
-def _reason(error: BaseException) -> str:
-    """Return the last line of what Ray tells of a failed task: the error without its trace."""
-    return str(error).strip().splitlines()[-1]
-
-
 def _name(piece: Piece) -> str:
     model, index = piece
     return f"{model} fold {index}"
 
 
-def _raise_failed(failed: Sequence[str]) -> None:
+def _raise_failed(failed: Sequence[Piece]) -> None:
     if failed:
-        raise RunError(
-            f"{', '.join(failed)} failed, the others are done; start the same command again"
-        )
+        names = ", ".join(map(_name, failed))
+        raise RunError(f"{names} failed, the others are done; start the same command again")

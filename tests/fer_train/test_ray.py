@@ -47,8 +47,10 @@ def _training_workers(raylet: int) -> Iterator[int]:
 
 
 @needs_ray
-def test_a_run_ends_complete_when_a_node_is_killed_in_the_middle(tmp_path, expected):
+def test_a_run_ends_complete_when_a_node_is_killed_in_the_middle(tmp_path, expected, monkeypatch):
     pytest.importorskip("ray")
+    # Ray's workers step back behind all else on a machine; here that is only slow.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster
 
     node_args = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -66,6 +68,7 @@ def test_a_run_ends_complete_when_a_node_is_killed_in_the_middle(tmp_path, expec
     finally:
         cluster.shutdown()
     assert process.returncode == 0, messages
+    assert output.startswith("svm "), "standard output is for the scores"
     assert "mean +- sd" in output
     for fold in range(4):
         assert f"svm fold {fold} is done" in messages

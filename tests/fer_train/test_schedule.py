@@ -196,6 +196,7 @@ def test_a_fold_that_could_not_write_goes_on_when_it_can(tmp_path):
         (("all", "--models", "vgg19"), 2, "received vgg19"),
         (("all", "--folds", "0"), 2, "--folds"),
         (("all", "--jobs", "2", "--ray", "local"), 2, "exclude one another"),
+        (("all", "--ray", "local", "--ray-gpus", "1.5"), 2, "--ray-gpus"),
         (("all", "--data", "nowhere.csv"), 1, "nowhere.csv"),
         (("all", "--epochs", "0", "--data", "synthetic:70"), 1, "Expected epochs"),
         (("plan", "--data", "synthetic:70", "--folds", "60"), 1, "for 60 folds"),
