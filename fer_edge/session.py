@@ -1,4 +1,15 @@
-"""An onnxruntime session for one model file, checked before anything relies on it."""
+"""An onnxruntime session for one model file, checked before anything relies on it.
+
+Its options are those that `benchmarks/session_options.py` found to pay:
+
+- All graph optimisation: without the fusions of the extended level int8 runs many times slower,
+  since each product is then done in float32 between conversions.
+- No optimised graph kept on disk: it would open some milliseconds sooner, but holds for one
+  processor and one onnxruntime alone, and would have to follow every change of the model.
+- The memory arena, which costs some MiB and spares each batch its allocations.
+- Threads that wait busily, but not for video: at 30 frames a second they would take several times
+  the processor time of the inferences themselves.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
