@@ -278,6 +278,26 @@ def parity_table(measured: Measured) -> str:
     )
 
 
+def paired_table(measured: Measured) -> str:
+    """Return whether a file and its int8 form differ by more than chance on the same images."""
+    rows = []
+    for path in sorted(measured.results.glob("accuracy-*.json")):
+        content = measured.read(path.stem)
+        if "comparison" in content:
+            found = content["comparison"]
+            names = [name for name in content if name.endswith(".onnx")]
+            rows.append(
+                [
+                    " and ".join(f"`{name}`" for name in names),
+                    f"{found['only_first_right']} and {found['only_second_right']}",
+                    f"{found['mid_p']:.2f}",
+                ]
+            )
+    if not rows:
+        raise FileNotFoundError(0, "not measured", "accuracy-MODEL.json")
+    return markdown(["top-1 of", "right alone", "McNemar's mid-p"], rows)
+
+
 def compatibility_table(measured: Measured) -> str:
     """Return the largest difference of each file in other runtimes."""
     files = measured.read("compatibility")["files"]
@@ -285,7 +305,7 @@ def compatibility_table(measured: Measured) -> str:
     rows = []
     for name, facts in files.items():
         cells = [
-            f"{row['largest_difference']:.0e}, {percent(row['equal_answers'], 0)} equal answers"
+            f"{row['largest_difference']:.1g}, {percent(row['equal_answers'], 0)} equal answers"
             if row["loads"]
             else "does not load"
             for row in facts["runtimes"]
@@ -357,6 +377,7 @@ TABLES: Mapping[str, Callable[[Measured], str]] = {
     "peer": peer_table,
     "detectors": detectors_table,
     "parity": parity_table,
+    "paired": paired_table,
     "compatibility": compatibility_table,
     "endurance": endurance_table,
     "training": training_table,
