@@ -15,7 +15,7 @@ from fer_edge import __version__
 from fer_edge.errors import SourceError
 from fer_edge.locate import DEFAULT_MODEL
 from fer_edge.providers import AUTO, PROVIDERS
-from fer_edge.video_options import DETECT_EVERY, RETRIES, TIMEOUT_S, VideoOptions
+from fer_edge.video_options import DETECT_EVERY, MIN_FACE, RETRIES, TIMEOUT_S, VideoOptions
 
 if TYPE_CHECKING:
     from fer_edge.classifier import Classifier
@@ -157,14 +157,12 @@ runtime_options = _grouped(
 def _faces(
     detector: str,
     detector_model: Path | None,
-    min_face: int,
     margin: float | None,
     uncertain: float,
 ) -> dict[str, Any]:
     return {
         "detector": detector,
         "detector_model": detector_model,
-        "min_face": min_face,
         "margin": margin,
         "uncertain": uncertain,
     }
@@ -188,14 +186,6 @@ _face_options = _grouped(
             help="ONNX file of the yunet detector.",
         ),
         click.option(
-            "--min-face",
-            type=click.IntRange(1),
-            default=24,
-            show_default=True,
-            metavar="PIXELS",
-            help="Leave out faces whose longer side is less.",
-        ),
-        click.option(
             "--margin",
             type=click.FloatRange(0, 2),
             metavar="SHARE",
@@ -212,34 +202,59 @@ _face_options = _grouped(
 )
 
 
-def classifier_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose and describe model, detector and provider.
+def classifier_options(*, min_face: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a decorator that adds the options that choose and describe model, detector and provider.
 
     The command receives ``open_classifier`` in their place; called, with further arguments of
     `Classifier` if need be, it makes the classifier that they ask for.
+
+    Args:
+        min_face: The command's default of ``--min-face``.
     """
+    options: Sequence[Callable[..., Any]] = [
+        click.option(
+            "--model",
+            metavar="NAME|FILE",
+            help="ONNX model: a path, or a name looked for here, in exported/ and in the package. "
+            f"[default: {DEFAULT_MODEL}]",
+        ),
+        click.option(
+            "--min-face",
+            type=click.IntRange(1),
+            default=min_face,
+            show_default=True,
+            metavar="PIXELS",
+            help="Leave out faces whose longer side is less.",
+        ),
+        _face_options,
+        runtime_options,
+        description_options,
+    ]
 
-    @wraps(command)
-    def wrapper(
-        *,
-        model: str | None,
-        overrides: dict[str, Any],
-        faces: dict[str, Any],
-        runtime: dict[str, Any],
-        **values: Any,
-    ) -> Any:
-        def open_classifier(**more: Any) -> "Classifier":
-            return _open_classifier(model, overrides=overrides, **faces, **runtime, **more)
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def wrapper(
+            *,
+            model: str | None,
+            min_face: int,
+            overrides: dict[str, Any],
+            faces: dict[str, Any],
+            runtime: dict[str, Any],
+            **values: Any,
+        ) -> Any:
+            own = {"min_face": min_face, "overrides": overrides, **faces, **runtime}
 
-        return command(open_classifier=open_classifier, **values)
+            def open_classifier(**more: Any) -> "Classifier":
+                return _open_classifier(model, **own, **more)
 
-    model_option = click.option(
-        "--model",
-        metavar="NAME|FILE",
-        help="ONNX model: a path, or a name looked for here, in exported/ and in the package. "
-        f"[default: {DEFAULT_MODEL}]",
-    )
-    return model_option(_face_options(runtime_options(description_options(wrapper))))
+            return command(open_classifier=open_classifier, **values)
+
+        decorated: Callable[..., Any] = wrapper
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
 
 
 def _open_classifier(
@@ -301,7 +316,7 @@ def _open_classifier(
     metavar="N",
     help="Most faces that the model sees at once.",
 )
-@classifier_options
+@classifier_options(min_face=24)
 def classify(
     inputs: tuple[str, ...],
     output_format: Any,
@@ -481,7 +496,7 @@ def doctor(as_json: bool) -> None:
     metavar="N",
     help="Open a live source that stopped so often again, after growing pauses.",
 )
-@classifier_options
+@classifier_options(min_face=MIN_FACE)
 def video(source: str, open_classifier: Callable[..., "Classifier"], **options: Any) -> None:
     """Watch a camera (cam0, cam1, ...), a video file, a device path, or an rtsp or http URL.
 
