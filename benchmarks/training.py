@@ -1,0 +1,250 @@
+"""The trainer's work: frozen features computed once, and the images/s of each training step.
+
+A frozen backbone is run once for each image and its answers are kept; training through the backbone
+runs it for each image of each epoch of each fold. Both are timed on a part of the images, in turns,
+so that a busy machine slows both alike, and scaled to the published protocol: 10 folds of 20 epochs
+over 35,887 images. What is scaled is called so; ``--full`` runs the protocol itself instead.
+
+    python benchmarks/training.py --data fer2013.zip --json benchmarks/results/training.json
+    python benchmarks/training.py --full --data fer2013.zip
+"""
+
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from fer_train.cli import NameList
+from fer_train.data import Dataset, load_dataset
+from fer_train.folds import Fold
+from fer_train.models import build_model
+from fer_train.recipes import (
+    KERAS_MODELS,
+    PROTOCOL_DEFAULTS,
+    TRANSFER_MODELS,
+    Protocol,
+    recipe_for,
+)
+from fer_train.runs import Run
+from fer_train.schedule import pending, plan_run, run_here
+from fer_train.training import FoldTrainer, choose_precision, describe_device
+
+sys.path.insert(0, str(Path(__file__).parent))
+from machine import describe_machine
+
+FER_IMAGES = 35_887
+FOLDS, EPOCHS = 10, 20
+LEAST_RATIO = 20.0
+"""How many times less work the features must be."""
+MOST_MINUTES = 112.0
+"""What ten folds of a transfer model took the thesis on one GPU."""
+# A head's epoch is short: of so many times the images, the cost of starting it is a small part.
+_HEAD_REPEATS = 16
+
+
+class ThroughBackbone(FoldTrainer):
+    """Runs the frozen backbone in every step, as the published code does."""
+
+    def _trains_on_features(self, stage: int) -> bool:
+        return False
+
+
+def _trainer(
+    kind: type[FoldTrainer], run: Run, model: str, dataset: Dataset, repeats: int = 1
+) -> FoldTrainer:
+    """Return a trainer of 9/10 of the images, each seen ``repeats`` times an epoch."""
+    count = len(dataset)
+    train, test = np.split(np.arange(count), [count * (FOLDS - 1) // FOLDS])
+    fold = Fold(0, np.tile(train, repeats), train[:0], np.tile(test, repeats))
+    return kind(run, model, fold, dataset.images, dataset.labels)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _turns(parts: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Run parts in turns; return the median seconds of each, without the first turn's tracing."""
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(rounds + 1):
+        for name, work in parts.items():
+            times[name].append(_seconds(work))
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def _run(folder: Path, recipe: str, model: str, dataset: Dataset, data: str) -> Run:
+    protocol = Protocol(data, folds=FOLDS, **PROTOCOL_DEFAULTS[recipe])
+    recipes = {model: recipe_for(recipe, model, {"weights": "none"})}
+    return Run(folder, protocol, dataset.digest, recipes, [])
+
+
+def compare_frozen(model: str, dataset: Dataset, data: str, rounds: int) -> dict[str, Any]:
+    """Time a transfer model's published training in both ways; scale to the whole protocol.
+
+    Returns:
+        The seconds of each part for the images at hand, and what they amount to for all.
+    """
+    import keras
+
+    with tempfile.TemporaryDirectory() as name:
+        run = _run(Path(name), "thesis", model, dataset, data)
+        recipe = run.recipes[model]
+        keras.config.set_dtype_policy(choose_precision(recipe))
+        once = _trainer(FoldTrainer, run, model, dataset, _HEAD_REPEATS)
+        through = _trainer(ThroughBackbone, run, model, dataset)
+        net, other = (build_model(model, recipe, once.classes) for _ in range(2))
+        features = run.folder / model / "features"
+
+        def compute_features() -> None:
+            for path in features.glob("*.npy"):
+                path.unlink()
+            once._features(net)
+
+        compute_features()
+        head, whole = once._compile(net, 0), through._compile(other, 0)
+        history: list[dict[str, float]] = []
+        seconds = _turns(
+            {
+                "features": compute_features,
+                "head_epoch": lambda: history.append(once._run_epoch(head, [], lambda _: None)),
+                "through_epoch": lambda: through._run_epoch(whole, [], lambda _: None),
+                "checkpoint": lambda: once._checkpoint(net, head, history[-1:]),
+                "build": lambda: build_model(model, recipe, once.classes),
+            },
+            rounds,
+        )
+        keras.backend.clear_session()
+    seconds["head_epoch"] /= _HEAD_REPEATS
+    scale = FER_IMAGES / len(dataset)
+    epochs = FOLDS * EPOCHS
+    # Each fold builds the model twice, to train it and to judge it.
+    same = epochs * seconds["checkpoint"] + FOLDS * 2 * seconds["build"]
+    once_s = scale * (seconds["features"] + epochs * seconds["head_epoch"]) + same
+    through_s = scale * epochs * seconds["through_epoch"] + same
+    return {
+        "precision": choose_precision(recipe),
+        "images": len(dataset),
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "features_images_per_s": round(len(dataset) / seconds["features"], 1),
+        "head_step_ms": round(1000 * seconds["head_epoch"] / (len(dataset) / recipe.batch_size), 2),
+        "extrapolated": {
+            "features_once_minutes": round(once_s / 60, 1),
+            "through_backbone_minutes": round(through_s / 60, 1),
+        },
+        "ratio": round(through_s / once_s, 1),
+    }
+
+
+def step_rates(
+    models: tuple[str, ...], dataset: Dataset, data: str, rounds: int
+) -> dict[str, dict[str, Any]]:
+    """Return the training images/s of each model with the modern recipe, from scratch."""
+    import keras
+
+    rates = {}
+    for model in models:
+        with tempfile.TemporaryDirectory() as name:
+            run = _run(Path(name), "modern", model, dataset, data)
+            recipe = run.recipes[model]
+            keras.config.set_dtype_policy(choose_precision(recipe))
+            trainer = _trainer(FoldTrainer, run, model, dataset)
+            # Nearly nothing is judged: what is timed is training.
+            trainer.fold = dataclasses.replace(trainer.fold, test=trainer.fold.test[:1])
+            trained = trainer._compile(build_model(model, recipe, trainer.classes), 1)
+            step: dict[str, Callable[[], object]] = {
+                "epoch": lambda trained=trained, trainer=trainer: trainer._run_epoch(  # type: ignore[misc]
+                    trained, [], lambda _: None
+                )
+            }
+            seconds = _turns(step, rounds)["epoch"]
+        rates[model] = {
+            "precision": choose_precision(recipe),
+            "batch_size": recipe.batch_size,
+            "images_per_s": round(trainer.fold.train.size / seconds, 1),
+        }
+        keras.backend.clear_session()
+    return rates
+
+
+def run_protocol(model: str, dataset: Dataset, data: str, folder: Path) -> float:
+    """Run the published ten folds of a model; return the minutes that they took."""
+    protocol = Protocol(data, folds=FOLDS, **PROTOCOL_DEFAULTS["thesis"])
+    run = plan_run(
+        folder, protocol, {model: recipe_for("thesis", model, {"weights": "none"})}, dataset
+    )
+    return _seconds(lambda: run_here(run, dataset, pending(run, [model]))) / 60
+
+
+@click.command()
+@click.option("--data", help="FER-2013.  [default: drawn faces; the work is the same]")
+@click.option("--images", type=click.IntRange(64), help="[default: 1024, with --short 256]")
+@click.option("--rounds", type=click.IntRange(1), help="[default: 5, with --short 1]")
+@click.option("--short", is_flag=True, help="Fewer images and rounds.")
+@click.option("--models", type=NameList(KERAS_MODELS), default=",".join(KERAS_MODELS))
+@click.option("--full", is_flag=True, help="Run all ten folds of the transfer models; hours.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+def main(
+    data: str | None,
+    images: int | None,
+    rounds: int | None,
+    short: bool,
+    models: tuple[str, ...],
+    full: bool,
+    json_path: Path | None,
+) -> None:
+    """Print the work of both ways; exit 1 below 20 times less or beyond 112 minutes a model."""
+    transfer = [model for model in models if model in TRANSFER_MODELS]
+    content: dict[str, Any] = {"machine": describe_machine(), "device": describe_device()}
+    failed = False
+    if full:
+        source = data or f"synthetic:{FER_IMAGES}"
+        dataset = load_dataset(source)
+        content["full"] = {"images": len(dataset), "minutes": {}}
+        for model in transfer:
+            with tempfile.TemporaryDirectory() as name:
+                minutes = run_protocol(model, dataset, source, Path(name))
+            content["full"]["minutes"][model] = round(minutes, 1)
+            failed |= minutes > MOST_MINUTES
+            print(f"{model:<12}{minutes:.1f} minutes for {FOLDS} folds of {EPOCHS} epochs")
+    else:
+        count = images or (256 if short else 1024)
+        rounds = rounds or (1 if short else 5)
+        source = data or f"synthetic:{count}"
+        dataset = load_dataset(source, limit=count)
+        content |= {"rounds": rounds, "frozen": {}}
+        for model in transfer:
+            row = content["frozen"][model] = compare_frozen(model, dataset, source, rounds)
+            scaled = row["extrapolated"]
+            failed |= row["ratio"] < LEAST_RATIO
+            failed |= scaled["features_once_minutes"] > MOST_MINUTES
+            print(
+                f"{model:<12}features {row['features_images_per_s']:.0f} images/s, "
+                f"head {row['head_step_ms']:.1f} ms a step, {row['precision']}; "
+                f"{FOLDS} folds of {EPOCHS} epochs, extrapolated: "
+                f"{scaled['features_once_minutes']:.0f} minutes, through the backbone "
+                f"{scaled['through_backbone_minutes']:.0f}: {row['ratio']:.1f} times as many"
+            )
+        content["steps"] = step_rates(models, dataset, source, rounds)
+        for model, rate in content["steps"].items():
+            print(
+                f"{model:<12}training step: {rate['images_per_s']:.0f} images/s, "
+                f"batch {rate['batch_size']}, {rate['precision']}"
+            )
+    if json_path is not None:
+        json_path.write_text(json.dumps(content, indent=1) + "\n")
+    if failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
