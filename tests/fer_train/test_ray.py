@@ -47,6 +47,7 @@ def _training_workers(raylet: int) -> Iterator[int]:
 
 
 @needs_ray
+@pytest.mark.timeout(900)
 def test_a_run_ends_complete_when_a_node_is_killed_in_the_middle(tmp_path, expected, monkeypatch):
     pytest.importorskip("ray")
     # Ray's workers step back behind all else on a machine; here that is only slow.

@@ -152,6 +152,7 @@ def test_frozen_features_give_the_same_model_as_training_through_the_backbone(
     assert np.abs(a - b).max() < 1e-4
 
 
+@pytest.mark.timeout(3600)
 def test_sigkill_at_random_moments_changes_nothing(tmp_path):
     """The count is small here; FER_EDGE_KILLS=20 is the full trial."""
     kills = int(os.environ.get("FER_EDGE_KILLS", "2"))
