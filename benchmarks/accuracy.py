@@ -3,6 +3,9 @@
 Two files are compared by McNemar's test on the images of which just one of them is right.
 
     python benchmarks/accuracy.py a.onnx [b.onnx] --data fer2013.zip --usage PublicTest
+
+With ``--usage`` the images that have no copy in another usage are scored on their own too: a model
+may know the others by heart.
 """
 
 import json
@@ -21,6 +24,7 @@ from fer_edge.errors import DataError
 from fer_train import plots
 from fer_train.cards import single_and_mirrored
 from fer_train.data import USAGES, load_dataset
+from fer_train.duplicates import duplicate_groups, spread
 from fer_train.metrics import classification_metrics, normalise_confusion
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -61,11 +65,45 @@ def compare(first: Names, second: Names, labels: Names) -> dict[str, Any]:
     }
 
 
+def score(
+    labels: NDArray[np.int64],
+    single: NDArray[np.float32],
+    mirrored: NDArray[np.float32],
+    unique: NDArray[np.bool_] | None,
+) -> dict[str, Any]:
+    """Return the scores of a file, plain values for JSON.
+
+    Args:
+        labels: int64 (N,), indices into the model's labels.
+        single: (N, K) probabilities of each image as it is.
+        mirrored: (N, K) averaged with those of its mirror image.
+        unique: (N,) whether an image has no copy that the model may have trained on, or None.
+    """
+    ways = {"single": single, "mirrored": mirrored}
+    scores: dict[str, Any] = {
+        name: classification_metrics(labels, answers) for name, answers in ways.items()
+    }
+    if unique is not None and unique.any():
+        scores["without_copies"] = {
+            "images": int(unique.sum()),
+            **{
+                name: float(np.mean(answers[unique].argmax(axis=1) == labels[unique]))
+                for name, answers in ways.items()
+            },
+        }
+    return scores
+
+
 def _print(path: Path, scores: dict[str, Any], labels: Sequence[str]) -> None:
     single, mirrored = scores["single"], scores["mirrored"]
     print(f"{path.name}: {single['images']} images")
     for name in ("accuracy", "balanced_accuracy", "log_loss", "expected_calibration_error"):
         print(f"  {name:28}{single[name]:9.4f}  mirrored {mirrored[name]:9.4f}")
+    if alone := scores.get("without_copies"):
+        print(
+            f"  accuracy on the {alone['images']} without copies elsewhere {alone['single']:.4f}  "
+            f"mirrored {alone['mirrored']:.4f}"
+        )
     for label, recall, precision, support in zip(
         labels, single["recall"], single["precision"], single["support"], strict=True
     ):
@@ -91,8 +129,11 @@ def main(
     if len(models) > 2:
         raise click.UsageError(f"expected one or two models, received {len(models)}")
     dataset = load_dataset(data, limit=limit)
+    unique = None
     if usage is not None:
-        dataset = dataset.subset(dataset.usage == usage)
+        chosen = dataset.usage == usage
+        unique = (spread(dataset.usage, duplicate_groups(dataset.images)) == 1)[chosen]
+        dataset = dataset.subset(chosen)
     if not len(dataset):
         raise DataError(f"Expected images of {usage} in {data}, found none")
     results: dict[str, Any] = {}
@@ -101,10 +142,7 @@ def main(
         model = Classifier(path, detector="none")
         relabelled = dataset.relabel(model.spec.labels)
         single, mirrored = single_and_mirrored(model, dataset.images)
-        scores = {
-            "single": classification_metrics(relabelled.labels, single),
-            "mirrored": classification_metrics(relabelled.labels, mirrored),
-        }
+        scores = score(relabelled.labels, single, mirrored, unique)
         results[path.name] = scores
         answers.append(np.asarray(model.spec.labels)[single.argmax(axis=1)])
         _print(path, scores, model.spec.labels)

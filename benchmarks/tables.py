@@ -358,6 +358,44 @@ def training_table(measured: Measured) -> str:
     return markdown(heads, rows)
 
 
+def without_copies_table(measured: Measured) -> str:
+    """Return what each file reaches where no copy of an image was there to train on."""
+    rows = []
+    for path in sorted(measured.results.glob("accuracy-*.json")):
+        for name, scores in measured.read(path.stem).items():
+            if name.endswith(".onnx"):
+                alone, every = scores["without_copies"], scores["single"]
+                rows.append(
+                    [
+                        f"`{name}`",
+                        f"{percent(every['accuracy'])} of {every['images']:,}",
+                        f"{percent(alone['single'])} of {alone['images']:,}",
+                        percent(alone["mirrored"]),
+                    ]
+                )
+    if not rows:
+        raise FileNotFoundError(0, "not measured", "accuracy-MODEL.json")
+    heads = ["top-1", "all of PublicTest", "without copies in Training", "the same, mirrored"]
+    return markdown(heads, rows)
+
+
+def copies_table(measured: Measured) -> str:
+    """Return how many copies the data set holds."""
+    facts = measured.read("fer2013")
+    rows = [
+        [
+            title,
+            *(
+                f"{facts[kind][key]:,}"
+                for key in ("groups", "images", "across_usages", "conflicting_labels")
+            ),
+        ]
+        for kind, title in (("identical", "pixel-identical"), ("near", "near-identical too"))
+    ]
+    heads = ["", "groups of copies", "images in them", "groups across the two splits"]
+    return markdown([*heads, "groups with conflicting labels"], rows)
+
+
 def picture(measured: Measured, name: str, what: str) -> str:
     """Return a picture's Markdown.
 
@@ -371,6 +409,8 @@ def picture(measured: Measured, name: str, what: str) -> str:
 TABLES: Mapping[str, Callable[[Measured], str]] = {
     "models": models_table,
     "recall": recall_table,
+    "without-copies": without_copies_table,
+    "copies": copies_table,
     "latency": latency_table,
     "ratios": ratios_table,
     "speed": speed_table,

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,8 +46,11 @@ def explore_dataset(dataset: Dataset, seed: int = 0) -> Document:
         *_samples(dataset, rng),
         *_copies(dataset, facts, identical, near, rng),
     ]
-    findings = {"findings.csv": _findings_csv(dataset, identical, near)}
-    return Document(f"Data set {dataset.name}", blocks, findings)
+    attachments = {
+        "findings.csv": _findings_csv(dataset, identical, near),
+        "summary.json": json.dumps(facts, indent=1) + "\n",
+    }
+    return Document(f"Data set {dataset.name}", blocks, attachments)
 
 
 def _contents(dataset: Dataset, facts: Mapping[str, Any]) -> list[Block]:

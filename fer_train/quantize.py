@@ -72,7 +72,10 @@ CALIBRATIONS = (
     Calibration(100, 256),
     Calibration(100, 1024),
     Calibration(99.999, 256),
+    Calibration(99.999, 1024),
 )
+"""What is tried. Entropy is not: with onnxruntime's 128 bins it gives minimum to maximum on few
+images and up to twice the divergence on more, and with 1,024 bins it lost 4 points of top-1."""
 
 
 @dataclass(frozen=True)

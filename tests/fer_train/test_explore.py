@@ -57,7 +57,8 @@ def test_the_command_works_on_drawn_faces(tmp_path):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert result.stdout.split() == [
-        str(tmp_path / name) for name in ("explore.md", "explore.html", "findings.csv")
+        str(tmp_path / name)
+        for name in ("explore.md", "explore.html", "findings.csv", "summary.json")
     ]
 
 
