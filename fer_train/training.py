@@ -75,6 +75,40 @@ class ImageTable(keras.layers.Layer):  # type: ignore[misc]
         return keras.ops.cast(keras.ops.take(self.table, numbers, axis=0), "float32")
 
 
+class Answers(keras.metrics.Metric):  # type: ignore[misc]
+    """Keeps the probabilities of an epoch, from which its curves are computed once.
+
+    Metrics that are updated in each step cost more than the step of a small model.
+    """
+
+    def __init__(self, rows: int, classes: int) -> None:
+        """Make room for at most so many rows."""
+        super().__init__(name="answers")
+        self.rows = self.add_variable((rows, classes), "zeros", dtype="float32")
+        self.count = self.add_variable((), "zeros", dtype="int32")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Append a batch's probabilities (N, classes)."""
+        count = keras.ops.shape(y_pred)[0]
+        places = self.count + keras.ops.arange(count, dtype="int32")
+        answers = keras.ops.cast(y_pred, "float32")
+        self.rows.assign(keras.ops.scatter_update(self.rows, places[:, None], answers))
+        self.count.assign(self.count + count)
+
+    def reset_state(self) -> None:
+        """Begin at the first row."""
+        self.count.assign(0)
+
+    def result(self) -> Any:
+        """Return how many rows there are."""
+        return keras.ops.cast(self.count, "float32")
+
+    def take(self) -> NDArray[np.float32]:
+        """Return the rows: float32 (N, classes), in the order in which they came."""
+        count = int(keras.ops.convert_to_numpy(self.count))
+        return np.asarray(keras.ops.convert_to_numpy(self.rows)[:count], np.float32)
+
+
 def choose_precision(recipe: Recipe) -> str:
     """Return the Keras dtype policy: bfloat16 products where the hardware has them."""
     if recipe.precision != "auto":
@@ -191,7 +225,8 @@ class FoldTrainer:
     def _compile(self, net: keras.Model, stage: int) -> keras.Model:
         net.get_layer(BACKBONE).trainable = stage == 1
         number = keras.Input((), dtype="int32", name="image_number")
-        if self._trains_on_features(stage):
+        on_features = self._trains_on_features(stage)
+        if on_features:
             output = net.get_layer(HEAD)(ImageTable(self._features(net))(number))
         else:
             x = ImageTable(self.images)(number)
@@ -202,12 +237,18 @@ class FoldTrainer:
         first = 0 if stage == 0 else self.recipe.frozen_epochs
         end = self.recipe.frozen_epochs if stage == 0 else self.recipe.epochs
         steps = -(-self._epoch_images // self.recipe.batch_size)
+        # A new one: Keras empties it before an epoch only once it knows it.
+        self._answers = Answers(max(self._epoch_images, self.fold.validation.size), self.classes)
         trained.compile(
             optimizer=_optimizer(self.recipe, steps, end - first),
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.recipe.label_smoothing),
-            metrics=_curve_metrics(),
-            # XLA's convolutions on processors are several times slower than TensorFlow's own.
-            jit_compile=keras.backend.backend() == "jax" or _on_accelerator(),
+            metrics=[self._answers],
+            # On processors XLA's convolutions are several times slower than TensorFlow's own, and
+            # its matrix products somewhat; but it runs all of Adam's update in one go, which is
+            # most of the work of a head that trains alone.
+            jit_compile=keras.backend.backend() == "jax"
+            or _on_accelerator()
+            or (on_features and self.recipe.optimizer != "sgd"),
         )
         trained.optimizer.build(trained.trainable_variables)
         return trained
@@ -244,13 +285,15 @@ class FoldTrainer:
             verbose=0,
             callbacks=[Report()],
         ).history
-        row = {"epoch": float(epoch + 1), "learning_rate": rate}
-        row |= _with_f1({name: float(values[-1]) for name, values in logs.items()})
+        row = {"epoch": float(epoch + 1), "learning_rate": rate, "loss": float(logs["loss"][-1])}
+        row |= curve_scores(self.one_hot[order], self._answers.take())
         held = self.fold.validation.astype(np.int32)
-        scores = trained.evaluate(
+        logs = trained.evaluate(
             held, self.one_hot[held], batch_size=PREDICTION_BATCH, verbose=0, return_dict=True
         )
-        row |= {f"val_{name}": value for name, value in _with_f1(scores).items()}
+        scores = {"loss": float(logs["loss"])}
+        scores |= curve_scores(self.one_hot[held], self._answers.take())
+        row |= {f"val_{name}": value for name, value in scores.items()}
         return row | {"seconds": time.perf_counter() - start}
 
     @cached_property
@@ -414,21 +457,30 @@ def _optimizer(recipe: Recipe, steps: int, epochs: int) -> keras.optimizers.Opti
     return {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[recipe.optimizer](rate)
 
 
-def _curve_metrics() -> list[keras.metrics.Metric]:
-    """Return the metrics of the curves; precision, recall and AUC over all N x K labels."""
-    return [
+def curve_scores(one_hot: NDArray[np.float32], answers: NDArray[np.float32]) -> dict[str, float]:
+    """Return the scores of the curves, by Keras's metrics.
+
+    Args:
+        one_hot: float32 (N, K) labels.
+        answers: float32 (N, K) probabilities.
+
+    Returns:
+        ``accuracy`` (top-1), ``binary_accuracy``, ``precision``, ``recall`` and ``f1`` of the N x K
+        yes-or-no labels at 0.5, and their ``auc``.
+    """
+    scores = {}
+    for metric in (
         keras.metrics.CategoricalAccuracy("accuracy"),
         keras.metrics.BinaryAccuracy("binary_accuracy"),
         keras.metrics.Precision(name="precision"),
         keras.metrics.Recall(name="recall"),
         keras.metrics.AUC(name="auc"),
-    ]
-
-
-def _with_f1(scores: dict[str, float]) -> dict[str, float]:
+    ):
+        metric.update_state(one_hot, answers)
+        scores[metric.name] = float(metric.result())
     precision, recall = scores["precision"], scores["recall"]
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-    return {name: float(value) for name, value in scores.items()} | {"f1": f1}
+    return scores | {"f1": f1}
 
 
 def _on_accelerator() -> bool:
