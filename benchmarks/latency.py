@@ -1,9 +1,11 @@
 """How long one batch takes: models x batch size x threads x provider, Keras and peers beside them.
 
 All contenders of a batch size run in turns, a few calls each, round after round, so that a busy
-machine slows all alike; every timed call counts, outliers too. Beside milliseconds stands the share
-of the rate at which this machine, through the same runtime and threads, multiplies float32
-matrices: 1 is the physical limit of fp32 products (int8 can be above it).
+machine slows all alike; every timed call counts, outliers too. A turn begins with a rest: the first
+call after it, as for a frame of a live video, is told apart from those that follow one another once
+threads and caches are warm. Beside milliseconds stands the share of the rate at which this machine,
+through the same runtime and threads, multiplies float32 matrices: 1 is the physical limit of fp32
+products (int8 can be above it).
 
     python benchmarks/latency.py --json benchmarks/results/latency.json
 
@@ -41,7 +43,8 @@ from machine import describe_machine
 
 EXPORTED = Path(__file__).parents[1] / "exported"
 _MATRIX = 1024
-_TURN_S = 0.02
+_WARM_S = 0.02
+_TURN_S = 0.04
 # onnxruntime's idle threads wait busily for up to 20 ms, which would slow whoever comes next.
 _REST_S = 0.025
 _LEAST_ROUNDS = 5
@@ -83,7 +86,8 @@ def race(
         seconds: When to stop, but not before five turns of each.
 
     Returns:
-        For each, (turns, calls of a turn) seconds of one call.
+        For each, (turns, 1 + calls of a turn) seconds of one call: the first after the rest, then
+        those that follow one another.
     """
     calls = []
     for contender in contenders:
@@ -98,15 +102,19 @@ def race(
             break
         for own, contender, count in zip(times, contenders, calls, strict=True):
             time.sleep(_REST_S)
-            # Not timed: it wakes the threads and brings the weights back into the caches.
-            contender.call()
-            turn = []
-            for _ in range(count):
-                start = time.perf_counter()
+            turn = [_seconds(contender.call)]
+            # Not timed: the threads wake up and find their processors.
+            warm = time.perf_counter() + _WARM_S
+            while time.perf_counter() < warm:
                 contender.call()
-                turn.append(time.perf_counter() - start)
-            own.append(turn)
+            own.append(turn + [_seconds(contender.call) for _ in range(count)])
     return [np.asarray(own) for own in times]
+
+
+def _seconds(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def onnx_contender(
@@ -279,12 +287,13 @@ def _rows(
     contenders: Sequence[Contender], times: Sequence[NDArray[np.float64]], batch_size: int
 ) -> list[dict[str, Any]]:
     rates = {
-        (one.provider, one.threads): one.flops / float(np.median(own))
+        (one.provider, one.threads): one.flops / float(np.median(own[:, 1:]))
         for one, own in zip(contenders, times, strict=True)
         if one.kind == "matrix"
     }
     rows = []
     for one, own in zip(contenders, times, strict=True):
+        first, own = own[:, 0], own[:, 1:]
         middle = float(np.median(own))
         rate = rates.get((one.provider, one.threads))
         rows.append(
@@ -297,6 +306,7 @@ def _rows(
                 "median_ms": middle * 1000,
                 "p95_ms": float(np.percentile(own, 95)) * 1000,
                 "p99_ms": float(np.percentile(own, 99)) * 1000,
+                "after_rest_ms": float(np.median(first)) * 1000,
                 "images_per_s": batch_size / middle,
                 "share_of_matrix_rate": one.flops / middle / rate if rate and one.flops else None,
                 "calls": own.size,
@@ -324,8 +334,11 @@ def _ratios(
                         "threads": one.threads,
                         "batch_size": batch_size,
                         "ratio": float(
-                            np.median(np.median(theirs, axis=1) / np.median(own, axis=1))
+                            np.median(
+                                np.median(theirs[:, 1:], axis=1) / np.median(own[:, 1:], axis=1)
+                            )
                         ),
+                        "after_rest": float(np.median(theirs[:, 0] / own[:, 0])),
                     }
                 )
     return ratios
@@ -344,20 +357,21 @@ def _is_rival(one: Contender, other: Contender) -> bool:
 def _print(rows: Sequence[dict[str, Any]], ratios: Sequence[dict[str, Any]]) -> None:
     print(
         f"{'':34}{'on':>12}{'threads':>8}{'batch':>6}{'median ms':>11}{'p95':>9}{'p99':>9}"
-        f"{'images/s':>10}{'of fp32 rate':>14}"
+        f"{'after rest':>12}{'images/s':>10}{'of fp32 rate':>14}"
     )
     for row in rows:
         share = row["share_of_matrix_rate"]
         print(
             f"{row['name']:34}{row['provider']:>12}{row['threads'] or '-':>8}"
             f"{row['batch_size']:>6}{row['median_ms']:11.3f}{row['p95_ms']:9.3f}"
-            f"{row['p99_ms']:9.3f}{row['images_per_s']:10.0f}"
+            f"{row['p99_ms']:9.3f}{row['after_rest_ms']:12.3f}{row['images_per_s']:10.0f}"
             f"{'' if share is None else f'{share:.0%}':>14}"
         )
     for ratio in ratios:
         print(
             f"batch {ratio['batch_size']}, {ratio['threads']} threads: {ratio['slower']} takes "
-            f"{ratio['ratio']:.2f} times as long as {ratio['faster']}"
+            f"{ratio['ratio']:.2f} times as long as {ratio['faster']}, after a rest "
+            f"{ratio['after_rest']:.2f}"
         )
 
 

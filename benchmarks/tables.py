@@ -150,26 +150,30 @@ def latency_table(measured: Measured) -> str:
             [
                 f"`{name}`",
                 f"{provider}, {threads} thread{'s'[: threads != 1]}" if threads else provider,
-                *(f"{one[key]:.2f}" for key in ("median_ms", "p95_ms", "p99_ms")),
+                *(f"{one[key]:.2f}" for key in ("median_ms", "p95_ms", "p99_ms", "after_rest_ms")),
                 *(f"{found[size]['images_per_s']:,.0f}" for size in sizes),
                 percent(one["share_of_matrix_rate"], 0),
             ]
         )
-    heads = ["", "on", "ms, batch 1", "p95", "p99"]
+    heads = ["", "on", "ms, batch 1", "p95", "p99", "after a rest"]
     heads += [f"images/s, batch {size}" for size in sizes]
     return markdown([*heads, "of the fp32 matrix rate"], lines)
 
 
 def ratios_table(measured: Measured) -> str:
     """Return how many times as long one takes as another, in the same run."""
-    rows = [row for row in measured.read("latency")["ratios"] if row["batch_size"] == 1]
-    most = max(row["threads"] for row in rows)
     return markdown(
-        [f"batch 1, {most} threads", "beside", "takes so many times as long"],
+        ["batch 1", "beside", "threads", "takes so many times as long", "after a rest"],
         [
-            [f"`{row['slower']}`", f"`{row['faster']}`", f"{row['ratio']:.2f}"]
-            for row in rows
-            if row["threads"] == most and _is_told(row["slower"], row["faster"])
+            [
+                f"`{row['slower']}`",
+                f"`{row['faster']}`",
+                str(row["threads"]),
+                f"{row['ratio']:.2f}",
+                f"{row['after_rest']:.2f}",
+            ]
+            for row in measured.read("latency")["ratios"]
+            if row["batch_size"] == 1 and _is_told(row["slower"], row["faster"])
         ],
     )
 

@@ -29,6 +29,7 @@ from fer_edge.errors import ExportError
 from fer_edge.session import Session, open_session
 from fer_edge.threads import available_threads
 from fer_train.export import describe, file_digest
+from fer_train.integer import for_channels_last, take_levels
 from fer_train.runs import write_atomic
 
 Images = NDArray[np.uint8]
@@ -41,7 +42,9 @@ LEAST_JUDGES = 3000
 HALF_TOLERANCE = 1e-2
 """Largest difference of probabilities between fp16 and fp32."""
 
-_QUANTISED = ("Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "Gemm")
+_QUANTISED = (
+    *("Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Transpose", "Flatten", "Gemm"),
+)
 _SELECTION_IMAGES = 1000
 _READ_BATCH = 16
 _STRIDE = 64
@@ -295,6 +298,7 @@ def _prepare(parent: Path, path: Path) -> None:
 
     # ONNX's own shape inference suffices for these graphs; the symbolic one needs sympy.
     quant_pre_process(str(parent), str(path), skip_symbolic_shape=True)
+    onnx.save_model(for_channels_last(onnx.load(path)), path)
 
 
 def _quantize(
@@ -337,6 +341,7 @@ def _quantize(
             )
     finally:
         logging.disable(logging.NOTSET)
+    onnx.save_model(take_levels(onnx.load(path)), path)
 
 
 def _nodes_in_float(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "fer_train")]
 import compatibility  # noqa: E402
 from tiny_onnx import save_tiny_onnx  # noqa: E402
 
-# What onnxruntime 1.18 (May 2024) reads, the oldest that the package allows.
+# What onnxruntime 1.19 (August 2024) reads, the oldest that the package allows.
 NEWEST_IR, NEWEST_OPSET = 10, 21
 
 

@@ -31,6 +31,7 @@ def test_files_and_peers_run_side_by_side(tmp_path: Path) -> None:
     assert [row["name"] for row in content["rows"]] == names * 2
     for row in content["rows"]:
         assert 0 < row["median_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert row["after_rest_ms"] > 0
         assert row["share_of_matrix_rate"] > 0
     pairs = {(row["slower"], row["faster"]) for row in content["ratios"]}
     assert pairs == {

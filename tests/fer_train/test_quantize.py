@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from tiny_onnx import save_tiny_onnx
 
@@ -12,6 +13,7 @@ from fer_edge.classifier import Classifier
 from fer_edge.errors import ExportError
 from fer_train import quantize
 from fer_train.graph import operators
+from fer_train.integer import for_channels_last
 from fer_train.quantize import Calibration, Quantised, convert_fp16, mean_divergence, quantize_int8
 from fer_train.synthetic import synthetic_faces
 
@@ -65,6 +67,37 @@ def test_int8_keeps_the_contract_and_names_its_parent(parent: Path, reduce_range
     assert max(np.abs(value.astype(int)).max() for value in weights if value.dtype == np.int8) <= (
         limit
     )
+
+
+def test_integer_kernels_follow_one_another(parent: Path) -> None:
+    made = to_int8(parent)
+    (first,) = (node for node in onnx.load(made.path).graph.node if "image" in node.input)
+    assert first.op_type == "Transpose"
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(parent.with_name("run.onnx"))
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(made.path), options, providers=["CPUExecutionProvider"])
+    kinds = operators(onnx.load(options.optimized_model_filepath))
+    assert kinds["QLinearConv"] == 2
+    assert "Transpose" not in kinds
+
+
+def test_layout_changes_keep_the_function(parent: Path) -> None:
+    changed = parent.with_name("changed.onnx")
+    onnx.save_model(for_channels_last(onnx.load(parent)), changed)
+    assert operators(onnx.load(changed))["Transpose"] == 2
+    answers, wanted = (
+        Classifier(path, detector="none").probabilities(batch(IMAGES)) for path in (changed, parent)
+    )
+    assert np.abs(answers - wanted).max() < 1e-6
+
+
+def test_int8_takes_grey_levels_as_they_are(parent: Path) -> None:
+    file = onnx.load(to_int8(parent).path)
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in file.graph.initializer}
+    first = next(node for node in file.graph.node if node.op_type == "QuantizeLinear")
+    assert [constants[name].item() for name in first.input[1:]] == [1.0, 0]
+    assert "Mul" not in operators(file)
 
 
 def test_int8_of_too_few_judges_is_refused(parent: Path) -> None:
