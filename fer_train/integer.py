@@ -59,6 +59,7 @@ def for_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     del graph.value_info[:]
+    _drop_unread(graph)
     return model
 
 
@@ -97,11 +98,15 @@ def take_levels(model: onnx.ModelProto) -> onnx.ModelProto:
     quantize.input[:] = [source, "level", "black"]
     for node in passed:
         graph.node.remove(node)
+    _drop_unread(graph)
+    return model
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
     read = {name for node in graph.node for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    return model
 
 
 def _replace(tensor: onnx.TensorProto, value: NDArray[np.generic]) -> None:
