@@ -72,13 +72,15 @@ def test_latencies_and_the_ratios_that_say_something(tmp_path: Path) -> None:
     def row(name: str, kind: str, threads: int, ms: float) -> dict[str, object]:
         return {
             "name": name, "kind": kind, "provider": "cpu", "threads": threads, "batch_size": 1,
-            "median_ms": ms, "p95_ms": ms, "p99_ms": ms, "images_per_s": 1000 / ms,
+            "median_ms": ms, "p95_ms": ms, "p99_ms": ms, "after_rest_ms": 2 * ms,
+            "images_per_s": 1000 / ms,
             "share_of_matrix_rate": 0.5 if kind == "onnx" else None,
         }  # fmt: skip
 
     def ratio(slower: str, faster: str, threads: int = 2) -> dict[str, object]:
         return {
-            "slower": slower, "faster": faster, "threads": threads, "batch_size": 1, "ratio": 4.0
+            "slower": slower, "faster": faster, "threads": threads, "batch_size": 1, "ratio": 4.0,
+            "after_rest": 3.0,
         }  # fmt: skip
 
     content = {
@@ -101,13 +103,18 @@ def test_latencies_and_the_ratios_that_say_something(tmp_path: Path) -> None:
     shutil.copy(tables.RESULTS / "peers.json", tmp_path)
     measured = tables.Measured(results=tmp_path)
     latency = tables.latency_table(measured)
-    assert "| `sequential.onnx` | cpu, 2 threads | 2.00 | 2.00 | 2.00 | 500 | 50% |" in latency
+    assert (
+        "| `sequential.onnx` | cpu, 2 threads | 2.00 | 2.00 | 2.00 | 4.00 | 500 | 50% |" in latency
+    )
     assert "| `sequential.onnx` | cpu, 1 thread | 3.00 |" in latency
     assert "matrix product" not in latency
-    ratios = tables.ratios_table(measured).splitlines()[2:]
-    assert [line.split("|")[1].strip() for line in ratios] == [
-        "`sequential.onnx`", "`sequential.keras predict`", "`peer.onnx`",
-    ]  # fmt: skip
+    ratios = [line.split(" | ") for line in tables.ratios_table(measured).splitlines()[2:]]
+    assert [(cells[0], *cells[2:]) for cells in ratios] == [
+        ("| `sequential.onnx`", "2", "4.00", "3.00 |"),
+        ("| `sequential.onnx`", "1", "4.00", "3.00 |"),
+        ("| `sequential.keras predict`", "2", "4.00", "3.00 |"),
+        ("| `peer.onnx`", "2", "4.00", "3.00 |"),
+    ]
     (line,) = [
         line for line in tables.models_table(measured).splitlines() if "`sequential.onnx`" in line
     ]
