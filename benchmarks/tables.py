@@ -262,6 +262,27 @@ def detectors_table(measured: Measured) -> str:
     return markdown([*heads, "false positives"], rows)
 
 
+def cascades_table(measured: Measured) -> str:
+    """Return what OpenCV's frontal cascades find, those alone that find three of four faces."""
+    rows = [row for row in measured.read("cascades")["cascades"] if row["recall"] >= 0.75]
+    rows.sort(key=lambda row: (row["false_positives"], row["processor_ms"]))
+    fastest = min(row["processor_ms"] for row in rows)
+    return markdown(
+        ["cascade", "scale factor", "neighbours", "recall", "false positives", "time"],
+        [
+            [
+                row["cascade"],
+                str(row["scale_factor"]),
+                str(row["min_neighbors"]),
+                percent(row["recall"], 0),
+                str(row["false_positives"]),
+                f"{row['processor_ms'] / fastest:.2f}",
+            ]
+            for row in rows
+        ],
+    )
+
+
 def parity_table(measured: Measured) -> str:
     """Return how near each file is to what it was made from."""
     return markdown(
@@ -420,6 +441,7 @@ TABLES: Mapping[str, Callable[[Measured], str]] = {
     "speed": speed_table,
     "peer": peer_table,
     "detectors": detectors_table,
+    "cascades": cascades_table,
     "parity": parity_table,
     "paired": paired_table,
     "compatibility": compatibility_table,

@@ -6,7 +6,7 @@ MODELS.md is made from these files alone, so that no figure in it is typed by ha
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +95,30 @@ def single_and_mirrored(
     return single, (single + flipped) * np.float32(0.5)
 
 
-def training_facts(run: Run, model: str, fold: int) -> dict[str, Any]:
-    """Return how a fold was trained, plain values for JSON."""
+def training_facts(run: Run, model: str, fold: int, earlier: Sequence[Run] = ()) -> dict[str, Any]:
+    """Return how a fold was trained, plain values for JSON.
+
+    Args:
+        run: The run.
+        model: Name of the model.
+        fold: Index of the fold.
+        earlier: The runs that it went on from, oldest first.
+
+    Raises:
+        RunError: The fold is not done in one of them.
+    """
     score = run.score(model, fold)
     return {
+        "earlier": [
+            {
+                "command": stage["command"],
+                "hours": stage["hours"],
+                "epochs": stage["epochs"],
+                "accuracy": before.score(model, fold)["accuracy"],
+            }
+            for before in earlier
+            for stage in [training_facts(before, model, fold)]
+        ],
         "model": model,
         "fold": fold,
         "folds": len(run.folds),
@@ -201,6 +221,14 @@ def card(path: Path, facts: Mapping[str, Any]) -> str:
             ("Recipe", f"{spec.recipe}, seed {facts['seed']}, {_fold(facts)}"),
             ("Command", f"`{facts['command']}`"),
             ("Training", _training(facts)),
+            *(
+                (
+                    f"Stage {number} before it",
+                    f"`{stage['command']}`: {stage['epochs']} epochs, {stage['hours']:g} h, top-1 "
+                    f"{_percent(stage['accuracy'])}",
+                )
+                for number, stage in enumerate(facts["earlier"], 1)
+            ),
             (f"Top-1 on {facts['judged_on']}", _percent(single["accuracy"])),
             ("The same, mirrored", _percent(mirrored["accuracy"])),
             ("Binary accuracy", _percent(single["binary_accuracy"])),

@@ -464,12 +464,21 @@ def predict(
 @click.option("--fp16", is_flag=True, help="Also float16 weights, for GPUs.")
 @click.option("--reduce-range", is_flag=True, help="int8 weights of 7 bits, for CPUs without VNNI.")
 @click.option("--keras", "keras_file", is_flag=True, help="Keep the Keras file too.")
+@click.option(
+    "--earlier",
+    "earlier_folders",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    metavar="RUN",
+    help="A run whose model this one went on from, for the card; once for each, oldest first.",
+)
 def export(
     run_folder: Path,
     models: tuple[str, ...] | None,
     fold_name: str,
     export_dir: Path,
     data: str | None,
+    earlier_folders: tuple[Path, ...],
     **forms: bool,
 ) -> None:
     """Export folds of RUN to ONNX, judge the files, and write their cards."""
@@ -490,7 +499,8 @@ def export(
                 param_hint="--fold",
             )
         fold = int(fold_name)
-    _publish(run, models or known, export_dir, fold=fold, data=data, **forms)
+    earlier = [open_run(folder) for folder in earlier_folders]
+    _publish(run, models or known, export_dir, fold=fold, data=data, earlier=earlier, **forms)
 
 
 @main.command()

@@ -169,9 +169,9 @@ def export_best(
     source = run.fold_folder(model, index)
     path = folder / f"{model}.onnx"
     export_file(source / "model.keras", fold_spec(run, model, index), path)
-    _copy(source / "history.csv", folder / f"{model}.history.csv")
+    copy_file(source / "history.csv", folder / f"{model}.history.csv")
     if keras_file:
-        _copy(source / "model.keras", path.with_suffix(".keras"))
+        copy_file(source / "model.keras", path.with_suffix(".keras"))
     update_digests(folder)
     return path
 
@@ -210,7 +210,8 @@ def fold_spec(run: Run, model: str, index: int) -> ModelSpec:
     )
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, atomically."""
     write_atomic(target, lambda temporary: shutil.copyfile(source, temporary))
 
 

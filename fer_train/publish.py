@@ -1,7 +1,7 @@
 """A trained fold -> the files that are shipped: fp32, int8 and fp16, their facts and cards."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,14 @@ from fer_edge.classifier import Classifier
 from fer_edge.errors import ExportError
 from fer_train.cards import judging_facts, training_facts, write_cards, write_facts
 from fer_train.data import Dataset
-from fer_train.export import best_fold, export_best, file_digest, gate_sample, update_digests
+from fer_train.export import (
+    best_fold,
+    copy_file,
+    export_best,
+    file_digest,
+    gate_sample,
+    update_digests,
+)
 from fer_train.quantize import convert_fp16, quantize_int8
 from fer_train.runs import Run
 from fer_train.schedule import load_images, load_run_images
@@ -26,6 +33,7 @@ def publish(
     fp16: bool = False,
     reduce_range: bool = False,
     keras_file: bool = False,
+    earlier: Sequence[Run] = (),
     report: Callable[[str], None] = lambda text: None,
 ) -> list[str]:
     """Export a fold in all forms that are asked for, judge each, and write MODELS.md anew.
@@ -40,6 +48,7 @@ def publish(
         fp16: Write ``MODEL.fp16.onnx`` too.
         reduce_range: See `quantize_int8`.
         keras_file: Keep ``MODEL.keras`` too.
+        earlier: The runs that the model went on from, oldest first; their logs are kept too.
         report: Called with a line about each file.
 
     Returns:
@@ -51,13 +60,16 @@ def publish(
         ExportError: The fp32 file was refused.
     """
     index = best_fold(run, model) if fold is None else fold
+    facts = training_facts(run, model, index, earlier)
     parent = export_best(run, model, folder, fold=index, keras_file=keras_file)
     for path in outdated(parent):
         path.unlink()
         path.with_suffix(".json").unlink(missing_ok=True)
         report(f"{path}: removed, since it was made from an earlier {parent.name}")
     training, judges = _images(run, index, data)
-    facts = training_facts(run, model, index)
+    for number, before in enumerate(earlier, 1):
+        log = before.fold_folder(model, index) / "history.csv"
+        copy_file(log, folder / f"{model}.stage-{number}.history.csv")
     refused = []
 
     def ship(path: Path, extra: dict[str, Any]) -> None:

@@ -251,6 +251,18 @@ def test_the_command_writes_model_log_card_and_digests(run: Run, tmp_path: Path)
     assert (folder / "MODELS.md").read_text() == card
 
 
+def test_the_card_tells_what_the_model_went_on_from(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "exported"
+    arguments = ["export", str(run.folder), "--export-dir", str(folder), "--fold", "1"]
+    result = CliRunner().invoke(main, [*arguments, "--earlier", str(run.folder)])
+    assert result.exit_code == 0, result.output
+    command = read_facts(folder / "sequential.onnx")["command"]
+    assert f"| Stage 1 before it | `{command}`: " in (folder / "MODELS.md").read_text()
+    assert (folder / "sequential.stage-1.history.csv").read_text() == (
+        run.fold_folder("sequential", 1) / "history.csv"
+    ).read_text()
+
+
 def test_smaller_forms_of_an_earlier_file_do_not_stay(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "exported"
     arguments = ["export", str(run.folder), "--export-dir", str(folder)]
