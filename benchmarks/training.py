@@ -3,9 +3,9 @@
 A frozen backbone is run once for each image and its answers are kept; training through the backbone
 runs it for each image of each epoch of each fold. Both are timed on a part of the images, in turns,
 so that a busy machine slows both alike, and scaled to the published protocol: 10 folds of 20 epochs
-over 35,887 images. What both ways share is the head: resnet50's has 4.2 million parameters, whose
-Adam update alone, 32 images a step, is about a twelfth of the backbone's pass. What is scaled is
-called so; ``--full`` runs the protocol itself instead.
+over 35,887 images. What both ways share is the head: resnet50's has 4.2 million parameters, and
+its step of 32 images with Adam takes about a tenth of the backbone's pass over them. What is scaled
+is called so; ``--full`` runs the protocol itself instead.
 
     python benchmarks/training.py --data fer2013.zip --json benchmarks/results/training.json
     python benchmarks/training.py --full --data fer2013.zip

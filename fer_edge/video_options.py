@@ -10,7 +10,7 @@ DETECT_EVERY = 15
 """Frames from one detection to the next while every face is followed surely."""
 MIN_FACE = 48
 """Least longer side of a face, pixels. The models look at 48 pixels, so that smaller faces are
-guesses, and looking for them takes three times as long as looking for all others."""
+guesses, and looking for them takes about as long as looking for all others."""
 TIMEOUT_S = 10.0
 """Longest wait for a source to open, and for each frame."""
 RETRIES = 5

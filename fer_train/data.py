@@ -540,6 +540,7 @@ def _load_zip(path: Path, limit: int | None, seed: int) -> Dataset:
             return _load_tree(
                 path, list(entries), lambda name: _read_entry(archive, entries[name]), limit, seed
             )
+    # zipfile raises NotImplementedError for a format that it does not know.
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(f"{path} is not a whole zip archive: {error}") from error
 
