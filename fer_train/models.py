@@ -94,10 +94,17 @@ def _sequential_backbone(x: Any, recipe: Recipe) -> Any:
     return layers.Dropout(0.25)(x)
 
 
+_EDGE_BLOCKS = ((32,), (48, 48), (96, 96, 96), (192, 192))
+
+
 def _edge_backbone(x: Any) -> Any:
-    """Stack four blocks of two 3 x 3 convolutions, which int8 kernels run near full speed."""
-    for width in (24, 48, 96, 192):
-        for _ in range(2):
+    """Stack 3 x 3 convolutions, which int8 kernels run near full speed.
+
+    At full size there is but one: its maps are four times the next block's, and cost in training
+    and in use what deeper layers put to better use.
+    """
+    for widths in _EDGE_BLOCKS:
+        for width in widths:
             x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
             # The usual 0.99 forgets its start too slowly for runs of a few hundred steps.
             x = layers.BatchNormalization(momentum=0.9)(x)
