@@ -1,8 +1,10 @@
 """Rewrites around static quantisation, after which a runtime's integer kernels follow one another.
 
 Integer convolutions run with channels last, so that runtimes put transposes around a graph of NCHW;
-the input image is NHWC already, and a product's weights can be too. An addition of one value a
-channel runs element by element, and vectorised if the constant has a value for each place.
+the input image is NHWC already, and a product's weights can be too. Their fastest convolutions
+take input channels by four: a grey image alone goes a slower way, so that it goes in four times,
+with weights of 0 for its copies. An addition of one value a channel runs element by element, and
+vectorised if the constant has a value for each place.
 """
 
 import math
@@ -16,6 +18,8 @@ from fer_edge.contract import INPUT_NAME
 
 _TO_NCHW = [0, 3, 1, 2]
 _TO_NHWC = [0, 2, 3, 1]
+_CHANNELS_AT_ONCE = 4
+_LAYOUT_CHANGES = ("Concat", "Transpose", "Reshape")
 
 
 def for_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -31,15 +35,19 @@ def for_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
         value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
         for value in graph.value_info
     }
+    first = next((node for node in graph.node if node.op_type == "Conv"), None)
     nodes: list[onnx.NodeProto] = []
     convolved = False
     for node in graph.node:
         convolved |= node.op_type == "Conv"
         if node.op_type == "Reshape" and node.input[0] == INPUT_NAME:
-            # One channel: the same as the reshape.
-            node = helper.make_node(
-                "Transpose", [INPUT_NAME], node.output, "to_nchw", perm=_TO_NCHW
-            )
+            source = INPUT_NAME
+            if first and _widen(constants[first.input[1]]):
+                source = "grey_repeated"
+                copies = [INPUT_NAME] * _CHANNELS_AT_ONCE
+                nodes.append(helper.make_node("Concat", copies, [source], source, axis=3))
+            # Of one channel it is the same as the reshape.
+            node = helper.make_node("Transpose", [source], node.output, "to_nchw", perm=_TO_NCHW)
         elif node.op_type == "Flatten" and math.prod(shapes[node.input[0]][2:]) > 1:
             source, name = node.input[0], f"{node.name}.nhwc"
             (product,) = [other for other in graph.node if node.output[0] in other.input]
@@ -87,19 +95,30 @@ def take_levels(model: onnx.ModelProto) -> onnx.ModelProto:
         factor, shift = (float(value.item()), shift) if kind == "Mul" else (factor, value.item())
         passed.append(node)
         source = node.input[0]
-    maker = makers.get(source)
-    of_image = INPUT_NAME in (source, *(maker.input if maker else ()))
+    while (maker := makers.get(source)) and maker.op_type in _LAYOUT_CHANGES:
+        source = maker.input[0]
     step, zero = (constants[name].item() for name in quantize.input[1:])
     is_level = abs(step / factor - 1) < 0.01 and abs(zero + shift / step) < 0.51
-    if not (passed and of_image and is_level):
+    if not (passed and source == INPUT_NAME and is_level):
         return model
     graph.initializer.append(numpy_helper.from_array(np.ones((), np.float32), "level"))
     graph.initializer.append(numpy_helper.from_array(np.zeros((), np.uint8), "black"))
-    quantize.input[:] = [source, "level", "black"]
+    quantize.input[:] = [passed[-1].input[0], "level", "black"]
     for node in passed:
         graph.node.remove(node)
     _drop_unread(graph)
     return model
+
+
+def _widen(weights: onnx.TensorProto) -> bool:
+    """Give (out, 1, height, width) weights of one channel copies of it, which count for nothing."""
+    own = numpy_helper.to_array(weights)
+    if own.shape[1] != 1:
+        return False
+    wide = np.zeros((own.shape[0], _CHANNELS_AT_ONCE, *own.shape[2:]), own.dtype)
+    wide[:, :1] = own
+    _replace(weights, wide)
+    return True
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:
