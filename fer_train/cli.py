@@ -86,6 +86,14 @@ run_option = click.option(
 )
 
 
+store_option = click.option(
+    "--store",
+    metavar="ADDRESS",
+    help="Copy of the run folder in object storage, such as s3://bucket/run: folds go on from it "
+    "and send each epoch to it. Of two processes on different machines none sees the other there.",
+)
+
+
 export_dir_option = click.option(
     "--export-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -137,6 +145,7 @@ def plan_options(function: F) -> F:
         click.option("--seed", type=click.IntRange(0)),
         click.option("--drop", type=NameList(EMOTIONS), help="Emotions left out, with commas."),
         run_option,
+        store_option,
     ]
     function = recipe_options(function)
     function = _setting_options(Protocol, skip=("data", "folds", "limit", "seed", "drop"))(function)
@@ -151,9 +160,11 @@ def _plan(
     recipe: str,
     config: Path | None,
     run_folder: Path,
+    store: str | None,
     flags: dict[str, Any],
 ) -> "tuple[Run, Dataset]":
     from fer_train.schedule import load_images, plan_run
+    from fer_train.store import Store
 
     given = {name: value for name, value in flags.items() if value is not None}
     protocol_fields = {field.name for field in dataclasses.fields(Protocol)}
@@ -170,8 +181,16 @@ def _plan(
             model,
             {key: value for key, value in overrides.items() if key not in protocol_fields},
         )
+    there = Store(store) if store else None
+    if there:
+        there.fetch_plan(run_folder)
     dataset = load_images(protocol)
-    return plan_run(run_folder, protocol, recipes, dataset), dataset
+    run = plan_run(run_folder, protocol, recipes, dataset)
+    if there:
+        run = dataclasses.replace(run, store=store)
+        there.send_plan(run)
+        there.exchange_done(run)
+    return run, dataset
 
 
 @main.command()
@@ -179,12 +198,16 @@ def _plan(
 @click.option("--fold", "index", type=click.IntRange(0), required=True, help="From 0.")
 @click.option("--data", help="Where the run's data set lies on this machine.")
 @run_option
-def fold(model: str, index: int, data: str | None, run_folder: Path) -> None:
+@store_option
+def fold(model: str, index: int, data: str | None, run_folder: Path, store: str | None) -> None:
     """Train one fold of a planned run, from its last epoch if it has begun."""
     from fer_train.runs import open_run
     from fer_train.schedule import load_run_images, run_here
+    from fer_train.store import Store
 
-    run = open_run(run_folder)
+    if store:
+        Store(store).fetch_plan(run_folder)
+    run = dataclasses.replace(open_run(run_folder), store=store)
     if model not in run.recipes:
         raise click.BadParameter(
             f"{run_folder} has {', '.join(run.recipes)}, received {model}", param_hint="--model"
@@ -205,10 +228,11 @@ def plan(
     recipe: str,
     config: Path | None,
     run_folder: Path,
+    store: str | None,
     **flags: Any,
 ) -> None:
     """Set up a run folder, for `fer-train fold` on one machine or many."""
-    run, _ = _plan(data, models, recipe, config, run_folder, flags)
+    run, _ = _plan(data, models, recipe, config, run_folder, store, flags)
     click.echo(f"{run.folder}: {len(run.folds)} folds of {', '.join(run.recipes)}")
 
 
@@ -242,6 +266,7 @@ def train_all(
     recipe: str,
     config: Path | None,
     run_folder: Path,
+    store: str | None,
     jobs: int | None,
     ray_address: str | None,
     ray_cpus: float,
@@ -256,10 +281,10 @@ def train_all(
     if sum(map(bool, (jobs, ray_address, emit))) > 1:
         raise click.UsageError("--jobs, --ray and --emit exclude one another")
     from fer_train import schedule
-    from fer_train.runs import locked
+    from fer_train.runs import Piece, locked
 
     with locked(run_folder / "lock"):
-        run, dataset = _plan(data, models, recipe, config, run_folder, flags)
+        run, dataset = _plan(data, models, recipe, config, run_folder, store, flags)
         pieces = schedule.pending(run, models)
         if emit:
             from fer_train import emit as job_files
@@ -270,7 +295,7 @@ def train_all(
         total = len(models) * len(run.folds)
         click.echo(f"{run.folder}: {total - len(pieces)} of {total} folds are done", err=True)
 
-        def report(piece: schedule.Piece) -> None:
+        def report(piece: Piece) -> None:
             click.echo(f"{piece[0]} fold {piece[1]} is done", err=True)
 
         if ray_address:

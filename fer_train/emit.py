@@ -5,11 +5,12 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fer_edge.errors import RunError
 from fer_train.data import is_synthetic
-from fer_train.runs import Run
-from fer_train.schedule import Piece, fold_arguments
+from fer_train.runs import Piece, Run
+from fer_train.schedule import fold_arguments
 
 IMAGE = "fer-edge:latest"
 _RETRIES = 3
@@ -17,6 +18,8 @@ _RETRIES = 3
 
 def slurm_script(run: Run, pieces: Sequence[Piece]) -> str:
     """Return a Slurm array job for ``sbatch``; run and data must be on a shared file system.
+
+    With a store the run folder need not be.
 
     Raises:
         RunError: No fold is left.
@@ -47,14 +50,15 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
     """Return an Indexed Job for ``kubectl apply -f``, as JSON (Kubernetes 1.29 or later).
 
     It expects an image with fer-edge[train-gpu], and a ReadWriteMany volume claim ``fer-train``
-    with the run folder and the data set, mounted at the folder that is above both here.
+    with the run folder and the data set, mounted at the folder that is above both here. With a
+    store the run folder need not be on it.
 
     Raises:
         RunError: No fold is left, or run and data have no folder above both but the root.
     """
     commands = _commands(run, pieces)
     cases = " ".join(f"{number}) exec {command};;" for number, command in enumerate(commands))
-    container = {
+    container: dict[str, Any] = {
         "name": "fold",
         "image": IMAGE,
         "command": ["/bin/sh", "-c", f'case "$JOB_COMPLETION_INDEX" in {cases} esac'],
@@ -62,8 +66,11 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
             "requests": {"cpu": "4", "memory": "16Gi"},
             "limits": {"memory": "16Gi", "nvidia.com/gpu": 1},
         },
-        "volumeMounts": [{"name": "run", "mountPath": _shared_folder(run)}],
     }
+    pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
+    if shared := _shared_folder(run):
+        container["volumeMounts"] = [{"name": "run", "mountPath": shared}]
+        pod["volumes"] = [{"name": "run", "persistentVolumeClaim": {"claimName": "fer-train"}}]
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -78,15 +85,7 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
             "podFailurePolicy": {
                 "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]
             },
-            "template": {
-                "spec": {
-                    "restartPolicy": "Never",
-                    "containers": [container],
-                    "volumes": [
-                        {"name": "run", "persistentVolumeClaim": {"claimName": "fer-train"}}
-                    ],
-                }
-            },
+            "template": {"spec": pod},
         },
     }
     return json.dumps(job, indent=2) + "\n"
@@ -102,10 +101,14 @@ def _commands(run: Run, pieces: Sequence[Piece]) -> list[str]:
     return [shlex.join(["fer-train", *fold_arguments(run, piece), *data]) for piece in pieces]
 
 
-def _shared_folder(run: Run) -> str:
-    folder = run.folder.resolve().parent
-    data = folder if is_synthetic(run.protocol.data) else Path(run.protocol.data).resolve()
-    shared = os.path.commonpath([folder, data])
+def _shared_folder(run: Run) -> str | None:
+    """Return the folder that all nodes must see, or None if they need none."""
+    folders = [] if run.store else [run.folder.resolve().parent]
+    if not is_synthetic(run.protocol.data):
+        folders.append(Path(run.protocol.data).resolve().parent)
+    if not folders:
+        return None
+    shared = os.path.commonpath(folders)
     if shared == os.sep:
         raise RunError(
             f"Expected --run and --data below one folder, on which the volume is mounted, received "

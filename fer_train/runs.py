@@ -38,6 +38,11 @@ from fer_train.metrics import classification_metrics
 from fer_train.recipes import Protocol, Recipe
 
 FORMAT = 1
+DONE = "metrics.json"
+"""The file of a fold that is written last."""
+
+Piece = tuple[str, int]
+"""A model's name and a fold's index: one independent piece of work."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -147,7 +152,7 @@ def write_results(
         folder / "predictions.npz",
         {"index": fold.test, "label": labels, "probabilities": probabilities},
     )
-    write_json(folder / "metrics.json", classification_metrics(labels, probabilities) | dict(facts))
+    write_json(folder / DONE, classification_metrics(labels, probabilities) | dict(facts))
 
 
 @contextlib.contextmanager
@@ -181,6 +186,7 @@ class Run:
         dataset_digest: SHA-256 of the data set that was loaded.
         recipes: Settings of each model.
         folds: The folds, the same for all models.
+        store: Address of its copy in object storage, see `fer_train.store`, or None.
     """
 
     folder: Path
@@ -188,6 +194,7 @@ class Run:
     dataset_digest: str
     recipes: Mapping[str, Recipe]
     folds: list[Fold]
+    store: str | None = None
 
     def fold_folder(self, model: str, index: int) -> Path:
         """Return where a fold of a model lies."""
@@ -195,7 +202,7 @@ class Run:
 
     def is_done(self, model: str, index: int) -> bool:
         """Tell whether a fold is complete."""
-        return (self.fold_folder(model, index) / "metrics.json").is_file()
+        return (self.fold_folder(model, index) / DONE).is_file()
 
     def scores(self, model: str) -> list[dict[str, Any]]:
         """Return what metrics.json holds, fold by fold.
@@ -212,9 +219,9 @@ class Run:
 
     def score(self, model: str, index: int) -> dict[str, Any]:
         """Return what metrics.json of a fold that is done holds."""
-        return dict(read_json(self.fold_folder(model, index) / "metrics.json"))
+        return dict(read_json(self.fold_folder(model, index) / DONE))
 
-    def write_file(self, piece: tuple[str, int], name: str, content: bytes) -> None:
+    def write_file(self, piece: Piece, name: str, content: bytes) -> None:
         """Write a fold's file that another machine has made."""
         write_atomic(self.fold_folder(*piece) / name, lambda path: path.write_bytes(content))
 

@@ -26,14 +26,12 @@ from fer_train.duplicates import (
 )
 from fer_train.folds import Fold, holdout_fold, make_folds
 from fer_train.recipes import Protocol, Recipe
-from fer_train.runs import Run, locked, open_run
+from fer_train.runs import DONE, Piece, Run, locked, open_run
+from fer_train.store import Store
 
 if TYPE_CHECKING:
     from fer_train.svm import SvmTrainer
-    from fer_train.training import FoldTrainer
-
-Piece = tuple[str, int]
-"""A model's name and a fold's index: one independent piece of work."""
+    from fer_train.training import FoldTrainer, Progress
 
 _RAY_RETRIES = 3
 _RAY_ANSWERS_WITHIN_S = 10.0
@@ -143,6 +141,8 @@ def train_piece(
 ) -> None:
     """Train one fold in this process and show it on standard error.
 
+    With a store it goes on from the checkpoints that are there, and sends each epoch's.
+
     Args:
         run: The run.
         piece: What to train.
@@ -154,8 +154,24 @@ def train_piece(
 
     model, index = piece
     trainer = trainer_of(run, piece, images, labels)
-    with FoldReporter(f"{model} fold {index + 1}/{len(run.folds)}", trainer.device, left) as report:
-        trainer.train(report)
+    title = f"{model} fold {index + 1}/{len(run.folds)}"
+    with FoldReporter(title, trainer.device, left) as report:
+        if not run.store:
+            trainer.train(report)
+            return
+        store = Store(run.store)
+
+        def report_and_send(progress: "Progress") -> None:
+            report(progress)
+            if progress.row is not None:
+                try:
+                    store.send_fold(run, piece)
+                except RunError as error:
+                    logging.getLogger(__name__).warning("%s; training goes on", error)
+
+        store.fetch_fold(run, piece)
+        trainer.train(report_and_send)
+        store.send_fold(run, piece)
 
 
 def trainer_of(
@@ -206,7 +222,9 @@ def run_in_subprocesses(
 def fold_arguments(run: Run, piece: Piece) -> list[str]:
     """Return the arguments of ``fer-train`` that train one piece."""
     model, index = piece
-    return ["fold", "--model", model, "--fold", str(index), "--run", str(run.folder.resolve())]
+    store = ["--store", run.store] if run.store else []
+    run_folder = str(run.folder.resolve())
+    return ["fold", "--model", model, "--fold", str(index), "--run", run_folder, *store]
 
 
 def run_on_ray(
@@ -223,7 +241,7 @@ def run_on_ray(
 
     The images travel once, through Ray's object store. A node that sees the run folder (a shared
     file system) trains in it and resumes there; one that does not sends the fold's files back
-    through the object store when it is done.
+    through the object store when it is done, and resumes only if the run has a store.
 
     Args:
         run: The run.
@@ -286,7 +304,7 @@ def run_on_ray(
                     failed.append(piece)
                     continue
                 # The last one marks the fold as done.
-                for name in sorted(files, key="metrics.json".__eq__):
+                for name in sorted(files, key=DONE.__eq__):
                     run.write_file(piece, name, files[name])
                 report(piece)
     finally:

@@ -18,7 +18,7 @@ from sklearn.svm import LinearSVC
 from fer_edge._cv2 import cv2
 from fer_edge.contract import IMAGE_SIZE
 from fer_train.folds import Fold
-from fer_train.runs import Run, locked, read_json, write_results
+from fer_train.runs import Run, locked, write_results
 
 SVM = "svm"
 
@@ -50,11 +50,10 @@ class SvmTrainer:
         Raises:
             RunError: Another process trains this fold, or the folder cannot be written.
         """
-        folder = self.run.fold_folder(SVM, self.fold.index)
-        with locked(folder / "lock"):
+        with locked(self.run.fold_folder(SVM, self.fold.index) / "lock"):
             if not self.run.is_done(SVM, self.fold.index):
                 self._fit()
-            return dict(read_json(folder / "metrics.json"))
+            return self.run.score(SVM, self.fold.index)
 
     def _fit(self) -> None:
         start = time.perf_counter()

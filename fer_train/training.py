@@ -28,7 +28,6 @@ from fer_train.runs import (
     Run,
     locked,
     read_arrays,
-    read_json,
     write_arrays,
     write_atomic,
     write_results,
@@ -173,7 +172,7 @@ class FoldTrainer:
             if not self.run.is_done(self.model, self.fold.index):
                 self._train_epochs(report)
                 self._finish()
-            return dict(read_json(self.folder / "metrics.json"))
+            return self.run.score(self.model, self.fold.index)
 
     def _train_epochs(self, report: Callable[[Progress], None]) -> None:
         # What the fold before has left in memory.
