@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from fer_edge.errors import RunError
 from fer_train.cli import main
 from fer_train.runs import open_run
+from fer_train.schedule import _train_on_node, load_run_images
 from fer_train.store import Store
 
 pytestmark = pytest.mark.tensorflow
@@ -84,6 +86,16 @@ def test_another_machine_goes_on_from_the_last_epoch(tmp_path, store, monkeypatc
     assert not [*there.glob("checkpoint-*"), *there.glob("best-*"), *there.glob("lock")]
     assert (there / "model.keras").is_file()
     assert len((there / "history.csv").read_text().splitlines()) == 4
+
+
+def test_a_ray_node_without_the_run_folder_leaves_its_fold_in_the_store(tmp_path, store):
+    assert _invoke("plan", *SVM, "--run", tmp_path / "a", "--store", store).exit_code == 0
+    run = replace(open_run(tmp_path / "a"), store=store)
+    data = load_run_images(run)
+    files = _train_on_node((run, None, data.images, data.labels), ("svm", 1), None)
+    assert not run.is_done("svm", 1)
+    for name, content in files.items():
+        assert (_there(tmp_path) / "svm" / "fold-01" / name).read_bytes() == content
 
 
 def test_a_store_that_is_away_for_an_epoch_costs_nothing(tmp_path, store, monkeypatch):
