@@ -160,7 +160,7 @@ def step_rates(
             trainer = _trainer(FoldTrainer, run, model, dataset)
             # Nearly nothing is judged: what is timed is training.
             trainer.fold = dataclasses.replace(trainer.fold, test=trainer.fold.test[:1])
-            trained = trainer._compile(build_model(model, recipe, trainer.classes), 1)
+            trained = trainer._compile(build_model(model, recipe, trainer.classes, fused=True), 1)
             step: dict[str, Callable[[], object]] = {
                 "epoch": lambda trained=trained, trainer=trainer: trainer._run_epoch(  # type: ignore[misc]
                     trained, [], lambda _: None

@@ -179,7 +179,7 @@ class FoldTrainer:
         keras.backend.clear_session()
         keras.utils.set_random_seed(self.seed)
         keras.config.set_dtype_policy(choose_precision(self.recipe))
-        net = build_model(self.model, self.recipe, self.classes)
+        net = build_model(self.model, self.recipe, self.classes, fused=True)
         history, state = self._last_checkpoint()
         trained, stage = None, -1
         while len(history) < self.recipe.epochs and not stops_early(history, self.recipe.patience):

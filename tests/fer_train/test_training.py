@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from fer_edge.errors import DataError
 from fer_train._keras import keras
 from fer_train.cli import main
-from fer_train.models import build_model
+from fer_train.models import FusedBatchNormalization, build_model
 from fer_train.runs import open_run, read_arrays, read_json
+from fer_train.synthetic import synthetic_faces
 from fer_train.training import (
     FoldTrainer,
     best_epoch,
@@ -286,3 +287,40 @@ def test_a_model_goes_on_from_a_keras_file(tmp_path):
     _plan(tmp_path / "third", "--weights", "nowhere.keras")
     with pytest.raises(DataError, match=r"go on from, received nowhere\.keras"):
         _trainer(tmp_path / "third").train()
+
+
+def test_fused_normalisation_is_the_same_function():
+    images, labels = synthetic_faces(32)
+    inputs, targets = images[..., None].astype(np.float32), np.eye(7, dtype=np.float32)[labels]
+    plain, fused = (keras.layers.BatchNormalization(), FusedBatchNormalization())
+    trained = []
+    for layer in (plain, fused):
+        keras.utils.set_random_seed(0)
+        net = keras.Sequential(
+            [
+                keras.Input((48, 48, 1)),
+                keras.layers.Rescaling(1 / 255),
+                keras.layers.Conv2D(4, 3),
+                layer,
+                keras.layers.Flatten(),
+                keras.layers.Dense(7, activation="softmax"),
+            ]
+        )
+        net.compile(keras.optimizers.SGD(0.01), "categorical_crossentropy")
+        net.fit(inputs, targets, batch_size=32, shuffle=False, verbose=0)
+        trained.append(net)
+    for ours, keras_own in zip(fused.get_weights(), plain.get_weights(), strict=True):
+        # The variance of a sample is larger than that of a batch by one in 32 x 46 x 46.
+        assert np.allclose(ours, keras_own, rtol=2e-5, atol=1e-6)
+    for ours, keras_own in zip(*(net.trainable_weights for net in trained), strict=True):
+        assert np.allclose(ours, keras_own, rtol=1e-4, atol=1e-6)
+    answers = [net.predict(inputs, verbose=0) for net in trained]
+    assert np.abs(answers[0] - answers[1]).max() < 1e-5
+
+
+def test_a_trained_fold_is_a_file_that_keras_alone_reads(tmp_path):
+    _plan(tmp_path / "run", "--epochs", "1")
+    _trainer(tmp_path / "run").train()
+    file = tmp_path / "run" / "edge" / "fold-00" / "model.keras"
+    program = "import keras, sys; keras.saving.load_model(sys.argv[1], compile=False)"
+    subprocess.run([sys.executable, "-c", program, file], check=True, cwd=tmp_path)
