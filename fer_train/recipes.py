@@ -47,7 +47,8 @@ class Recipe:
             or a ``.keras`` file of the same model to go on from, for all: with another seed, since
             under its own the same shuffling, augmentation and dropout come again.
         head: ``thesis`` is the published head, ``gap`` is global average pooling and one layer.
-        patience: Epochs without a lower validation loss after which training stops; 0 is never.
+        patience: Epochs without a lower validation loss after which training stops; 0 is never, nor
+            does a cosine schedule stop whose last epoch is kept: its gains come as the rate falls.
         keep: Which epoch's weights are judged and exported.
         teacher_weight: Share of a teacher's answers in the targets, for `fer-train distill`.
         balance: ``weights`` weighs classes by inverse frequency; ``oversample`` repeats images.

@@ -182,7 +182,7 @@ class FoldTrainer:
         net = build_model(self.model, self.recipe, self.classes, fused=True)
         history, state = self._last_checkpoint()
         trained, stage = None, -1
-        while len(history) < self.recipe.epochs and not stops_early(history, self.recipe.patience):
+        while len(history) < self.recipe.epochs and not stops_early(history, self.recipe):
             if trained is None or stage != self._stage(len(history)):
                 stage = self._stage(len(history))
                 trained = self._compile(net, stage)
@@ -403,12 +403,13 @@ def mixed_targets(
     return np.where(np.isnan(mixed), one_hot, mixed).astype(np.float32)
 
 
-def stops_early(history: History, patience: int) -> bool:
-    """Tell whether the validation loss has not fallen for ``patience`` epochs; 0 never stops."""
-    if not patience or not history:
+def stops_early(history: History, recipe: Recipe) -> bool:
+    """Tell whether the validation loss has not fallen for as long as a recipe waits."""
+    to_the_end = recipe.schedule == "cosine" and recipe.keep == "last"
+    if to_the_end or not recipe.patience or not history:
         return False
     losses = [row["val_loss"] for row in history]
-    return len(losses) - 1 - int(np.argmin(losses)) >= patience
+    return len(losses) - 1 - int(np.argmin(losses)) >= recipe.patience
 
 
 def best_epoch(history: History) -> int:

@@ -18,6 +18,7 @@ from fer_edge.errors import DataError
 from fer_train._keras import keras
 from fer_train.cli import main
 from fer_train.models import FusedBatchNormalization, build_model
+from fer_train.recipes import Recipe
 from fer_train.runs import open_run, read_arrays, read_json
 from fer_train.synthetic import synthetic_faces
 from fer_train.training import (
@@ -264,9 +265,11 @@ def test_the_plateau_rule_halves_the_rate_after_its_patience():
 
 def test_early_stopping_waits_for_its_patience():
     rows = [{"val_loss": loss} for loss in (1.0, 0.5, 0.6, 0.7)]
-    assert not stops_early(rows, 3)
-    assert stops_early(rows, 2)
-    assert not stops_early(rows, 0)
+    assert not stops_early(rows, Recipe(patience=3))
+    assert stops_early(rows, Recipe(patience=2))
+    assert not stops_early(rows, Recipe(patience=0))
+    assert not stops_early(rows, Recipe(patience=2, keep="last"))
+    assert stops_early(rows, Recipe(patience=2, keep="last", schedule="plateau"))
 
 
 def test_the_later_of_equal_epochs_is_the_best():
