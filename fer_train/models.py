@@ -34,7 +34,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise (N, height, width, channels)."""
-        if not training or keras.backend.backend() != "tensorflow":
+        # Frozen, it normalises by what it has learnt, as Keras's own does.
+        learns = training and self.trainable
+        if not learns or keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
         from tensorflow import raw_ops, zeros
 
