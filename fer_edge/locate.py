@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fer_edge.errors import ModelError
 
-DEFAULT_MODEL = "sequential.onnx"
+# In fp32, which is right on every processor and provider; int8 is a name away.
+DEFAULT_MODEL = "edge.onnx"
 
 
 def model_folders() -> Iterator[Path]:
