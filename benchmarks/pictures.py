@@ -44,16 +44,16 @@ def accuracy_against_latency(measured: Measured) -> Figure:
     for name, kind, ms, accuracy in dots:
         color, marker = _LOOKS[kind]
         axes.plot(ms, 100 * accuracy, marker, color=color, markersize=9, markeredgecolor="white")
-        # Towards the middle, where there is room.
+        # Ours above their dots; the others' long names below, towards the middle.
         side = -1 if ms > middle else 1
+        beside = {"ha": "right" if side < 0 else "left", "va": "top", "xytext": (8 * side, -10)}
+        above = {"ha": "center", "va": "bottom", "xytext": (0, 7)}
         axes.annotate(
             name.replace("`", "").removesuffix(".onnx"),
             (ms, 100 * accuracy),
             textcoords="offset points",
-            xytext=(8 * side, -6 if kind == "peer" else 0),
-            ha="right" if side < 0 else "left",
-            va="top" if kind == "peer" else "center",
             fontsize=8,
+            **(beside if kind == "peer" else above),
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
