@@ -5,6 +5,7 @@ MODELS.md is made from these files alone, so that no figure in it is typed by ha
 """
 
 import dataclasses
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from fer_train.data import Dataset
 from fer_train.export import SCORES
 from fer_train.metrics import classification_metrics
 from fer_train.recipes import PROTOCOL_DEFAULTS, Protocol, Recipe, recipe_for
-from fer_train.runs import Run, read_json, write_json, write_text
+from fer_train.runs import TEACHER, Run, read_arrays, read_json, write_json, write_text
 
 CARDS = "MODELS.md"
 
@@ -108,7 +109,10 @@ def training_facts(run: Run, model: str, fold: int, earlier: Sequence[Run] = ())
         RunError: The fold is not done in one of them.
     """
     score = run.score(model, fold)
-    return {
+    taught = {}
+    if run.recipes[model].teacher_weight:
+        taught = {"teacher": json.loads(read_arrays(run.folder / TEACHER)["facts"].tobytes())}
+    return taught | {
         "earlier": [
             {
                 "command": stage["command"],
@@ -145,12 +149,20 @@ def judging_facts(path: Path, judges: Dataset) -> dict[str, Any]:
 
 def training_command(protocol: Protocol, model: str, recipe: Recipe) -> str:
     """Return the command that trains this again: only what differs from the defaults."""
-    parts = ["fer-train", "all" if not recipe.teacher_weight else "distill TEACHER_RUN"]
+    defaults_of_run = Protocol(data=protocol.data, **PROTOCOL_DEFAULTS[recipe.name])
     if recipe.teacher_weight:
-        parts += ["--student", model]
+        parts = ["fer-train distill TEACHER_RUN --student", model]
+        # The rest of it is the teacher's, or always so.
+        own = dataclasses.replace(
+            defaults_of_run,
+            grouping=protocol.grouping,
+            inner=protocol.inner,
+            seed=protocol.seed,
+        )
+        parts += _flags(own, defaults_of_run)
     else:
-        parts += ["--data", shlex.quote(Path(protocol.data).name), "--models", model]
-        parts += _flags(protocol, Protocol(data=protocol.data, **PROTOCOL_DEFAULTS[recipe.name]))
+        parts = ["fer-train all --data", shlex.quote(Path(protocol.data).name), "--models", model]
+        parts += _flags(protocol, defaults_of_run)
         if recipe.name != "modern":
             parts += ["--recipe", recipe.name]
     # The length of a training, and its weights, move the defaults of other settings.
@@ -229,6 +241,7 @@ def card(path: Path, facts: Mapping[str, Any]) -> str:
                 )
                 for number, stage in enumerate(facts["earlier"], 1)
             ),
+            *_teacher(facts),
             (f"Top-1 on {facts['judged_on']}", _percent(single["accuracy"])),
             ("The same, mirrored", _percent(mirrored["accuracy"])),
             ("Binary accuracy", _percent(single["binary_accuracy"])),
@@ -269,6 +282,15 @@ def _training(facts: Mapping[str, Any]) -> str:
         f"{facts['hours']:g} h, epoch {facts['kept_epoch']} of {facts['epochs']} kept, "
         f"{facts['device']}, {facts['dtype_policy']}"
     )
+
+
+def _teacher(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if "teacher" not in facts:
+        return []
+    teacher = facts["teacher"]
+    commands = " and ".join(f"`{command}`" for command in teacher["commands"])
+    found = f"top-1 {_percent(teacher['accuracy'])}, mirrored, on {teacher['images']:,} images"
+    return [("Teacher", f"{commands}: {found} that it did not train on")]
 
 
 def _fold(facts: Mapping[str, Any]) -> str:

@@ -323,7 +323,9 @@ def train_all(
 )
 @click.option("--export-dir", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--data", help="Where RUN's data set lies on this machine.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @run_option
+@_setting_options(Protocol, skip=("data", "limit", "pool", "drop", "folds", "seed"))
 @recipe_options
 def distill(
     teacher_folder: Path,
@@ -331,6 +333,7 @@ def distill(
     teachers: tuple[str, ...] | None,
     export_dir: Path | None,
     data: str | None,
+    seed: int,
     run_folder: Path,
     **flags: Any,
 ) -> None:
@@ -344,10 +347,17 @@ def distill(
     from fer_train.schedule import load_images, pending, plan_run, run_here
 
     teacher = open_run(teacher_folder)
-    protocol = dataclasses.replace(
-        teacher.protocol, data=data or teacher.protocol.data, folds=1, pool="all"
-    )
     given = {name: value for name, value in flags.items() if value is not None}
+    split = PROTOCOL_DEFAULTS["modern"]
+    split = split | {name: given.pop(name) for name in split if name in given}
+    protocol = Protocol(
+        data=data or teacher.protocol.data,
+        limit=teacher.protocol.limit,
+        drop=teacher.protocol.drop,
+        folds=1,
+        seed=seed,
+        **split,
+    )
     recipe = recipe_for("modern", student, {"teacher_weight": 0.7} | given)
     with locked(run_folder / "lock"):
         dataset = load_images(protocol)

@@ -1,21 +1,26 @@
 """Distillation: the averaged answers of the fold models of a run teach one student.
 
-Each image is answered by those folds alone that did not train on it (their out-of-fold
-predictions), so the teacher never repeats a label that it has learnt by heart. Source of the idea:
-Hinton, Vinyals & Dean, *Distilling the Knowledge in a Neural Network*, 2015.
+Each image is answered by those folds alone that did not train on it, so the teacher never repeats a
+label that it has learnt by heart; and it is answered as it is and mirrored, since the student sees
+both. Source of the idea: Hinton, Vinyals & Dean, *Distilling the Knowledge in a Neural Network*,
+2015.
 """
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_edge.errors import RunError
+from fer_train._keras import keras
+from fer_train.cards import training_command
 from fer_train.data import Dataset
-from fer_train.evaluation import evaluate_model
-from fer_train.runs import Run, write_arrays
+from fer_train.evaluation import ModelEvaluation, evaluate_model
+from fer_train.runs import TEACHER, Run, write_arrays
 from fer_train.schedule import load_run_images
 from fer_train.svm import SVM
-from fer_train.training import TEACHER
+from fer_train.training import PREDICTION_BATCH
 
 
 def teach(teacher: Run, models: Sequence[str], student: Run, dataset: Dataset) -> float:
@@ -39,10 +44,17 @@ def teach(teacher: Run, models: Sequence[str], student: Run, dataset: Dataset) -
             f"{', '.join(teacher.protocol.labels)}"
         )
     taught = load_run_images(teacher)
-    parts = [evaluate_model(teacher, model).predictions for model in models if model != SVM]
+    parts = [evaluate_model(teacher, model) for model in models if model != SVM]
     if not parts:
         raise RunError(f"Expected a model that can teach in {teacher.folder}, received none")
-    mean = np.mean([part.probabilities for part in parts], axis=0)
+    mean = np.mean(
+        [
+            answers
+            for part in parts
+            for answers in (part.predictions.probabilities, _mirrored_answers(part, taught))
+        ],
+        axis=0,
+    )
     answers = np.full((len(dataset), mean.shape[1]), np.nan, np.float32)
     place = {name: number for number, name in enumerate(dataset.names.tolist())}
     known = [(place[name], row) for row, name in enumerate(taught.names.tolist()) if name in place]
@@ -52,5 +64,31 @@ def teach(teacher: Run, models: Sequence[str], student: Run, dataset: Dataset) -
         )
     places, rows = np.array(known).T
     answers[places] = mean[rows]
-    write_arrays(student.folder / TEACHER, {"probabilities": answers})
-    return float(np.mean(mean.argmax(axis=1) == taught.labels))
+    score = float(np.mean(mean.argmax(axis=1) == taught.labels))
+    facts = {
+        "commands": [training_command(teacher.protocol, part.model, part.recipe) for part in parts],
+        "accuracy": score,
+        "images": len(known),
+    }
+    write_arrays(
+        student.folder / TEACHER,
+        {"probabilities": answers, "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)},
+    )
+    return score
+
+
+def _mirrored_answers(part: ModelEvaluation, dataset: Dataset) -> NDArray[np.float32]:
+    """Return float32 (N, K): mirror images, each judged by the fold that judged the image."""
+    answers = np.empty((len(dataset), len(part.labels)), np.float32)
+    for fold in part.run.folds:
+        path = part.run.fold_folder(part.model, fold.index) / "model.keras"
+        try:
+            net = keras.saving.load_model(path, compile=False)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"Expected the trained model of each fold to teach, received {path}: {error}"
+            ) from error
+        mirrored = dataset.images[fold.test][:, :, ::-1, None].astype(np.float32)
+        answers[fold.test] = net.predict(mirrored, batch_size=PREDICTION_BATCH, verbose=0)
+        keras.backend.clear_session()
+    return answers

@@ -41,6 +41,7 @@ class Recipe:
         l2: L2 penalty on the kernels of the sequential model's last two convolutions.
         label_smoothing: Share of the label mass spread over all classes.
         augmentation: Strength of flips, rotations, zooms and shifts; 0 is none.
+        erasing: Share of the images of which a rectangle is overwritten with noise.
         preprocessing: ``unit`` divides by 255, ``symmetric`` scales to [-1, 1], ``imagenet`` is
             what the ImageNet weights were trained with (Keras "caffe" mode: BGR less its mean).
         weights: ``imagenet``, ``none`` or a weights file of the backbone, for the transfer models;
@@ -67,6 +68,7 @@ class Recipe:
     l2: float = 0.0
     label_smoothing: float = 0.1
     augmentation: float = 1.0
+    erasing: float = 0.0
     preprocessing: Literal["unit", "symmetric", "imagenet"] = "symmetric"
     weights: str = "imagenet"
     head: Literal["thesis", "gap"] = "thesis"
@@ -95,8 +97,9 @@ class Recipe:
                 self._refuse(name, "0 or more")
         if not 0 <= self.label_smoothing < 1:
             self._refuse("label_smoothing", "from 0 to below 1")
-        if not 0 <= self.teacher_weight <= 1:
-            self._refuse("teacher_weight", "from 0 to 1")
+        for name in ("erasing", "teacher_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                self._refuse(name, "from 0 to 1")
 
     def _refuse(self, name: str, expected: str) -> None:
         raise DataError(f"Expected {name} of {expected}, received {getattr(self, name)!r}")

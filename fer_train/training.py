@@ -25,6 +25,7 @@ from fer_train.folds import Fold
 from fer_train.models import BACKBONE, HEAD, augmentation, build_model
 from fer_train.recipes import Recipe
 from fer_train.runs import (
+    TEACHER,
     Run,
     locked,
     read_arrays,
@@ -35,7 +36,6 @@ from fer_train.runs import (
 
 History = list[dict[str, float]]
 CHECKPOINTS_KEPT = 2
-TEACHER = "teacher.npz"
 PREDICTION_BATCH = 256
 
 
@@ -201,7 +201,11 @@ class FoldTrainer:
 
     def _trains_on_features(self, stage: int) -> bool:
         """Tell whether the head trains alone, as a frozen backbone never changes its answers."""
-        return stage == 0 and not self.recipe.augmentation
+        return stage == 0 and not self._changes_images
+
+    @property
+    def _changes_images(self) -> bool:
+        return self.recipe.augmentation > 0 or self.recipe.erasing > 0
 
     @property
     def _epoch_images(self) -> int:
@@ -229,8 +233,8 @@ class FoldTrainer:
             output = net.get_layer(HEAD)(ImageTable(self._features(net))(number))
         else:
             x = ImageTable(self.images)(number)
-            if self.recipe.augmentation:
-                x = augmentation(self.recipe.augmentation, self.seed)(x)
+            if self._changes_images:
+                x = augmentation(self.recipe.augmentation, self.recipe.erasing, self.seed)(x)
             output = net(x)
         trained = keras.Model(number, output, name="training")
         first = 0 if stage == 0 else self.recipe.frozen_epochs

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from fer_train._keras import keras
+from fer_train.cards import training_facts
 from fer_train.cli import main
 from fer_train.runs import open_run, read_arrays
+from fer_train.schedule import load_run_images
 from fer_train.synthetic import synthetic_faces
 from fer_train.training import mixed_targets
 
@@ -49,7 +52,8 @@ def test_a_student_learns_from_out_of_fold_answers(tmp_path):
     plan = ("--data", "synthetic:210", "--epochs", "1", "--models", "edge", "--folds", "2")
     result = _invoke("all", *plan, "--pool", "training", "--run", str(teacher), "--no-export")
     assert result.exit_code == 0, result.output
-    result = _invoke("distill", str(teacher), "--epochs", "1", "--run", str(student))
+    flags = ("--epochs", "1", "--grouping", "none", "--seed", "3", "--erasing", "0.5")
+    result = _invoke("distill", str(teacher), *flags, "--run", str(student))
     assert result.exit_code == 0, result.output
     assert "on images that it did not train on" in result.stderr
     run = open_run(student)
@@ -58,6 +62,33 @@ def test_a_student_learns_from_out_of_fold_answers(tmp_path):
     assert np.isfinite(answers[fold.train]).all()
     assert np.isnan(answers[fold.test]).all(), "judged images must have no teacher"
     assert run.recipes["edge"].teacher_weight == 0.7
+    facts = training_facts(run, "edge", 0)
+    command = "fer-train distill TEACHER_RUN --student edge --grouping none --seed 3 --epochs 1"
+    assert facts["command"].startswith(command)
+    assert facts["teacher"]["images"] == np.isfinite(answers).all(axis=1).sum()
+    assert facts["teacher"]["commands"] == [
+        "fer-train all --data synthetic:210 --models edge --pool training --folds 2 --epochs 1"
+    ]
+
+    result = _invoke("export", str(student), "--export-dir", str(tmp_path / "exported"))
+    assert result.exit_code == 0, result.output
+    card = (tmp_path / "exported" / "MODELS.md").read_text()
+    assert f"| Teacher | `{facts['teacher']['commands'][0]}`: top-1 " in card
+
+    # By hand: the mean of the answers to an image and to its mirror image, of its own fold's model.
+    dataset = load_run_images(run)
+    taught = load_run_images(open_run(teacher))
+    for index, judged in enumerate(open_run(teacher).folds):
+        model = teacher / "edge" / f"fold-{index:02}" / "model.keras"
+        net = keras.saving.load_model(model, compile=False)
+        faces = taught.images[judged.test].astype(np.float32)[..., None]
+        expected = (net.predict(faces) + net.predict(faces[:, :, ::-1])) / 2
+        rows = [dataset.names.tolist().index(name) for name in taught.names[judged.test].tolist()]
+        np.testing.assert_allclose(answers[rows], expected, atol=1e-5)
+    model.unlink()
+    result = _invoke("distill", str(teacher), *flags, "--run", str(tmp_path / "other"))
+    assert result.exit_code == 1
+    assert "trained model of each fold" in result.stderr
 
 
 def test_an_unfinished_teacher_is_refused(tmp_path):

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from fer_edge.errors import DataError
 from fer_train._keras import keras
 from fer_train.cli import main
-from fer_train.models import FusedBatchNormalization, build_model
+from fer_train.models import FusedBatchNormalization, augmentation, build_model
 from fer_train.recipes import Recipe
 from fer_train.runs import open_run, read_arrays, read_json
 from fer_train.synthetic import synthetic_faces
@@ -290,6 +290,20 @@ def test_a_model_goes_on_from_a_keras_file(tmp_path):
     _plan(tmp_path / "third", "--weights", "nowhere.keras")
     with pytest.raises(DataError, match=r"go on from, received nowhere\.keras"):
         _trainer(tmp_path / "third").train()
+
+
+def test_erasing_overwrites_a_rectangle_of_some_images():
+    images = np.full((200, 48, 48, 1), 100, np.float32)
+    changed = augmentation(0.0, 0.5, seed=1)(images, training=True).numpy()[..., 0] != 100
+    erased = changed[changed.any(axis=(1, 2))]
+    assert 70 <= len(erased) <= 130
+    for mask in erased:
+        rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+        sides = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert all(6 <= side <= 28 for side in sides)
+        assert mask.sum() == sides[0] * sides[1]
+    untouched = augmentation(0.0, 0.5, seed=1)(images, training=False)
+    assert np.array_equal(untouched, images)
 
 
 def test_fused_normalisation_is_the_same_function():
