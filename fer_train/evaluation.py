@@ -55,7 +55,13 @@ class Predictions:
 
 @dataclass(frozen=True)
 class FoldEvaluation:
-    """One fold of a model: its split, what metrics.json holds, and the curves of its epochs."""
+    """One fold of a model: its split, its scores, and the curves of its epochs.
+
+    Attributes:
+        fold: The split.
+        scores: What metrics.json holds and, of a network, ``loss``.
+        curves: Of the epochs.
+    """
 
     fold: Fold
     scores: Mapping[str, Any]
@@ -154,10 +160,19 @@ def evaluate_model(run: Run, model: str, *, partial: bool = False) -> ModelEvalu
                 f"{model} in {run.folder} judges; plan the run again"
             )
     folds = [
-        FoldEvaluation(fold, run.score(model, fold.index), _read_curves(run, model, fold.index))
+        FoldEvaluation(
+            fold, _with_loss(run.score(model, fold.index)), _read_curves(run, model, fold.index)
+        )
         for fold in done
     ]
     return ModelEvaluation(run, model, folds, predictions)
+
+
+def _with_loss(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the evaluation loss of a network: its log-loss and the L2 penalty of its weights."""
+    if "penalty" not in scores:
+        return dict(scores)
+    return {**scores, "loss": scores["log_loss"] + scores["penalty"]}
 
 
 def evaluate_run(run: Run, *, partial: bool = False) -> list[ModelEvaluation]:

@@ -47,7 +47,7 @@ def write_fold(run: Run, model: str, fold: Fold, labels: np.ndarray, skill: floa
     rows = [[epoch, *rng.uniform(0.2, 0.9, len(names) - 1)] for epoch in (1, 2, 3)]
     lines = [",".join(names), *(",".join(map(str, row)) for row in rows)]
     write_text(folder / "history.csv", "\n".join(lines) + "\n")
-    facts = {"loss": 1.25, "kept_epoch": 2, "epochs": 3, "parameters": 123}
+    facts = {"penalty": 0.25, "kept_epoch": 2, "epochs": 3, "parameters": 123}
     facts |= {"training_s": 5.0 + fold.index, "evaluation_s": 0.5}
     facts |= {"device": "tensorflow on cpu:0", "dtype_policy": "float32"}
     write_results(folder, fold, labels[fold.test], probabilities, facts)

@@ -10,8 +10,9 @@ from fake_runs import make_run
 from fer_train.architecture import layer_rows
 from fer_train.cli import main
 from fer_train.document import Document, Gallery, Heading, Picture, Table, Text, save, to_html
-from fer_train.evaluation import evaluate_run
+from fer_train.evaluation import evaluate_model, evaluate_run
 from fer_train.report import build_report
+from fer_train.runs import open_run
 
 VOID = {"meta", "img", "link", "br"}
 
@@ -82,6 +83,9 @@ def test_markdown_refers_to_pictures_that_are_there(built):
 def test_the_thesis_stands_beside_ours(built):
     folder, _ = built
     text = (folder / "report.md").read_text()
+    ours = next(line for line in text.splitlines() if line.startswith("| csv: sequential |"))
+    scores = evaluate_model(open_run(folder.parent / "csv"), "sequential").spread("log_loss")
+    assert f"| {scores.mean + 0.25:.4f} ± " in ours
     assert "| - thesis, csv | 10 | 89.67% ± 0.19 | 59.00% | 1.270 | 41.00% | 76.00% |" in text
     assert "| - thesis, jpg | 1 | 88.00% | 57.61% | 1.750 |" in text
     assert "| happy | " in text and "| 0.77 | 0.82 | 0.80 |" in text

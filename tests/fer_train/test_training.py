@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from fer_edge.errors import DataError
 from fer_train._keras import keras
 from fer_train.cli import main
+from fer_train.evaluation import evaluate_model
 from fer_train.models import FusedBatchNormalization, augmentation, build_model
 from fer_train.recipes import Recipe
 from fer_train.runs import open_run, read_arrays, read_json
@@ -84,6 +85,16 @@ def test_a_fold_learns_and_leaves_what_the_run_folder_promises(tmp_path):
     predictions = read_arrays(folder / "predictions.npz")
     assert predictions["probabilities"].shape == (scores["images"], 7)
     assert predictions["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_evaluation_loss_is_that_of_keras_with_the_penalty(tmp_path):
+    flags = ("--recipe", "thesis", "--epochs", "1", "--batch-size", "8")
+    _plan(tmp_path, *flags, count=42, model="sequential")
+    _trainer(tmp_path, "sequential").train()
+    [fold] = evaluate_model(open_run(tmp_path), "sequential", partial=True).folds
+    # This recipe judges each epoch by the fold itself.
+    assert fold.scores["loss"] == pytest.approx(fold.curves["val_loss"][-1], rel=1e-3)
+    assert fold.scores["loss"] > fold.scores["log_loss"] + 0.1
 
 
 @pytest.mark.parametrize("stop", [1, 2])
