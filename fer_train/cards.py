@@ -241,6 +241,7 @@ def card(path: Path, facts: Mapping[str, Any]) -> str:
                 )
                 for number, stage in enumerate(facts["earlier"], 1)
             ),
+            *_averaged(facts),
             *_teacher(facts),
             (f"Top-1 on {facts['judged_on']}", _percent(single["accuracy"])),
             ("The same, mirrored", _percent(mirrored["accuracy"])),
@@ -282,6 +283,14 @@ def _training(facts: Mapping[str, Any]) -> str:
         f"{facts['hours']:g} h, epoch {facts['kept_epoch']} of {facts['epochs']} kept, "
         f"{facts['device']}, {facts['dtype_policy']}"
     )
+
+
+def _averaged(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not facts.get("averaged"):
+        return []
+    trainings = len(facts["earlier"]) + 1
+    text = f"the mean of the last weights of all {trainings} trainings, batch statistics anew"
+    return [("Weights", text)]
 
 
 def _teacher(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -507,6 +507,9 @@ def predict(
     metavar="RUN",
     help="A run whose model this one went on from, for the card; once for each, oldest first.",
 )
+@click.option(
+    "--average", "averaged", is_flag=True, help="Export the mean of RUN's and --earlier's weights."
+)
 def export(
     run_folder: Path,
     models: tuple[str, ...] | None,

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,13 @@ def _export_here(source: Path, spec: ModelSpec, path: Path) -> None:
 
 
 def export_best(
-    run: Run, model: str, folder: Path, *, fold: int | None = None, keras_file: bool = False
+    run: Run,
+    model: str,
+    folder: Path,
+    *,
+    fold: int | None = None,
+    keras_file: bool = False,
+    averaged: tuple[Path, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write a fold of a run as ``MODEL.onnx``, its training log beside it.
 
@@ -157,6 +163,8 @@ def export_best(
         folder: Where the files go.
         fold: Index of the fold; None chooses by `best_fold`.
         keras_file: Keep ``MODEL.keras`` beside it.
+        averaged: A Keras file that takes the place of the fold's own, and its scores on the images
+            that judge the fold; see `fer_train.averaging`.
 
     Returns:
         The ONNX file.
@@ -168,10 +176,15 @@ def export_best(
     index = best_fold(run, model) if fold is None else fold
     source = run.fold_folder(model, index)
     path = folder / f"{model}.onnx"
-    export_file(source / "model.keras", fold_spec(run, model, index), path)
+    spec = fold_spec(run, model, index)
+    keras_source = source / "model.keras"
+    if averaged:
+        keras_source, scores = averaged
+        spec = dataclasses.replace(spec, scores={name: float(scores[name]) for name in SCORES})
+    export_file(keras_source, spec, path)
     copy_file(source / "history.csv", folder / f"{model}.history.csv")
     if keras_file:
-        copy_file(source / "model.keras", path.with_suffix(".keras"))
+        copy_file(keras_source, path.with_suffix(".keras"))
     update_digests(folder)
     return path
 
@@ -251,20 +264,20 @@ def _in_float32(net: Any) -> Any:
     """Return the model, or a copy of it in which every layer computes in float32."""
     from fer_train._keras import keras
 
-    if all(layer.compute_dtype == "float32" for layer in _leaves(net)):
+    if all(layer.compute_dtype == "float32" for layer in leaves(net)):
         return net
     copy = keras.models.clone_model(net)
     copy.set_weights(net.get_weights())
-    for layer in _leaves(copy):
+    for layer in leaves(copy):
         layer.dtype_policy = "float32"
     return copy
 
 
-def _leaves(net: Any) -> Sequence[Any]:
+def leaves(net: Any) -> Sequence[Any]:
     """Return a model's layers with those of the models inside of it."""
     found: list[Any] = []
     for layer in net.layers:
-        found += _leaves(layer) if hasattr(layer, "layers") else [layer]
+        found += leaves(layer) if hasattr(layer, "layers") else [layer]
     return found
 
 

@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fer_edge.classifier import Classifier
-from fer_edge.errors import ExportError
+from fer_edge.errors import ExportError, RunError
+from fer_train.averaging import answer, average
 from fer_train.cards import judging_facts, training_facts, write_cards, write_facts
 from fer_train.data import Dataset
 from fer_train.export import (
@@ -17,6 +19,7 @@ from fer_train.export import (
     gate_sample,
     update_digests,
 )
+from fer_train.metrics import classification_metrics
 from fer_train.quantize import convert_fp16, quantize_int8
 from fer_train.runs import Run
 from fer_train.schedule import load_images, load_run_images
@@ -34,6 +37,7 @@ def publish(
     reduce_range: bool = False,
     keras_file: bool = False,
     earlier: Sequence[Run] = (),
+    averaged: bool = False,
     report: Callable[[str], None] = lambda text: None,
 ) -> list[str]:
     """Export a fold in all forms that are asked for, judge each, and write MODELS.md anew.
@@ -49,24 +53,39 @@ def publish(
         reduce_range: See `quantize_int8`.
         keras_file: Keep ``MODEL.keras`` too.
         earlier: The runs that the model went on from, oldest first; their logs are kept too.
+        averaged: Export the mean of this fold's weights and the earlier runs'.
         report: Called with a line about each file.
 
     Returns:
         Why files were refused that were asked for; the others are written.
 
     Raises:
-        RunError: The fold is not done, the data set is another, or a file cannot be written.
+        RunError: The fold is not done, there is nothing to average it with, the data set is
+            another, or a file cannot be written.
         DataError: The data set cannot be read.
         ExportError: The fp32 file was refused.
     """
+    if averaged and not earlier:
+        raise RunError("Expected --earlier RUN with --average, received no run to average with")
     index = best_fold(run, model) if fold is None else fold
     facts = training_facts(run, model, index, earlier)
-    parent = export_best(run, model, folder, fold=index, keras_file=keras_file)
+    training, held, judges = _images(run, index, data)
+    options: dict[str, Any] = {"fold": index, "keras_file": keras_file}
+    if averaged:
+        facts["averaged"] = True
+        sources = [stage.fold_folder(model, index) / "model.keras" for stage in (*earlier, run)]
+        net = average(sources, training.images)
+        scores = classification_metrics(held.labels, answer(net, held.images))
+        with TemporaryDirectory() as temporary:
+            mean = Path(temporary) / "model.keras"
+            net.save(mean)
+            parent = export_best(run, model, folder, averaged=(mean, scores), **options)
+    else:
+        parent = export_best(run, model, folder, **options)
     for path in outdated(parent):
         path.unlink()
         path.with_suffix(".json").unlink(missing_ok=True)
         report(f"{path}: removed, since it was made from an earlier {parent.name}")
-    training, judges = _images(run, index, data)
     for number, before in enumerate(earlier, 1):
         log = before.fold_folder(model, index) / "history.csv"
         copy_file(log, folder / f"{model}.stage-{number}.history.csv")
@@ -118,18 +137,18 @@ def outdated(parent: Path) -> list[Path]:
     ]
 
 
-def _images(run: Run, index: int, data: str | None) -> tuple[Dataset, Dataset]:
-    """Return what the fold trained on, and what judges it.
+def _images(run: Run, index: int, data: str | None) -> tuple[Dataset, Dataset, Dataset]:
+    """Return what the fold trained on, what judges the fold, and what judges the files.
 
-    PublicTest judges where no fold has seen it, else the fold's own held-out images.
+    PublicTest judges the files where no fold has seen it, else the fold's own held-out images.
     """
     dataset = load_run_images(run, data)
     fold = run.folds[index]
-    judges = dataset.subset(fold.test)
+    held = judges = dataset.subset(fold.test)
     if run.protocol.pool == "training":
         protocol = dataclasses.replace(run.protocol, pool="all")
         whole = load_images(dataclasses.replace(protocol, data=data) if data else protocol)
         untouched = whole.usage == "PublicTest"
         if untouched.any():
             judges = whole.subset(untouched)
-    return dataset.subset(fold.train), judges
+    return dataset.subset(fold.train), held, judges

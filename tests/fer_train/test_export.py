@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from fer_edge.contract import EMOTIONS, ModelSpec, spec_from_metadata
 from fer_edge.errors import ExportError
 from fer_train import export
 from fer_train._keras import keras
+from fer_train.averaging import average
 from fer_train.cards import read_facts, training_command
 from fer_train.cli import main
 from fer_train.export import best_fold, export_file, export_model, gate_sample
@@ -261,6 +263,48 @@ def test_the_card_tells_what_the_model_went_on_from(run: Run, tmp_path: Path) ->
     assert (folder / "sequential.stage-1.history.csv").read_text() == (
         run.fold_folder("sequential", 1) / "history.csv"
     ).read_text()
+
+
+def test_an_average_is_the_mean_of_the_weights_and_carries_scores_of_its_own(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exported"
+    arguments = ["export", str(run.folder), "--export-dir", str(folder), "--fold", "1"]
+    alone = CliRunner().invoke(main, [*arguments, "--average"])
+    assert alone.exit_code == 1
+    assert "Expected --earlier RUN with --average" in alone.output
+
+    source = run.fold_folder("sequential", 1) / "model.keras"
+    other = tmp_path / "other"
+    shutil.copytree(run.folder, other)
+    changed = keras.saving.load_model(source, compile=False)
+    changed.set_weights([array * np.float32(0.5) for array in changed.get_weights()])
+    changed.save(other / "sequential" / "fold-01" / "model.keras")
+
+    result = CliRunner().invoke(main, [*arguments, "--earlier", str(other), "--average", "--keras"])
+    assert result.exit_code == 0, result.output
+    mean = keras.saving.load_model(folder / "sequential.keras", compile=False)
+    own = keras.saving.load_model(source, compile=False)
+    for got, trained in zip(mean.trainable_variables, own.trainable_variables, strict=True):
+        assert np.allclose(got, trained * np.float32(0.75), atol=1e-6)
+    facts = read_facts(folder / "sequential.onnx")
+    spec = Classifier(folder / "sequential.onnx", detector="none").spec
+    assert spec.scores["accuracy"] == pytest.approx(facts["single"]["accuracy"])
+    assert spec.scores["log_loss"] != pytest.approx(run.score("sequential", 1)["log_loss"])
+    assert "| Weights | the mean of the last weights of all 2" in (folder / "MODELS.md").read_text()
+
+
+def test_batch_statistics_of_an_average_are_those_of_the_images(tmp_path: Path) -> None:
+    image = keras.Input((48, 48, 1))
+    normalization = keras.layers.BatchNormalization()
+    net = keras.Model(image, keras.layers.Flatten()(normalization(image)))
+    net.save(tmp_path / "net.keras")
+    images = np.random.default_rng(0).integers(0, 256, (1000, 48, 48)).astype(np.uint8)
+    mean = average([tmp_path / "net.keras"] * 2, images)
+    layer = mean.layers[1]
+    assert float(layer.moving_mean[0]) == pytest.approx(images.mean(), rel=1e-3)
+    assert float(layer.moving_variance[0]) == pytest.approx(images.var(), rel=1e-3)
+    assert layer.momentum == 0.99
 
 
 def test_smaller_forms_of_an_earlier_file_do_not_stay(run: Run, tmp_path: Path) -> None:
