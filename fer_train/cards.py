@@ -289,7 +289,7 @@ def _averaged(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not facts.get("averaged"):
         return []
     trainings = len(facts["earlier"]) + 1
-    text = f"the mean of the last weights of all {trainings} trainings, batch statistics anew"
+    text = f"the mean over the {trainings} trainings, batch statistics measured anew"
     return [("Weights", text)]
 
 

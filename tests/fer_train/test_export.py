@@ -291,7 +291,7 @@ def test_an_average_is_the_mean_of_the_weights_and_carries_scores_of_its_own(
     spec = Classifier(folder / "sequential.onnx", detector="none").spec
     assert spec.scores["accuracy"] == pytest.approx(facts["single"]["accuracy"])
     assert spec.scores["log_loss"] != pytest.approx(run.score("sequential", 1)["log_loss"])
-    assert "| Weights | the mean of the last weights of all 2" in (folder / "MODELS.md").read_text()
+    assert "| Weights | the mean over the 2 trainings" in (folder / "MODELS.md").read_text()
 
 
 def test_batch_statistics_of_an_average_are_those_of_the_images(tmp_path: Path) -> None:
