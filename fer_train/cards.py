@@ -7,7 +7,7 @@ MODELS.md is made from these files alone, so that no figure in it is typed by ha
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,33 +96,22 @@ def single_and_mirrored(
     return single, (single + flipped) * np.float32(0.5)
 
 
-def training_facts(run: Run, model: str, fold: int, earlier: Sequence[Run] = ()) -> dict[str, Any]:
+def training_facts(run: Run, model: str, fold: int) -> dict[str, Any]:
     """Return how a fold was trained, plain values for JSON.
 
     Args:
         run: The run.
         model: Name of the model.
         fold: Index of the fold.
-        earlier: The runs that it went on from, oldest first.
 
     Raises:
-        RunError: The fold is not done in one of them.
+        RunError: The fold is not done.
     """
     score = run.score(model, fold)
     taught = {}
     if run.recipes[model].teacher_weight:
         taught = {"teacher": json.loads(read_arrays(run.folder / TEACHER)["facts"].tobytes())}
     return taught | {
-        "earlier": [
-            {
-                "command": stage["command"],
-                "hours": stage["hours"],
-                "epochs": stage["epochs"],
-                "accuracy": before.score(model, fold)["accuracy"],
-            }
-            for before in earlier
-            for stage in [training_facts(before, model, fold)]
-        ],
         "model": model,
         "fold": fold,
         "folds": len(run.folds),
@@ -137,6 +126,12 @@ def training_facts(run: Run, model: str, fold: int, earlier: Sequence[Run] = ())
         "dtype_policy": score["dtype_policy"],
         "recipe": dataclasses.asdict(run.recipes[model]),
     }
+
+
+def stage_facts(facts: Mapping[str, Any], accuracy: float) -> dict[str, Any]:
+    """Return what the card of a model keeps of a training that it went on from."""
+    kept = ("command", "hours", "epochs", "averaged")
+    return {key: facts[key] for key in kept if key in facts} | {"accuracy": accuracy}
 
 
 def judging_facts(path: Path, judges: Dataset) -> dict[str, Any]:
@@ -234,11 +229,7 @@ def card(path: Path, facts: Mapping[str, Any]) -> str:
             ("Command", f"`{facts['command']}`"),
             ("Training", _training(facts)),
             *(
-                (
-                    f"Stage {number} before it",
-                    f"`{stage['command']}`: {stage['epochs']} epochs, {stage['hours']:g} h, top-1 "
-                    f"{_percent(stage['accuracy'])}",
-                )
+                (f"Stage {number} before it", _stage(stage))
                 for number, stage in enumerate(facts["earlier"], 1)
             ),
             *_averaged(facts),
@@ -285,12 +276,24 @@ def _training(facts: Mapping[str, Any]) -> str:
     )
 
 
+def _stage(stage: Mapping[str, Any]) -> str:
+    text = (
+        f"`{stage['command']}`: {stage['epochs']} epochs, {stage['hours']:g} h, top-1 "
+        f"{_percent(stage['accuracy'])}"
+    )
+    return f"{text} as {_mean(stage)}" if "averaged" in stage else text
+
+
 def _averaged(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    if not facts.get("averaged"):
+    if "averaged" not in facts:
         return []
-    trainings = len(facts["earlier"]) + 1
-    text = f"the mean over the {trainings} trainings, batch statistics measured anew"
-    return [("Weights", text)]
+    return [("Weights", f"{_mean(facts)}, batch statistics measured anew")]
+
+
+def _mean(facts: Mapping[str, Any]) -> str:
+    """Tell with which stages' results a training's own was averaged, in equal shares."""
+    stages = facts["averaged"]
+    return f"the mean with stage{'s' * (len(stages) > 1)} {' and '.join(map(str, stages))}"
 
 
 def _teacher(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -501,11 +501,12 @@ def predict(
 @click.option("--keras", "keras_file", is_flag=True, help="Keep the Keras file too.")
 @click.option(
     "--earlier",
-    "earlier_folders",
+    "earlier_paths",
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
-    metavar="RUN",
-    help="A run whose model this one went on from, for the card; once for each, oldest first.",
+    metavar="RUN|FILE.keras",
+    help="What this model went on from, for the card: a run, or a model exported with its card; "
+    "once for each, oldest first.",
 )
 @click.option(
     "--average", "averaged", is_flag=True, help="Export the mean of RUN's and --earlier's weights."
@@ -516,7 +517,7 @@ def export(
     fold_name: str,
     export_dir: Path,
     data: str | None,
-    earlier_folders: tuple[Path, ...],
+    earlier_paths: tuple[Path, ...],
     **forms: bool,
 ) -> None:
     """Export folds of RUN to ONNX, judge the files, and write their cards."""
@@ -537,7 +538,7 @@ def export(
                 param_hint="--fold",
             )
         fold = int(fold_name)
-    earlier = [open_run(folder) for folder in earlier_folders]
+    earlier = [open_run(path) if path.is_dir() else path for path in earlier_paths]
     _publish(run, models or known, export_dir, fold=fold, data=data, earlier=earlier, **forms)
 
 

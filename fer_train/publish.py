@@ -6,14 +6,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from fer_edge.classifier import Classifier
 from fer_edge.errors import ExportError, RunError
 from fer_train.averaging import answer, average
-from fer_train.cards import judging_facts, training_facts, write_cards, write_facts
+from fer_train.cards import (
+    judging_facts,
+    read_facts,
+    stage_facts,
+    training_facts,
+    write_cards,
+    write_facts,
+)
 from fer_train.data import Dataset
 from fer_train.export import (
     best_fold,
-    copy_file,
     export_best,
     file_digest,
     gate_sample,
@@ -21,8 +29,23 @@ from fer_train.export import (
 )
 from fer_train.metrics import classification_metrics
 from fer_train.quantize import convert_fp16, quantize_int8
-from fer_train.runs import Run
+from fer_train.runs import Run, write_text
 from fer_train.schedule import load_images, load_run_images
+
+
+@dataclasses.dataclass(frozen=True)
+class Earlier:
+    """What a model went on from.
+
+    Attributes:
+        stages: Its trainings, oldest first, as `stage_facts` gives them.
+        logs: The text of each training's ``history.csv``.
+        weights: The Keras file that came of them.
+    """
+
+    stages: list[dict[str, Any]]
+    logs: list[str]
+    weights: Path
 
 
 def publish(
@@ -36,7 +59,7 @@ def publish(
     fp16: bool = False,
     reduce_range: bool = False,
     keras_file: bool = False,
-    earlier: Sequence[Run] = (),
+    earlier: Sequence[Run | Path] = (),
     averaged: bool = False,
     report: Callable[[str], None] = lambda text: None,
 ) -> list[str]:
@@ -52,29 +75,39 @@ def publish(
         fp16: Write ``MODEL.fp16.onnx`` too.
         reduce_range: See `quantize_int8`.
         keras_file: Keep ``MODEL.keras`` too.
-        earlier: The runs that the model went on from, oldest first; their logs are kept too.
-        averaged: Export the mean of this fold's weights and the earlier runs'.
+        earlier: What the model went on from, oldest first: runs, or exported ``MODEL.keras`` with
+            their facts and logs beside them. Their logs are kept too.
+        averaged: Export the mean of this fold's weights and the earlier ones'.
         report: Called with a line about each file.
 
     Returns:
         Why files were refused that were asked for; the others are written.
 
     Raises:
-        RunError: The fold is not done, there is nothing to average it with, the data set is
-            another, or a file cannot be written.
+        RunError: The fold or an earlier one is not done, there is nothing to average it with, the
+            data set is another, or a file cannot be read or written.
         DataError: The data set cannot be read.
         ExportError: The fp32 file was refused.
     """
     if averaged and not earlier:
-        raise RunError("Expected --earlier RUN with --average, received no run to average with")
+        raise RunError("Expected --earlier with --average, received nothing to average with")
     index = best_fold(run, model) if fold is None else fold
-    facts = training_facts(run, model, index, earlier)
+    # Read now: the export may write where the earlier files lie.
+    before = [
+        _earlier_run(source, model, index)
+        if isinstance(source, Run)
+        else _earlier_file(source, model)
+        for source in earlier
+    ]
+    stages = [stage for one in before for stage in one.stages]
+    logs = [log for one in before for log in one.logs]
+    facts = training_facts(run, model, index) | {"earlier": stages}
     training, held, judges = _images(run, index, data)
     options: dict[str, Any] = {"fold": index, "keras_file": keras_file}
     if averaged:
-        facts["averaged"] = True
-        sources = [stage.fold_folder(model, index) / "model.keras" for stage in (*earlier, run)]
-        net = average(sources, training.images)
+        facts["averaged"] = np.cumsum([len(one.stages) for one in before]).tolist()
+        own = run.fold_folder(model, index) / "model.keras"
+        net = average([*(one.weights for one in before), own], training.images)
         scores = classification_metrics(held.labels, answer(net, held.images))
         with TemporaryDirectory() as temporary:
             mean = Path(temporary) / "model.keras"
@@ -86,9 +119,8 @@ def publish(
         path.unlink()
         path.with_suffix(".json").unlink(missing_ok=True)
         report(f"{path}: removed, since it was made from an earlier {parent.name}")
-    for number, before in enumerate(earlier, 1):
-        log = before.fold_folder(model, index) / "history.csv"
-        copy_file(log, folder / f"{model}.stage-{number}.history.csv")
+    for number, log in enumerate(logs, 1):
+        write_text(folder / f"{model}.stage-{number}.history.csv", log)
     refused = []
 
     def ship(path: Path, extra: dict[str, Any]) -> None:
@@ -135,6 +167,29 @@ def outdated(parent: Path) -> list[Path]:
         for path in sorted(parent.parent.glob(f"{parent.stem}.*.onnx"))
         if Classifier(path, provider="cpu", detector="none").spec.parent != digest
     ]
+
+
+def _earlier_run(run: Run, model: str, fold: int) -> Earlier:
+    folder = run.fold_folder(model, fold)
+    stage = stage_facts(training_facts(run, model, fold), run.score(model, fold)["accuracy"])
+    return Earlier([stage], [_read_log(folder / "history.csv")], folder / "model.keras")
+
+
+def _earlier_file(path: Path, model: str) -> Earlier:
+    facts = read_facts(path)
+    if path.suffix != ".keras" or facts.get("model") != model:
+        raise RunError(f"Expected a run or an exported {model}.keras, received {path}")
+    stages = [*facts["earlier"], stage_facts(facts, facts["single"]["accuracy"])]
+    names = [f"{model}.stage-{number}.history.csv" for number in range(1, len(stages))]
+    logs = [_read_log(path.with_name(name)) for name in (*names, f"{model}.history.csv")]
+    return Earlier(stages, logs, path)
+
+
+def _read_log(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise RunError(f"Expected the log of an earlier training at {path}: {error}") from error
 
 
 def _images(run: Run, index: int, data: str | None) -> tuple[Dataset, Dataset, Dataset]:

@@ -1,6 +1,7 @@
 """Keras -> ONNX: what the file holds, what the gate refuses, what lies in the folder."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -272,7 +273,7 @@ def test_an_average_is_the_mean_of_the_weights_and_carries_scores_of_its_own(
     arguments = ["export", str(run.folder), "--export-dir", str(folder), "--fold", "1"]
     alone = CliRunner().invoke(main, [*arguments, "--average"])
     assert alone.exit_code == 1
-    assert "Expected --earlier RUN with --average" in alone.output
+    assert "Expected --earlier with --average" in alone.output
 
     source = run.fold_folder("sequential", 1) / "model.keras"
     other = tmp_path / "other"
@@ -291,7 +292,44 @@ def test_an_average_is_the_mean_of_the_weights_and_carries_scores_of_its_own(
     spec = Classifier(folder / "sequential.onnx", detector="none").spec
     assert spec.scores["accuracy"] == pytest.approx(facts["single"]["accuracy"])
     assert spec.scores["log_loss"] != pytest.approx(run.score("sequential", 1)["log_loss"])
-    assert "| Weights | the mean over the 2 trainings" in (folder / "MODELS.md").read_text()
+    assert "| Weights | the mean with stage 1, batch" in (folder / "MODELS.md").read_text()
+
+    # Where the runs are gone, the exported model stands for them.
+    exported = folder / "sequential.keras"
+    weights = mean.get_weights()
+    result = CliRunner().invoke(main, [*arguments, "--earlier", str(exported), "--average"])
+    assert result.exit_code == 0, result.output
+    card = (folder / "MODELS.md").read_text()
+    assert f"top-1 {facts['single']['accuracy']:.2%} as the mean with stage 1 |" in card
+    assert "| Weights | the mean with stage 2, batch" in card
+    assert read_facts(folder / "sequential.onnx")["averaged"] == [2]
+    log = (run.fold_folder("sequential", 1) / "history.csv").read_text()
+    for name in ("stage-1.", "stage-2.", ""):
+        assert (folder / f"sequential.{name}history.csv").read_text() == log
+    kept = keras.saving.load_model(exported, compile=False).get_weights()
+    assert all(map(np.array_equal, kept, weights))
+
+
+def test_what_is_no_exported_model_of_that_name_is_no_earlier_one(run: Run, tmp_path: Path) -> None:
+    arguments = ["export", str(run.folder), "--export-dir", str(tmp_path / "exported")]
+    for name, facts, message in (
+        ("edge.keras", None, "Expected a file that fer-train wrote at"),
+        ("edge.keras", {"model": "edge"}, "Expected a run or an exported sequential.keras"),
+        ("sequential.onnx", {"model": "sequential"}, "Expected a run or an exported"),
+        (
+            "sequential.keras",
+            {"model": "sequential", "earlier": [], "single": {"accuracy": 0.5}},
+            "Expected the log of an earlier training at",
+        ),
+    ):
+        path = tmp_path / name
+        path.touch()
+        if facts is not None:
+            path.with_suffix(".json").write_text(json.dumps(facts))
+        result = CliRunner().invoke(main, [*arguments, "--earlier", str(path)])
+        assert result.exit_code == 1
+        assert message in result.output
+    assert not (tmp_path / "exported").exists()
 
 
 def test_batch_statistics_of_an_average_are_those_of_the_images(tmp_path: Path) -> None:
