@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fer_edge.errors import RunError
 from fer_train._keras import keras
-from fer_train.export import leaves
+from fer_train.models import leaves
 
 _BATCH = 256
 

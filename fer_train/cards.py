@@ -108,15 +108,17 @@ def training_facts(run: Run, model: str, fold: int) -> dict[str, Any]:
         RunError: The fold is not done.
     """
     score = run.score(model, fold)
-    taught = {}
+    taught, named = {}, {}
     if run.recipes[model].teacher_weight:
-        taught = {"teacher": json.loads(read_arrays(run.folder / TEACHER)["facts"].tobytes())}
+        teacher = json.loads(read_arrays(run.folder / TEACHER)["facts"].tobytes())
+        taught = {"teacher": teacher}
+        named = {"teacher": teacher["file"]} if "file" in teacher else {}
     return taught | {
         "model": model,
         "fold": fold,
         "folds": len(run.folds),
         "seed": run.protocol.seed,
-        "command": training_command(run.protocol, model, run.recipes[model]),
+        "command": training_command(run.protocol, model, run.recipes[model], **named),
         "hours": round(score["training_s"] / 3600, 2),
         "epochs": score["epochs"],
         "kept_epoch": score["kept_epoch"],
@@ -142,11 +144,15 @@ def judging_facts(path: Path, judges: Dataset) -> dict[str, Any]:
     return {"judged_on": name or "the held-out fold", **scores}
 
 
-def training_command(protocol: Protocol, model: str, recipe: Recipe) -> str:
+def training_command(
+    protocol: Protocol, model: str, recipe: Recipe, teacher: str = "TEACHER_RUN"
+) -> str:
     """Return the command that trains this again: only what differs from the defaults."""
     defaults_of_run = Protocol(data=protocol.data, **PROTOCOL_DEFAULTS[recipe.name])
     if recipe.teacher_weight:
-        parts = ["fer-train distill TEACHER_RUN --student", model]
+        parts = ["fer-train distill", shlex.quote(teacher), "--student", model]
+        if teacher.endswith(".keras"):
+            parts += ["--data", shlex.quote(Path(protocol.data).name)]
         # The rest of it is the teacher's, or always so.
         own = dataclasses.replace(
             defaults_of_run,
@@ -300,6 +306,9 @@ def _teacher(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "teacher" not in facts:
         return []
     teacher = facts["teacher"]
+    if "file" in teacher:
+        text = f"`{teacher['file']}`, by its answers to each image as augmented, and that mirrored"
+        return [("Teacher", text)]
     commands = " and ".join(f"`{command}`" for command in teacher["commands"])
     found = f"top-1 {_percent(teacher['accuracy'])}, mirrored, on {teacher['images']:,} images"
     return [("Teacher", f"{commands}: {found} that it did not train on")]

@@ -316,19 +316,19 @@ def train_all(
 
 
 @main.command()
-@click.argument("teacher_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True))
+@click.argument("teacher_path", metavar="RUN|FILE", type=click.Path(path_type=Path, exists=True))
 @click.option("--student", type=click.Choice(KERAS_MODELS), default="edge", show_default=True)
 @click.option(
     "--teachers", type=NameList(MODEL_NAMES), help="Models of RUN that teach; all by default."
 )
 @click.option("--export-dir", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--data", help="Where RUN's data set lies on this machine.")
+@click.option("--data", help="Where RUN's data set lies on this machine; needed with FILE.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @run_option
 @_setting_options(Protocol, skip=("data", "limit", "pool", "drop", "folds", "seed"))
 @recipe_options
 def distill(
-    teacher_folder: Path,
+    teacher_path: Path,
     student: str,
     teachers: tuple[str, ...] | None,
     export_dir: Path | None,
@@ -340,20 +340,24 @@ def distill(
     """Teach one student the averaged out-of-fold answers of RUN's fold models.
 
     The student trains on Training and is judged on PublicTest, so RUN should be a cross-validation
-    with --pool training.
+    with --pool training. A FILE.keras in its place is a finished model that answers each image as
+    augmentation has just changed it, and its mirror image.
     """
-    from fer_train.distill import teach
+    from fer_train.distill import teach, teach_by_model
     from fer_train.runs import locked, open_run
     from fer_train.schedule import load_images, pending, plan_run, run_here
 
-    teacher = open_run(teacher_folder)
+    teacher = open_run(teacher_path) if teacher_path.is_dir() else None
+    source = data or (teacher.protocol.data if teacher else None)
+    if source is None:
+        raise click.UsageError("expected --data where the teacher is a file")
     given = {name: value for name, value in flags.items() if value is not None}
     split = PROTOCOL_DEFAULTS["modern"]
     split = split | {name: given.pop(name) for name in split if name in given}
     protocol = Protocol(
-        data=data or teacher.protocol.data,
-        limit=teacher.protocol.limit,
-        drop=teacher.protocol.drop,
+        data=source,
+        limit=teacher.protocol.limit if teacher else None,
+        drop=teacher.protocol.drop if teacher else (),
         folds=1,
         seed=seed,
         **split,
@@ -362,8 +366,11 @@ def distill(
     with locked(run_folder / "lock"):
         dataset = load_images(protocol)
         run = plan_run(run_folder, protocol, {student: recipe}, dataset)
-        score = teach(teacher, teachers or tuple(teacher.recipes), run, dataset)
-        click.echo(f"teacher: top-1 {score:.4f} on images that it did not train on", err=True)
+        if teacher:
+            score = teach(teacher, teachers or tuple(teacher.recipes), run, dataset)
+            click.echo(f"teacher: top-1 {score:.4f} on images that it did not train on", err=True)
+        else:
+            teach_by_model(teacher_path, run)
         run_here(run, dataset, pending(run, [student]))
     _print_scores(run, student)
     if export_dir:

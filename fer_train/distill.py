@@ -1,26 +1,64 @@
-"""Distillation: the averaged answers of the fold models of a run teach one student.
+"""Distillation: fold models, or a finished model, teach one student.
 
-Each image is answered by those folds alone that did not train on it, so the teacher never repeats a
-label that it has learnt by heart; and it is answered as it is and mirrored, since the student sees
-both. Source of the idea: Hinton, Vinyals & Dean, *Distilling the Knowledge in a Neural Network*,
-2015.
+A run's fold models answer each image once, and only those folds do that did not train on it, so
+that the teacher never repeats a label that it has learnt by heart; images are answered as they are
+and mirrored, since the student sees both. Source of the idea: Hinton, Vinyals & Dean, *Distilling
+the Knowledge in a Neural Network*, 2015.
+
+A finished model did train on the images, so that it answers what it has not seen: each image as
+augmentation has just changed it for the student, and that one's mirror image. Source of this: Beyer
+et al., *Knowledge distillation: A good teacher is patient and consistent*, 2022.
 """
 
+import filecmp
 import json
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_edge.contract import IMAGE_SIZE
 from fer_edge.errors import RunError
 from fer_train._keras import keras
 from fer_train.cards import training_command
 from fer_train.data import Dataset
 from fer_train.evaluation import ModelEvaluation, evaluate_model
-from fer_train.runs import TEACHER, Run, write_arrays
+from fer_train.runs import TEACHER, TEACHER_MODEL, Run, write_arrays, write_atomic
 from fer_train.schedule import load_run_images
 from fer_train.svm import SVM
 from fer_train.training import PREDICTION_BATCH
+
+
+def teach_by_model(teacher: Path, student: Run) -> None:
+    """Put a finished model into the student's run folder, as its teacher.
+
+    Args:
+        teacher: A Keras file of float32 (N, 48, 48, 1) images, grey, 0-255, to probabilities.
+        student: The planned run of the student.
+
+    Raises:
+        RunError: It is no such file, has other emotions, or another one taught this run before.
+    """
+    try:
+        net = keras.saving.load_model(teacher, compile=False)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"Expected a run or a Keras file to teach, received {teacher}: {error}"
+        ) from error
+    shapes = [tuple(net.input_shape), tuple(net.output_shape)]
+    if shapes != [(None, IMAGE_SIZE, IMAGE_SIZE, 1), (None, len(student.protocol.labels))]:
+        raise RunError(
+            f"Expected a teacher of {', '.join(student.protocol.labels)} in images of "
+            f"{IMAGE_SIZE} x {IMAGE_SIZE}, received one from {shapes[0]} to {shapes[1]}"
+        )
+    kept = student.folder / TEACHER_MODEL
+    if kept.exists() and not filecmp.cmp(kept, teacher, shallow=False):
+        raise RunError(f"Expected the teacher that {student.folder} began with, received another")
+    write_atomic(kept, lambda temporary: shutil.copyfile(teacher, temporary))
+    _write(student, {"file": teacher.name})
 
 
 def teach(teacher: Run, models: Sequence[str], student: Run, dataset: Dataset) -> float:
@@ -70,11 +108,13 @@ def teach(teacher: Run, models: Sequence[str], student: Run, dataset: Dataset) -
         "accuracy": score,
         "images": len(known),
     }
-    write_arrays(
-        student.folder / TEACHER,
-        {"probabilities": answers, "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)},
-    )
+    _write(student, facts, probabilities=answers)
     return score
+
+
+def _write(student: Run, facts: dict[str, Any], **arrays: NDArray[Any]) -> None:
+    kept = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    write_arrays(student.folder / TEACHER, {"facts": kept, **arrays})
 
 
 def _mirrored_answers(part: ModelEvaluation, dataset: Dataset) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +263,7 @@ def _largest_difference(
 def _in_float32(net: Any) -> Any:
     """Return the model, or a copy of it in which every layer computes in float32."""
     from fer_train._keras import keras
+    from fer_train.models import leaves
 
     if all(layer.compute_dtype == "float32" for layer in leaves(net)):
         return net
@@ -271,14 +272,6 @@ def _in_float32(net: Any) -> Any:
     for layer in leaves(copy):
         layer.dtype_policy = "float32"
     return copy
-
-
-def leaves(net: Any) -> Sequence[Any]:
-    """Return a model's layers with those of the models inside of it."""
-    found: list[Any] = []
-    for layer in net.layers:
-        found += leaves(layer) if hasattr(layer, "layers") else [layer]
-    return found
 
 
 def _main() -> int:

@@ -243,3 +243,11 @@ def augmentation(strength: float, erasing: float, seed: int) -> keras.Sequential
     if erasing:
         steps.append(layers.RandomErasing((erasing, erasing), seed=seed + 4, dtype="float32"))
     return keras.Sequential(steps, name="augmentation")
+
+
+def leaves(net: keras.Model) -> list[keras.layers.Layer]:
+    """Return a model's layers with those of the models inside of it."""
+    found: list[keras.layers.Layer] = []
+    for layer in net.layers:
+        found += leaves(layer) if hasattr(layer, "layers") else [layer]
+    return found

@@ -40,6 +40,7 @@ from fer_train.recipes import Protocol, Recipe
 FORMAT = 1
 DONE = "metrics.json"
 TEACHER = "teacher.npz"
+TEACHER_MODEL = "teacher.keras"
 """The file of a fold that is written last."""
 
 Piece = tuple[str, int]

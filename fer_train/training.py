@@ -22,10 +22,11 @@ from fer_edge.errors import RunError
 from fer_train._keras import keras
 from fer_train.features import backbone_features
 from fer_train.folds import Fold
-from fer_train.models import BACKBONE, HEAD, augmentation, build_model
+from fer_train.models import BACKBONE, HEAD, augmentation, build_model, leaves
 from fer_train.recipes import Recipe
 from fer_train.runs import (
     TEACHER,
+    TEACHER_MODEL,
     Run,
     locked,
     read_arrays,
@@ -72,6 +73,29 @@ class ImageTable(keras.layers.Layer):  # type: ignore[misc]
     def call(self, numbers: Any) -> Any:
         """Gather the images."""
         return keras.ops.cast(keras.ops.take(self.table, numbers, axis=0), "float32")
+
+
+class Taught(keras.layers.Layer):  # type: ignore[misc]
+    """Adds to the loss how far answers are from a teacher's, in cross-entropy.
+
+    The teacher answers the very images that the student sees, and their mirror images; the mean of
+    both is the target.
+    """
+
+    def __init__(self, teacher: keras.Model, weight: float) -> None:
+        """Take a model of the same images and classes, and the loss's weight."""
+        super().__init__(name="taught", dtype="float32", trainable=False)
+        self.teacher, self.weight = teacher, weight
+        teacher.trainable = False
+
+    def call(self, answers: Any, images: Any) -> Any:
+        """Return the answers (N, K) to images (N, H, W, 1) as they are."""
+        both = keras.ops.concatenate([images, keras.ops.flip(images, axis=2)])
+        one, other = keras.ops.split(self.teacher(both, training=False), 2)
+        targets = keras.ops.stop_gradient((one + other) / 2)
+        loss = keras.ops.categorical_crossentropy(targets, answers)
+        self.add_loss(self.weight * keras.ops.mean(loss))
+        return answers
 
 
 class Answers(keras.metrics.Metric):  # type: ignore[misc]
@@ -201,7 +225,7 @@ class FoldTrainer:
 
     def _trains_on_features(self, stage: int) -> bool:
         """Tell whether the head trains alone, as a frozen backbone never changes its answers."""
-        return stage == 0 and not self._changes_images
+        return stage == 0 and not self._changes_images and not self._taught_by_model
 
     @property
     def _changes_images(self) -> bool:
@@ -236,6 +260,8 @@ class FoldTrainer:
             if self._changes_images:
                 x = augmentation(self.recipe.augmentation, self.recipe.erasing, self.seed)(x)
             output = net(x)
+            if self._taught_by_model:
+                output = Taught(self._teacher(), self.recipe.teacher_weight)(output, x)
         trained = keras.Model(number, output, name="training")
         first = 0 if stage == 0 else self.recipe.frozen_epochs
         end = self.recipe.frozen_epochs if stage == 0 else self.recipe.epochs
@@ -245,6 +271,7 @@ class FoldTrainer:
         trained.compile(
             optimizer=_optimizer(self.recipe, steps, end - first),
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.recipe.label_smoothing),
+            loss_weights=[1 - self.recipe.teacher_weight] if self._taught_by_model else None,
             metrics=[self._answers],
             # On processors XLA's convolutions are several times slower than TensorFlow's own, and
             # its matrix products somewhat; but it runs all of Adam's update in one go, which is
@@ -302,10 +329,22 @@ class FoldTrainer:
     @cached_property
     def _targets(self) -> NDArray[np.float32]:
         """Return (N, K) what the model is trained towards: labels, or a teacher's answers too."""
-        if not self.recipe.teacher_weight:
+        if not self.recipe.teacher_weight or self._taught_by_model:
             return self.one_hot
         answers = read_arrays(self.run.folder / TEACHER)["probabilities"]
         return mixed_targets(self.one_hot, answers, self.recipe.teacher_weight)
+
+    @property
+    def _taught_by_model(self) -> bool:
+        return self.recipe.teacher_weight > 0 and (self.run.folder / TEACHER_MODEL).exists()
+
+    def _teacher(self) -> keras.Model:
+        """Return the finished model that answers what the student sees, in its precision."""
+        net = keras.saving.load_model(self.run.folder / TEACHER_MODEL, compile=False)
+        for layer in leaves(net):
+            if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+                layer.dtype_policy = choose_precision(self.recipe)
+        return net
 
     def _class_weights(self) -> NDArray[np.float32]:
         """Return (K,) loss weights: 1, or inverse frequency with a mean of 1 over the images."""
@@ -500,7 +539,9 @@ def _random(net: keras.Model) -> list[Any]:
 def _rest(net: keras.Model, trained: keras.Model) -> list[Any]:
     """Return what belongs to a stage of training: augmentation's random states, the optimizer."""
     known = {id(variable) for variable in net.variables}
-    known |= {id(variable) for variable in trained.get_layer("image_table").variables}
+    for layer in trained.layers:
+        if layer.name in ("image_table", "taught"):
+            known |= {id(variable) for variable in layer.variables}
     return [
         variable
         for variable in [*trained.variables, *trained.optimizer.variables]

@@ -17,7 +17,7 @@ from fer_train.cli import main
 from fer_train.runs import open_run, read_arrays
 from fer_train.schedule import load_run_images
 from fer_train.synthetic import synthetic_faces
-from fer_train.training import mixed_targets
+from fer_train.training import Taught, mixed_targets
 
 pytestmark = pytest.mark.tensorflow
 
@@ -89,6 +89,55 @@ def test_a_student_learns_from_out_of_fold_answers(tmp_path):
     result = _invoke("distill", str(teacher), *flags, "--run", str(tmp_path / "other"))
     assert result.exit_code == 1
     assert "trained model of each fold" in result.stderr
+
+
+def test_a_student_learns_from_a_finished_model(tmp_path):
+    run, student = tmp_path / "run", tmp_path / "student"
+    plan = ("--data", "synthetic:210", "--models", "edge", "--folds", "2", "--epochs", "1")
+    exported = ("--export-dir", str(tmp_path / "exported"))
+    assert _invoke("all", *plan, "--run", str(run), "--no-export").exit_code == 0
+    assert _invoke("export", str(run), *exported, "--keras").exit_code == 0
+    teacher = tmp_path / "exported" / "edge.keras"
+
+    flags = ("--epochs", "1", "--seed", "3", "--teacher-weight", "1", "--run", str(student))
+    result = _invoke("distill", str(teacher), *flags)
+    assert result.exit_code == 2
+    assert "expected --data where the teacher is a file" in result.stderr
+    flags += ("--data", "synthetic:210", "--student", "sequential")
+    result = _invoke("distill", str(teacher), *flags)
+    assert result.exit_code == 0, result.output
+    facts = training_facts(open_run(student), "sequential", 0)
+    assert facts["command"].startswith(
+        "fer-train distill edge.keras --student sequential --data synthetic:210 --seed 3 --epochs 1"
+    )
+    assert _invoke("export", str(student), *exported).exit_code == 0
+    card = (tmp_path / "exported" / "MODELS.md").read_text()
+    assert "| Teacher | `edge.keras`, by its answers to each image as augmented" in card
+
+    other = student / "sequential" / "fold-00" / "model.keras"
+    for path, message in (
+        (other, "began with, received another"),
+        (tmp_path / "exported" / "edge.onnx", "Expected a run or a Keras file to teach"),
+    ):
+        result = _invoke("distill", str(path), *flags)
+        assert result.exit_code == 1
+        assert message in result.stderr
+
+
+def test_a_teacher_adds_the_cross_entropy_to_its_answers_to_both_views():
+    image = keras.Input((48, 48, 1))
+    teacher = keras.Model(
+        image, keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(image))
+    )
+    rng = np.random.default_rng(0)
+    images = rng.random((4, 48, 48, 1), np.float32)
+    answers = rng.dirichlet([1, 1, 1], 4).astype(np.float32)
+    layer = Taught(teacher, 0.25)
+    assert np.array_equal(layer(answers, images), answers)
+    targets = (teacher.predict(images) + teacher.predict(images[:, :, ::-1])) / 2
+    expected = -0.25 * np.mean(np.sum(targets * np.log(answers), axis=1))
+    assert float(layer.losses[0]) == pytest.approx(expected, rel=1e-4)
+    assert not layer.trainable_variables
 
 
 def test_an_unfinished_teacher_is_refused(tmp_path):
