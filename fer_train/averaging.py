@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fer_edge.errors import RunError
 from fer_train._keras import keras
-from fer_train.models import leaves
+from fer_train.models import leaves, load_trained
 
 _BATCH = 256
 
@@ -30,7 +30,7 @@ def average(paths: Sequence[Path], images: NDArray[np.uint8]) -> Any:
     Raises:
         RunError: A file cannot be read, or its weights do not match the first one's.
     """
-    nets = [_load(path) for path in paths]
+    nets = [load_trained(path, "a trained model to average") for path in paths]
     weights = [net.get_weights() for net in nets]
     for path, own in zip(paths, weights, strict=True):
         if [array.shape for array in own] != [array.shape for array in weights[0]]:
@@ -45,13 +45,6 @@ def answer(net: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the probabilities of uint8 (N, 48, 48) images: float32 (N, K)."""
     inputs = images[..., None].astype(np.float32)
     return np.asarray(net.predict(inputs, batch_size=_BATCH, verbose=0), np.float32)
-
-
-def _load(path: Path) -> Any:
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
-        raise RunError(f"Expected a trained model to average, received {path}: {error}") from error
 
 
 def _measure_batches(net: Any, images: NDArray[np.uint8]) -> None:

@@ -26,6 +26,7 @@ from fer_train._keras import keras
 from fer_train.cards import training_command
 from fer_train.data import Dataset
 from fer_train.evaluation import ModelEvaluation, evaluate_model
+from fer_train.models import load_trained
 from fer_train.runs import TEACHER, TEACHER_MODEL, Run, write_arrays, write_atomic
 from fer_train.schedule import load_run_images
 from fer_train.svm import SVM
@@ -42,12 +43,7 @@ def teach_by_model(teacher: Path, student: Run) -> None:
     Raises:
         RunError: It is no such file, has other emotions, or another one taught this run before.
     """
-    try:
-        net = keras.saving.load_model(teacher, compile=False)
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"Expected a run or a Keras file to teach, received {teacher}: {error}"
-        ) from error
+    net = load_trained(teacher, "a run or a Keras file to teach")
     shapes = [tuple(net.input_shape), tuple(net.output_shape)]
     if shapes != [(None, IMAGE_SIZE, IMAGE_SIZE, 1), (None, len(student.protocol.labels))]:
         raise RunError(
@@ -122,12 +118,7 @@ def _mirrored_answers(part: ModelEvaluation, dataset: Dataset) -> NDArray[np.flo
     answers = np.empty((len(dataset), len(part.labels)), np.float32)
     for fold in part.run.folds:
         path = part.run.fold_folder(part.model, fold.index) / "model.keras"
-        try:
-            net = keras.saving.load_model(path, compile=False)
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"Expected the trained model of each fold to teach, received {path}: {error}"
-            ) from error
+        net = load_trained(path, "the trained model of each fold to teach")
         mirrored = dataset.images[fold.test][:, :, ::-1, None].astype(np.float32)
         answers[fold.test] = net.predict(mirrored, batch_size=PREDICTION_BATCH, verbose=0)
         keras.backend.clear_session()

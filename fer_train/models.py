@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_edge.contract import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
-from fer_edge.errors import DataError
+from fer_edge.errors import DataError, RunError
 from fer_train._keras import keras
 from fer_train.recipes import Recipe
 
@@ -243,6 +243,18 @@ def augmentation(strength: float, erasing: float, seed: int) -> keras.Sequential
     if erasing:
         steps.append(layers.RandomErasing((erasing, erasing), seed=seed + 4, dtype="float32"))
     return keras.Sequential(steps, name="augmentation")
+
+
+def load_trained(path: Path, expected: str) -> keras.Model:
+    """Read a Keras file, uncompiled.
+
+    Raises:
+        RunError: It cannot be read; ``expected`` names what it should be.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError) as error:
+        raise RunError(f"Expected {expected}, received {path}: {error}") from error
 
 
 def leaves(net: keras.Model) -> list[keras.layers.Layer]:
