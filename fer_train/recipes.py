@@ -42,6 +42,8 @@ class Recipe:
         label_smoothing: Share of the label mass spread over all classes.
         augmentation: Strength of flips, rotations, zooms and shifts; 0 is none.
         erasing: Share of the images of which a rectangle is overwritten with noise.
+        mixup: Alpha of the Beta(alpha, alpha) distribution of the share by which each image and its
+            target are mixed with another's; 0 is none.
         preprocessing: ``unit`` divides by 255, ``symmetric`` scales to [-1, 1], ``imagenet`` is
             what the ImageNet weights were trained with (Keras "caffe" mode: BGR less its mean).
         weights: ``imagenet``, ``none`` or a weights file of the backbone, for the transfer models;
@@ -69,6 +71,7 @@ class Recipe:
     label_smoothing: float = 0.1
     augmentation: float = 1.0
     erasing: float = 0.0
+    mixup: float = 0.0
     preprocessing: Literal["unit", "symmetric", "imagenet"] = "symmetric"
     weights: str = "imagenet"
     head: Literal["thesis", "gap"] = "thesis"
@@ -92,7 +95,7 @@ class Recipe:
             self._refuse("frozen_epochs", f"0 to {self.epochs} (epochs)")
         if not 0 < self.learning_rate <= 10:
             self._refuse("learning_rate", "above 0 and at most 10")
-        for name in ("warmup_epochs", "weight_decay", "l2", "augmentation", "patience"):
+        for name in ("warmup_epochs", "weight_decay", "l2", "augmentation", "mixup", "patience"):
             if getattr(self, name) < 0:
                 self._refuse(name, "0 or more")
         if not 0 <= self.label_smoothing < 1:

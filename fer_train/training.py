@@ -229,6 +229,10 @@ class FoldTrainer:
 
     @property
     def _changes_images(self) -> bool:
+        return self._augments or self.recipe.mixup > 0
+
+    @property
+    def _augments(self) -> bool:
         return self.recipe.augmentation > 0 or self.recipe.erasing > 0
 
     @property
@@ -249,20 +253,49 @@ class FoldTrainer:
             )
         return rng.permutation(train).astype(np.int32)
 
+    def _lesson(
+        self, order: NDArray[np.int32], epoch: int
+    ) -> tuple[list[NDArray[Any]], NDArray[np.float32], NDArray[np.float32]]:
+        """Return an epoch's inputs, targets (N, K) and loss weights (N,).
+
+        With mixup the inputs are image numbers, those of their partners and the images' own shares,
+        a half or more. Source: Zhang et al., *mixup: Beyond Empirical Risk Minimization*, 2018.
+        """
+        weights = self._class_weights()[self.labels]
+        if not self.recipe.mixup:
+            return [order], self._targets[order], weights[order]
+        rng = np.random.default_rng([self.run.protocol.seed, self.fold.index, epoch, 1])
+        share = rng.beta(self.recipe.mixup, self.recipe.mixup, order.size).astype(np.float32)
+        share = np.maximum(share, 1 - share)
+        partner = rng.permutation(order)
+
+        def mix(values: NDArray[np.float32]) -> NDArray[np.float32]:
+            own = share.reshape(-1, *[1] * (values.ndim - 1))
+            return np.asarray(own * values[order] + (1 - own) * values[partner], np.float32)
+
+        inputs = [order, partner, share[:, None, None, None]]
+        return inputs, mix(self._targets), mix(weights)
+
     def _compile(self, net: keras.Model, stage: int) -> keras.Model:
         net.get_layer(BACKBONE).trainable = stage == 1
         number = keras.Input((), dtype="int32", name="image_number")
+        inputs = [number]
         on_features = self._trains_on_features(stage)
         if on_features:
             output = net.get_layer(HEAD)(ImageTable(self._features(net))(number))
         else:
-            x = ImageTable(self.images)(number)
-            if self._changes_images:
+            table = ImageTable(self.images)
+            x = table(number)
+            if self.recipe.mixup:
+                inputs.append(partner := keras.Input((), dtype="int32", name="partner"))
+                inputs.append(share := keras.Input((1, 1, 1), dtype="float32", name="share"))
+                x = share * x + (1 - share) * table(partner)
+            if self._augments:
                 x = augmentation(self.recipe.augmentation, self.recipe.erasing, self.seed)(x)
             output = net(x)
             if self._taught_by_model:
                 output = Taught(self._teacher(), self.recipe.teacher_weight)(output, x)
-        trained = keras.Model(number, output, name="training")
+        trained = keras.Model(inputs, output, name="training")
         first = 0 if stage == 0 else self.recipe.frozen_epochs
         end = self.recipe.frozen_epochs if stage == 0 else self.recipe.epochs
         steps = -(-self._epoch_images // self.recipe.batch_size)
@@ -306,10 +339,11 @@ class FoldTrainer:
                 seen = min((batch + 1) * recipe.batch_size, order.size)
                 report(Progress(epoch + 1, recipe.epochs, seen, order.size))
 
+        inputs, targets, weights = self._lesson(order, epoch)
         logs = trained.fit(
-            order,
-            self._targets[order],
-            sample_weight=self._class_weights()[self.labels[order]],
+            inputs,
+            targets,
+            sample_weight=weights,
             batch_size=recipe.batch_size,
             shuffle=False,
             verbose=0,
@@ -318,8 +352,14 @@ class FoldTrainer:
         row = {"epoch": float(epoch + 1), "learning_rate": rate, "loss": float(logs["loss"][-1])}
         row |= curve_scores(self.one_hot[order], self._answers.take())
         held = self.fold.validation.astype(np.int32)
+        # With mixup: each image is its own partner.
+        whole = np.ones((held.size, 1, 1, 1), np.float32)
         logs = trained.evaluate(
-            held, self.one_hot[held], batch_size=PREDICTION_BATCH, verbose=0, return_dict=True
+            [held, held, whole][: len(trained.inputs)],
+            self.one_hot[held],
+            batch_size=PREDICTION_BATCH,
+            verbose=0,
+            return_dict=True,
         )
         scores = {"loss": float(logs["loss"])}
         scores |= curve_scores(self.one_hot[held], self._answers.take())
