@@ -23,7 +23,7 @@ from fer_edge.classifier import Classifier
 from fer_edge.errors import DataError
 from fer_train import plots
 from fer_train.cards import single_and_mirrored
-from fer_train.data import USAGES, load_dataset
+from fer_train.data import USAGES, load_dataset, sample
 from fer_train.duplicates import duplicate_groups, spread
 from fer_train.metrics import classification_metrics, normalise_confusion
 
@@ -114,7 +114,7 @@ def _print(path: Path, scores: dict[str, Any], labels: Sequence[str]) -> None:
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="As for `fer-train all`.")
 @click.option("--usage", type=click.Choice(USAGES), help="Share of the data set; all without it.")
-@click.option("--limit", type=click.IntRange(1), help="Most images.")
+@click.option("--limit", type=click.IntRange(1), help="Score no more images than that.")
 @click.option("--picture", type=click.Path(path_type=Path), help="PNG of the first's confusion.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
 def main(
@@ -128,14 +128,19 @@ def main(
     """Print the scores of one file, or of two and whether they differ by more than chance."""
     if len(models) > 2:
         raise click.UsageError(f"expected one or two models, received {len(models)}")
-    dataset = load_dataset(data, limit=limit)
+    dataset = load_dataset(data)
+    chosen = np.arange(len(dataset))
     unique = None
     if usage is not None:
-        chosen = dataset.usage == usage
-        unique = (spread(dataset.usage, duplicate_groups(dataset.images)) == 1)[chosen]
-        dataset = dataset.subset(chosen)
-    if not len(dataset):
+        chosen = np.flatnonzero(dataset.usage == usage)
+        # Looked for in all images, however few are scored.
+        unique = spread(dataset.usage, duplicate_groups(dataset.images)) == 1
+    if not chosen.size:
         raise DataError(f"Expected images of {usage} in {data}, found none")
+    if limit is not None:
+        chosen = chosen[sample(dataset.labels[chosen], dataset.usage[chosen], limit, seed=0)]
+    dataset = dataset.subset(chosen)
+    unique = None if unique is None else unique[chosen]
     results: dict[str, Any] = {}
     answers: list[Names] = []
     for path in models:

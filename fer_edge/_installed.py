@@ -15,6 +15,8 @@ ONNXRUNTIME_BUILDS = (
     "onnxruntime-openvino",
     "onnxruntime-directml",
     "onnxruntime-qnn",
+    "onnxruntime-migraphx",
+    "onnxruntime-rocm",
 )
 
 

@@ -85,13 +85,17 @@ def find_source(source: str | Path) -> Address:
             )
         return Address("stream", text, hide_secrets(text))
     path = Path(text)
-    if not path.exists():
+    try:
+        known = path.stat()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise SourceError(
-            f"Expected cam0, cam1, ..., a video file, a device or a URL, found nothing at {text}"
-        )
-    if path.is_dir():
+            f"Expected cam0, cam1, ..., a video file, a device or a URL, found nothing at {text} "
+            f"({reason})"
+        ) from error
+    if stat.S_ISDIR(known.st_mode):
         raise SourceError(f"Expected a video file, {text} is a folder")
-    if stat.S_ISCHR(path.stat().st_mode):
+    if stat.S_ISCHR(known.st_mode):
         return Address("camera", text, text)
     # Absolute, so that no file name is taken for one of FFmpeg's protocols.
     return Address("file", str(path.absolute()), text)

@@ -124,7 +124,8 @@ class Classifier:
             )
         self.notes: list[str] = []
         self.model_path = find_model(model)
-        if model is not None and self.model_path.name != Path(model).name:
+        wanted = Path(model or self.model_path).name
+        if self.model_path.name not in (wanted, f"{wanted}.onnx"):
             self.notes.append(f"There is no {model} here; using {self.model_path} in its place")
         self.threads = threads or available_threads()
         self._uncertain = uncertain

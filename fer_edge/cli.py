@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fer_edge import __version__
+from fer_edge.command import CommandGroup, stop_on_signals
 from fer_edge.errors import SourceError
 from fer_edge.locate import DEFAULT_MODEL
 from fer_edge.providers import AUTO, PROVIDERS
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from fer_edge.classifier import Classifier
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="fer-edge")
 def main() -> None:
     """Tell emotions from faces in pictures and video, with ONNX models."""
@@ -50,7 +54,23 @@ def _size(
 def _names(
     context: click.Context, option: click.Parameter, value: str | None
 ) -> tuple[str, ...] | None:
-    return None if value is None else tuple(part.strip() for part in value.split(","))
+    if value is None:
+        return None
+    names = tuple(part.strip() for part in value.split(","))
+    if not all(names) or len(set(names)) != len(names):
+        raise click.BadParameter(f"Expected names that differ, such as A,B,C, received {value!r}")
+    return names
+
+
+def _ending(suffix: str) -> Callable[..., Path | None]:
+    """Make a callback that refuses files that do not end so."""
+
+    def check(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
+        if value is not None and value.suffix.lower() != suffix:
+            raise click.BadParameter(f"Expected a name that ends in {suffix}, received {value}")
+        return value
+
+    return check
 
 
 def _grouped(
@@ -202,14 +222,14 @@ _face_options = _grouped(
 )
 
 
-def classifier_options(*, min_face: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def classifier_options(*, smallest: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a decorator that adds the options that choose and describe model, detector and provider.
 
     The command receives ``open_classifier`` in their place; called, with further arguments of
     `Classifier` if need be, it makes the classifier that they ask for.
 
     Args:
-        min_face: The command's default of ``--min-face``.
+        smallest: The command's default of ``--min-face``.
     """
     options: Sequence[Callable[..., Any]] = [
         click.option(
@@ -221,10 +241,10 @@ def classifier_options(*, min_face: int) -> Callable[[Callable[..., Any]], Calla
         click.option(
             "--min-face",
             type=click.IntRange(1),
-            default=min_face,
-            show_default=True,
             metavar="PIXELS",
-            help="Leave out faces whose longer side is less.",
+            help="Leave out faces whose longer side is less; large pictures are searched as finely "
+            f"as that asks for, which takes longer. [default: {smallest}, and in large pictures a "
+            "32nd of the longer side]",
         ),
         _face_options,
         runtime_options,
@@ -236,13 +256,19 @@ def classifier_options(*, min_face: int) -> Callable[[Callable[..., Any]], Calla
         def wrapper(
             *,
             model: str | None,
-            min_face: int,
+            min_face: int | None,
             overrides: dict[str, Any],
             faces: dict[str, Any],
             runtime: dict[str, Any],
             **values: Any,
         ) -> Any:
-            own = {"min_face": min_face, "overrides": overrides, **faces, **runtime}
+            # Unless it is said how small faces may be, large pictures are searched in little time.
+            sizes = (
+                {"min_face": smallest}
+                if min_face is None
+                else {"min_face": min_face, "max_side": None}
+            )
+            own = {"sizes": sizes, "overrides": overrides, **faces, **runtime}
 
             def open_classifier(**more: Any) -> "Classifier":
                 return _open_classifier(model, **own, **more)
@@ -258,15 +284,23 @@ def classifier_options(*, min_face: int) -> Callable[[Callable[..., Any]], Calla
 
 
 def _open_classifier(
-    model: str | None, *, detector: Any, detector_model: Path | None, min_face: int, **values: Any
+    model: str | None,
+    *,
+    detector: Any,
+    detector_model: Path | None,
+    sizes: dict[str, Any],
+    **values: Any,
 ) -> "Classifier":
     from fer_edge.classifier import Classifier
     from fer_edge.faces import open_detector
 
-    if detector_model is not None and detector != "yunet":
-        raise click.UsageError("Expected --detector yunet beside --detector-model")
+    if (detector == "yunet") != (detector_model is not None):
+        raise click.UsageError(
+            "Expected --detector yunet and --detector-model FILE together (the file is "
+            "face_detection_yunet_2023mar.onnx of OpenCV's model zoo)"
+        )
     classifier = Classifier(
-        model, detector=open_detector(detector, detector_model, min_face=min_face), **values
+        model, detector=open_detector(detector, detector_model, **sizes), **values
     )
     for note in classifier.notes:
         click.echo(note, err=True)
@@ -279,12 +313,13 @@ def _open_classifier(
     "--format",
     "output_format",
     type=click.Choice(["table", "jsonl", "csv"]),
-    default="table",
-    show_default=True,
-    help="jsonl: one record a picture; csv: one row a face.",
+    help="jsonl: one record a picture; csv: one row a face. [default: as FILE ends, else table]",
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not to stdout."
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write there, not to stdout, which - is.",
 )
 @click.option(
     "--annotate",
@@ -316,7 +351,7 @@ def _open_classifier(
     metavar="N",
     help="Most faces that the model sees at once.",
 )
-@classifier_options(min_face=24)
+@classifier_options(smallest=24)
 def classify(
     inputs: tuple[str, ...],
     output_format: Any,
@@ -331,18 +366,28 @@ def classify(
 ) -> None:
     """Classify the faces of pictures: files, folders with all below them, - for standard input.
 
-    Exit status: 0 all read, 1 some failed (the others are still done), 2 wrong usage.
+    Exit status: 0 all read, 1 some failed (the others are still done), 2 wrong usage, 130 ended by
+    Ctrl-C, 143 by SIGTERM, with the records until then.
     """
     from fer_edge.images import MAX_PIXELS, read_stdin
-    from fer_edge.output import make_writer, text_output
+    from fer_edge.output import make_writer, refuse_existing, refuse_same, text_output
     from fer_edge.pictures import annotate_all, classify_pictures, find_pictures
 
     if inputs.count("-") > 1:
         raise click.UsageError("Expected - once, since standard input holds one picture")
     limit = max_pixels or MAX_PIXELS
+    if output == Path("-"):
+        output = None
+    if output_format is None:
+        ending = output.suffix.lower().removeprefix(".") if output else ""
+        output_format = ending if ending in ("jsonl", "csv") else "table"
+    if output is not None:
+        refuse_existing(output, force=force)
     classifier = open_classifier(batch_size=batch_size)
-    with text_output(output, force=force) as stream:
-        pictures = find_pictures(inputs, read_stdin)
+    pictures = find_pictures(inputs, read_stdin)
+    if output is not None:
+        refuse_same([output], [item.source for item in pictures if isinstance(item.source, Path)])
+    with stop_on_signals() as signals, text_output(output, force=force) as stream:
         results = classify_pictures(classifier, pictures, max_pixels=limit, largest=largest)
         if annotate is not None:
             results = annotate_all(
@@ -352,10 +397,16 @@ def classify(
         writer = make_writer(
             output_format, stream, classifier.spec.labels, name_width=name_width, top=top
         )
-        failed = 0
+        done = failed = 0
         for _, record in results:
             writer.write(record)
+            done += 1
             failed += record.status == "error"
+            if signals:
+                break
+    if signals:
+        click.echo(f"Ended after {done} of {len(pictures)} inputs", err=True)
+        sys.exit(128 + signals[0])
     if failed:
         click.echo(f"{failed} of {len(pictures)} inputs failed; their records say why", err=True)
         sys.exit(1)
@@ -436,12 +487,14 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--record",
     type=click.Path(path_type=Path),
+    callback=_ending(".mp4"),
     metavar="FILE.mp4",
     help="Record the video with boxes, labels and bars.",
 )
 @click.option(
     "--timeline",
     type=click.Path(path_type=Path),
+    callback=_ending(".png"),
     metavar="FILE.png",
     help="Draw each face's emotions over time.",
 )
@@ -496,7 +549,7 @@ def doctor(as_json: bool) -> None:
     metavar="N",
     help="Open a live source that stopped so often again, after growing pauses.",
 )
-@classifier_options(min_face=MIN_FACE)
+@classifier_options(smallest=MIN_FACE)
 def video(source: str, open_classifier: Callable[..., "Classifier"], **options: Any) -> None:
     """Watch a camera (cam0, cam1, ...), a video file, a device path, or an rtsp or http URL.
 

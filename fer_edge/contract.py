@@ -8,6 +8,7 @@ its metadata as a `ModelSpec`. This module needs the standard library alone.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -115,10 +116,10 @@ def spec_from_metadata(metadata: Mapping[str, str], source: str) -> ModelSpec | 
         return None
     try:
         values: dict[str, Any] = {key: json.loads(value) for key, value in entries.items()}
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(
-            f"Expected JSON in the fer-edge metadata of {source}, received {error.doc!r}; "
-            "export the model again"
+            f"Expected JSON in the fer-edge metadata of {source}, received something else "
+            f"({error}); export the model again"
         ) from error
     version = values.pop("schema", None)
     if version != SCHEMA_VERSION:
@@ -134,12 +135,20 @@ def spec_from_metadata(metadata: Mapping[str, str], source: str) -> ModelSpec | 
         )
     tuples = ("labels", "input_size", "value_range", "mean", "std")
     try:
+        if strings := [name for name in tuples if not isinstance(values[name], list)]:
+            raise TypeError(f"Expected lists as {' and '.join(strings)}")
         values |= {name: tuple(values[name]) for name in tuples}
         spec = ModelSpec(**{name: values[name] for name in known})
         check_spec(spec, source)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"{source}: {error}; export the model again") from error
     return spec
+
+
+_TEXTS = (
+    *("model", "recipe", "dataset", "dataset_digest"),
+    *("precision", "parent", "package_version", "licence"),
+)
 
 
 def check_spec(spec: ModelSpec, source: str) -> None:
@@ -152,8 +161,10 @@ def check_spec(spec: ModelSpec, source: str) -> None:
     def refuse(what: str, received: object) -> None:
         raise ModelError(f"Expected {what} for {source}, received {received!r}")
 
-    if len(spec.labels) < 2 or not all(isinstance(label, str) and label for label in spec.labels):
-        refuse("two or more label names", spec.labels)
+    if len(spec.labels) < 2 or not all(
+        isinstance(label, str) and label and label.isprintable() for label in spec.labels
+    ):
+        refuse("two or more label names of printable letters", spec.labels)
     if len(set(spec.labels)) != len(spec.labels):
         refuse("labels that differ", spec.labels)
     if len(spec.input_size) != 2 or not all(
@@ -169,6 +180,12 @@ def check_spec(spec: ModelSpec, source: str) -> None:
     for name, allowed in choices.items():
         if getattr(spec, name) not in allowed:
             refuse(f"{name} of {' or '.join(allowed)}", getattr(spec, name))
+    numbers = (*spec.value_range, *spec.mean, *spec.std, *spec.scores.values(), spec.margin)
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        refuse("finite numbers as range, mean, std, margin and scores", numbers)
+    for name in _TEXTS:
+        if not isinstance(getattr(spec, name), str):
+            refuse(f"text as {name}", getattr(spec, name))
     if len(spec.value_range) != 2 or not spec.value_range[0] < spec.value_range[1]:
         refuse("a value range of a lower and a higher number", spec.value_range)
     for name in ("mean", "std"):

@@ -1,6 +1,7 @@
 """The spec of a model file: its own metadata, or a description that the user gives."""
 
 import dataclasses
+import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -138,7 +139,7 @@ _SIDECAR: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def _read_sidecar(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path's raises for names that are too long
         return {}
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))

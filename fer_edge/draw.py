@@ -7,6 +7,7 @@ import numpy as np
 
 from fer_edge._cv2 import cv2
 from fer_edge.classifier import FaceResult
+from fer_edge.errors import OutputError
 from fer_edge.preprocess import Frame
 
 Color = tuple[int, int, int]
@@ -102,8 +103,19 @@ def _draw_face(canvas: Frame, face: FaceResult, scale: float, top: int) -> None:
 
 
 def encode(frame_bgr: Frame, suffix: str) -> bytes:
-    """Encode a picture for a file of that suffix, such as ``.png``."""
-    done, data = cv2.imencode(suffix, frame_bgr)
-    if not done:
+    """Encode a picture for a file of that suffix, such as ``.png``.
+
+    Raises:
+        OutputError: The picture is larger than that format can hold.
+        ValueError: OpenCV writes no such files.
+    """
+    if suffix.lower() not in WRITTEN_SUFFIXES:
         raise ValueError(f"Expected a picture format that OpenCV writes, received {suffix}")
+    try:
+        done, data = cv2.imencode(suffix, frame_bgr)
+    except cv2.error:
+        done, data = False, np.empty(0, np.uint8)
+    if not done:
+        height, width = frame_bgr.shape[:2]
+        raise OutputError(f"{width} x {height} pixels do not fit into a {suffix} file")
     return np.asarray(data).tobytes()

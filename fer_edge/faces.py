@@ -1,5 +1,6 @@
 """Face detectors behind one small interface: OpenCV's Haar cascades, YuNet by file, or none."""
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 
 from fer_edge._cv2 import cv2
 from fer_edge.errors import DetectorError
-from fer_edge.preprocess import Box, Frame, to_gray
+from fer_edge.preprocess import Box, Frame, check_frame, to_gray
 
 DetectorName = Literal["haar", "yunet", "none"]
 
@@ -43,6 +44,9 @@ class FaceDetector(Protocol):
 
         Returns:
             The faces, largest first; empty where there are none.
+
+        Raises:
+            ValueError: The frame has another dtype or shape, or no pixels.
         """
         ...
 
@@ -58,12 +62,16 @@ class HaarDetector:
     Faces turned sideways or tilted by more than about 20 degrees are not found; YuNet finds most.
     """
 
-    def __init__(self, *, min_face: int = 24, max_side: int = WORKING_SIDE) -> None:
+    _SMALLEST = 20
+    """Side of the cascade's window, pixels."""
+
+    def __init__(self, *, min_face: int = 24, max_side: int | None = WORKING_SIDE) -> None:
         """Load the cascade.
 
         Args:
             min_face: Faces whose longer side is below this many pixels are not reported.
-            max_side: Longer side at which frames are searched, pixels.
+            max_side: Longer side at which frames are searched, pixels: of larger ones the faces
+                under a 32nd of it are not found at 640. None: as large as ``min_face`` asks.
 
         Raises:
             DetectorError: This OpenCV does not bring the cascade.
@@ -91,8 +99,9 @@ class HaarDetector:
 
     def detect(self, frame_bgr: Frame) -> list[Face]:
         """Find the faces of a frame; see `FaceDetector.detect`. The score is the cascade's sum."""
-        gray, scale = _shrink(to_gray(frame_bgr), self._max_side)
-        smallest = max(20, round(self._min_face * scale))
+        check_frame(frame_bgr)
+        gray, scale = _shrink(to_gray(frame_bgr), self._max_side, self._min_face, self._SMALLEST)
+        smallest = max(self._SMALLEST, round(self._min_face * scale))
         if min(gray.shape) < smallest:
             return []
         boxes, _, weights = self._cascade().detectMultiScale3(
@@ -114,12 +123,15 @@ class HaarDetector:
 class YuNetDetector:
     """YuNet, a small network that also finds turned and partly covered faces."""
 
+    _SMALLEST = 10
+    """Least side of the faces that it was trained to find, pixels."""
+
     def __init__(
         self,
         model: Path,
         *,
         min_face: int = 24,
-        max_side: int = WORKING_SIDE,
+        max_side: int | None = WORKING_SIDE,
         min_score: float = 0.7,
     ) -> None:
         """Load the network.
@@ -127,7 +139,7 @@ class YuNetDetector:
         Args:
             model: ONNX file, such as ``face_detection_yunet_2023mar.onnx`` of OpenCV's model zoo.
             min_face: Faces whose longer side is below this many pixels are not reported.
-            max_side: Longer side at which frames are searched, pixels.
+            max_side: As for `HaarDetector`; YuNet finds faces of half the size.
             min_score: Faces that the network is less sure of are not reported, 0 to 1.
 
         Raises:
@@ -146,7 +158,7 @@ class YuNetDetector:
         # The network keeps its input size, so each thread has its own.
         network: cv2.FaceDetectorYN | None = getattr(self._local, "network", None)
         if network is None:
-            if not self._model.is_file():
+            if not os.path.isfile(self._model):  # noqa: PTH113 - Path's raises for closed folders
                 raise DetectorError(f"Expected YuNet's ONNX file, found none at {self._model}")
             try:
                 network = cv2.FaceDetectorYN.create(
@@ -162,9 +174,10 @@ class YuNetDetector:
 
     def detect(self, frame_bgr: Frame) -> list[Face]:
         """Find the faces of a frame; see `FaceDetector.detect`. The score is 0 to 1."""
-        if frame_bgr.ndim == 2:
+        check_frame(frame_bgr)
+        if frame_bgr.ndim == 2 or frame_bgr.shape[2] == 1:
             frame_bgr = np.asarray(cv2.cvtColor(frame_bgr, cv2.COLOR_GRAY2BGR), np.uint8)
-        small, scale = _shrink(frame_bgr, self._max_side)
+        small, scale = _shrink(frame_bgr, self._max_side, self._min_face, self._SMALLEST)
         network = self._network()
         try:
             network.setInputSize((small.shape[1], small.shape[0]))
@@ -189,16 +202,17 @@ class WholeFrame:
 
     def detect(self, frame_bgr: Frame) -> list[Face]:
         """Return the whole frame as one face without a score."""
+        check_frame(frame_bgr)
         height, width = frame_bgr.shape[:2]
         return [Face((0, 0, width, height), None)]
 
 
 def open_detector(
     name: DetectorName,
-    model: Path | None = None,
+    model: str | Path | None = None,
     *,
     min_face: int = 24,
-    max_side: int = WORKING_SIDE,
+    max_side: int | None = WORKING_SIDE,
 ) -> FaceDetector:
     """Make the detector of that name.
 
@@ -206,7 +220,8 @@ def open_detector(
         name: ``haar``, ``yunet`` or ``none``.
         model: YuNet's ONNX file; needed by ``yunet`` alone.
         min_face: Faces whose longer side is below this many pixels are not reported.
-        max_side: Longer side at which frames are searched, pixels.
+        max_side: Longer side at which frames are searched, pixels; None: as large as ``min_face``
+            asks, which takes as much longer.
 
     Raises:
         DetectorError: The detector or its model cannot be used.
@@ -223,18 +238,24 @@ def open_detector(
             "Expected YuNet's ONNX file, received none; give --detector-model FILE (the file is "
             "face_detection_yunet_2023mar.onnx of OpenCV's model zoo)"
         )
-    return YuNetDetector(model, min_face=min_face, max_side=max_side)
+    return YuNetDetector(Path(model), min_face=min_face, max_side=max_side)
 
 
-def _check_sizes(min_face: int, max_side: int) -> None:
-    if min_face < 1 or max_side < 1:
+def _check_sizes(min_face: int, max_side: int | None) -> None:
+    if min_face < 1 or (max_side is not None and max_side < 1):
         raise ValueError(
             f"Expected sizes of 1 pixel or more, received min_face={min_face}, max_side={max_side}"
         )
 
 
-def _shrink(image: Frame, max_side: int) -> tuple[Frame, float]:
-    scale = max_side / max(image.shape[:2])
+def _shrink(
+    image: Frame, max_side: int | None, min_face: int, smallest: int
+) -> tuple[Frame, float]:
+    """Shrink to ``max_side``, or to where faces of ``min_face`` become as small as can be found."""
+    longer = max(image.shape[:2])
+    # Faces at the very limit are often missed.
+    wanted = 1.25 * smallest / min_face
+    scale = max_side / longer if max_side else max(wanted, WORKING_SIDE / longer)
     if scale >= 1:
         return image, 1.0
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))

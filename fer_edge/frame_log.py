@@ -100,7 +100,8 @@ class FrameLog:
             + [face["probabilities"][label] for label in self._labels]
             for face in record["faces"]
         ]
-        self._write_rows(rows or [head])
+        empty = [None] * (len(_FACE_COLUMNS) + len(self._labels))
+        self._write_rows(rows or [[*head, *empty]])
 
     def _write_rows(self, rows: Sequence[Sequence[object]]) -> None:
         text = io.StringIO()

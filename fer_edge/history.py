@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_edge.tracking import GAP_S
 from fer_edge.watch import WatchedFace
 
 BINS = 1024
@@ -17,8 +18,6 @@ MAX_TRACKS = 24
 _FIRST_BIN_S = 0.02
 _ONLY_FRAME_S = 0.04
 """What a frame stands for that has no neighbour to tell."""
-_MAX_FRAME_S = 1.0
-"""A frame stands for the time until the next one, but not for the pause of a broken stream."""
 
 
 @dataclass
@@ -60,8 +59,14 @@ class History:
         others: How many such faces there were.
     """
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        """Begin with nothing."""
+    def __init__(self, labels: Sequence[str], *, longest_s: float = GAP_S) -> None:
+        """Begin with nothing.
+
+        Args:
+            labels: Names of the emotions.
+            longest_s: A frame stands for the time until the next one, but for no more seconds than
+                this: not for the pause of a broken stream.
+        """
         self.labels = tuple(labels)
         self.bin_s = _FIRST_BIN_S
         self.end_s = 0.0
@@ -72,6 +77,7 @@ class History:
         self._start_s: float | None = None
         self._waiting: Sequence[WatchedFace] = ()
         self._frame_s = _ONLY_FRAME_S
+        self._longest_s = longest_s
 
     def add(self, time_s: float, faces: Sequence[WatchedFace]) -> None:
         """Add a frame.
@@ -84,7 +90,7 @@ class History:
             self._start_s = time_s
         now_s = time_s - self._start_s
         if self.frames:
-            self._frame_s = min(now_s - self.end_s, _MAX_FRAME_S)
+            self._frame_s = min(now_s - self.end_s, self._longest_s)
             self._settle()
         self.end_s = now_s
         self.frames += 1

@@ -20,11 +20,17 @@ MAX_BYTES = 256 * 2**20
 """Files of more bytes are refused before they are read."""
 
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pgm")
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dib"),
+        *(".gif", ".pbm", ".pgm", ".ppm", ".pnm"),
+    )
 )
 """Names by which pictures in a folder are known."""
 FOREIGN_SUFFIXES = frozenset(
-    (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".dng", ".cr2", ".nef", ".arw")
+    (
+        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".exr"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw"),
+    )
 )
 """Pictures that cannot be read: in a folder they are reported, not passed over."""
 
@@ -70,6 +76,8 @@ def read_image(
             f"Expected at most {max_pixels} pixels, received {size.width} x {size.height}; "
             "raise --max-pixels if you trust the file"
         )
+    if re.match(rb"P[1-3]", data):
+        data += b"\n"  # OpenCV takes a last number that nothing follows for one cut short.
     # OpenCV turns colour JPEGs itself; for the others it would drop the transparency.
     flag = cv2.IMREAD_COLOR if kind == "JPEG" else cv2.IMREAD_UNCHANGED
     try:
@@ -78,6 +86,8 @@ def read_image(
         raise ImageError(_damaged(kind)) from error
     if decoded is None:
         raise ImageError(_damaged(kind))
+    if kind == "PNM":
+        decoded = _full_range(decoded, data)
     return _turn(_to_bgr(decoded, kind), _exif_orientation(kind, data))
 
 
@@ -112,6 +122,7 @@ def _kind(data: bytes) -> str:
     raise ImageError(f"Expected {_READ}, received a file of another kind")
 
 
+_RAW = "a raw photograph; save it as JPEG first"
 _KINDS = (
     (rb"\xff\xd8\xff", "JPEG"),
     (rb"\x89PNG\r\n\x1a\n", "PNG"),
@@ -125,7 +136,7 @@ _FOREIGN_KINDS = (
     (rb"$", "an empty file"),
     (rb"....ftyp(heic|heix|heim|heis|hevc|mif1|msf1)", "HEIC; save it as JPEG first"),
     (rb"....ftypavi[fs]", "AVIF; save it as JPEG first"),
-    (rb"....ftypcrx ", "a raw photograph; save it as JPEG first"),
+    (rb"....ftypcrx |IIR[OS]|MMOR|IIU\0|FUJIFILMCCD-RAW", _RAW),
     (rb"....ftyp|....moov", "a video; use fer-edge video"),
     (rb"\x1a\x45\xdf\xa3|RIFF....AVI |\0\0\x01[\xba\xb3]|FLV", "a video; use fer-edge video"),
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL; save it as JPEG first"),
@@ -185,13 +196,33 @@ def _bmp_size(data: bytes) -> _Size:
     return _Size(abs(width), abs(height))
 
 
+_PNM_GAP = rb"(?:\s+|#[^\n]*\n)+"
+_PNM_HEADER = rb"P[1-6]" + 2 * (_PNM_GAP + rb"(\d{1,9})")
+
+
 def _pnm_size(data: bytes) -> _Size:
-    header = re.match(
-        rb"P[1-6](?:\s+|#[^\n]*\n)+(\d{1,9})(?:\s+|#[^\n]*\n)+(\d{1,9})", data[:65536]
-    )
+    header = re.match(_PNM_HEADER, data[:65536])
     if header is None:
         raise ValueError("no size")
     return _Size(int(header[1]), int(header[2]))
+
+
+def _full_range(image: NDArray[Any], data: bytes) -> NDArray[Any]:
+    """Scale a PNM's levels, which go up to a number that its header names, to all 8 or 16 bits.
+
+    OpenCV does it for 8 bits as text alone.
+    """
+    header = re.match(_PNM_HEADER + _PNM_GAP + rb"(\d{1,5})\s", data[:65536])
+    most = int(np.iinfo(image.dtype).max)
+    scaled = data[1:2] in b"14" or (data[1:2] in b"23" and most == 255)
+    white = int(header[3]) if header and not scaled else most
+    if white in (0, most):
+        return image
+    return np.minimum(image.astype(np.uint32) * most // white, most).astype(image.dtype)
+
+
+_TIFF_KIND, _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BEHIND, _TIFF_DNG = 254, 256, 257, 330, 50706
+_TIFF_RAW = (_TIFF_KIND, _TIFF_BEHIND, _TIFF_DNG)
 
 
 def _tiff_size(data: bytes) -> _Size:
@@ -200,15 +231,19 @@ def _tiff_size(data: bytes) -> _Size:
         directory, count_bytes, entry_bytes, value_at = number(data, 8, 8), 8, 20, 12
     else:
         directory, count_bytes, entry_bytes, value_at = number(data, 4, 4), 2, 12, 8
-    sides = {}
+    found: dict[int, int] = {}
     for index in range(min(number(data, directory, count_bytes), _MOST_PARTS)):
         entry = directory + count_bytes + index * entry_bytes
         tag, form = number(data, entry, 2), number(data, entry + 2, 2)
-        if tag in (256, 257) and tag not in sides:
-            sides[tag] = number(data, entry + value_at, {1: 1, 3: 2, 4: 4, 16: 8}.get(form, 4))
-        if len(sides) == 2:
-            return _Size(sides[256], sides[257])
-    raise ValueError("no size")
+        if tag in (_TIFF_WIDTH, _TIFF_HEIGHT, *_TIFF_RAW) and tag not in found:
+            found[tag] = number(data, entry + value_at, {1: 1, 3: 2, 4: 4, 16: 8}.get(form, 4))
+    # Cameras keep a small preview in front, and what they took behind it.
+    preview = found.get(_TIFF_KIND, 0) & 1 and _TIFF_BEHIND in found
+    if preview or _TIFF_DNG in found or data[8:10] == b"CR":
+        raise ImageError(f"Expected {_READ}, received {_RAW}")
+    if _TIFF_WIDTH not in found or _TIFF_HEIGHT not in found:
+        raise ValueError("no size")
+    return _Size(found[_TIFF_WIDTH], found[_TIFF_HEIGHT])
 
 
 _SIZES: dict[str, Callable[[bytes], _Size]] = {

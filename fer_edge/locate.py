@@ -12,10 +12,15 @@ DEFAULT_MODEL = "edge.onnx"
 
 def model_folders() -> Iterator[Path]:
     """Yield the folders searched for a bare name, in their order."""
-    package = Path(__file__).parent
     yield Path()
     yield Path("exported")
-    # A checkout keeps its models beside the package, a wheel inside of it.
+    yield from shipped_folders()
+
+
+def shipped_folders() -> Iterator[Path]:
+    """Yield the folders of the models that came with the package."""
+    package = Path(__file__).parent
+    # A checkout keeps them beside the package, a wheel inside of it.
     yield package.parent / "exported"
     yield package / "models"
 
@@ -23,12 +28,13 @@ def model_folders() -> Iterator[Path]:
 def find_model(model: str | Path | None = None) -> Path:
     """Find a model's file.
 
-    A bare name such as ``vgg16.onnx`` is looked for in the current folder, in ``exported/`` there
-    and in the checkout, and in the installed package; where it lies in none of them, its int8
-    form (``vgg16.int8.onnx``) is. The caller sees by the name which one it is.
+    A bare name such as ``vgg16.onnx`` or ``vgg16`` is looked for in the current folder, in
+    ``exported/`` there and in the checkout, and in the installed package; where it lies in none of
+    them, its int8 form (``vgg16.int8.onnx``) is. The caller sees by the name which one it is.
 
     Args:
-        model: Path or bare name; None means the model that is shipped as the default.
+        model: Path or bare name; None means the model that is shipped as the default, whatever
+            lies in the current folder.
 
     Raises:
         ModelError: There is no such file.
@@ -38,8 +44,12 @@ def find_model(model: str | Path | None = None) -> Path:
         if _is_file(wanted):
             return wanted
         raise ModelError(f"Expected an ONNX file, found none at {wanted}")
-    folders = list(model_folders())
-    for name in (wanted.name, f"{wanted.stem}.int8.onnx"):
+    folders = list(shipped_folders() if model is None else model_folders())
+    names = [wanted.name]
+    if wanted.name:
+        stem = wanted.name.removesuffix(".onnx")
+        names += [f"{stem}.onnx", f"{stem}.int8.onnx"]
+    for name in names:
         for folder in folders:
             if name and _is_file(folder / name):
                 return folder / name

@@ -2,8 +2,10 @@
 
 import math
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -11,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge.ahead import map_ahead
+from fer_edge.bounded import read_at_most
 from fer_edge.classifier import Classifier
 from fer_edge.describe import model_input_shape
 from fer_edge.draw import WRITTEN_SUFFIXES, draw_large, encode
 from fer_edge.errors import ImageError, OutputError
 from fer_edge.faces import Face
-from fer_edge.images import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, read_image
-from fer_edge.output import Record, atomic_file, refuse_existing
+from fer_edge.images import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, MAX_BYTES, read_image
+from fer_edge.output import Record, atomic_file, refuse_existing, refuse_same
 from fer_edge.preprocess import Frame
 
 _WAITING_BYTES = 2**24
@@ -54,27 +57,49 @@ def find_pictures(inputs: Sequence[str], read_stdin: Callable[[], bytes]) -> lis
             found.append(Picture("-", read_stdin(), Path("stdin.png")))
         elif os.path.isdir(given):  # noqa: PTH112 - Path.is_dir raises for names that are too long
             folder = Path(given)
-            files = _pictures_below(folder)
+            files, closed = _pictures_below(folder)
             found += [
                 Picture(click.format_filename(file), file, file.relative_to(folder))
                 for file in files
             ]
-            if not files:
+            found += closed
+            if not files and not closed:
                 problem = "Expected a folder with pictures, received one without"
                 found.append(Picture(click.format_filename(given), folder, Path(), problem))
         else:
-            found.append(Picture(click.format_filename(given), Path(given), Path(Path(given).name)))
+            name = click.format_filename(given)
+            found.append(Picture(name, _content(Path(given)), Path(Path(given).name)))
     return found
 
 
-def _pictures_below(folder: Path) -> list[Path]:
+def _pictures_below(folder: Path) -> tuple[list[Path], list[Picture]]:
+    """Return the pictures in a folder and below, and the folders that cannot be looked into."""
     suffixes = IMAGE_SUFFIXES | FOREIGN_SUFFIXES
-    return sorted(
+    closed: list[Picture] = []
+
+    def note(error: OSError) -> None:
+        place = Path(os.fsdecode(error.filename))
+        problem = f"Expected a folder that can be read: {error.strerror}"
+        closed.append(Picture(click.format_filename(place), place, Path(), problem))
+
+    files = sorted(
         Path(place) / name
-        for place, _, names in os.walk(folder)
+        for place, _, names in os.walk(folder, onerror=note)
         for name in names
         if Path(name).suffix.lower() in suffixes
     )
+    return files, closed
+
+
+def _content(path: Path) -> Path | bytes:
+    """Return what a pipe or device holds, since it can be read but once; files stay where they are.
+
+    One that cannot be read stays a path too, so that its own record says why.
+    """
+    with suppress(OSError, ValueError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            return read_at_most(path, MAX_BYTES)
+    return path
 
 
 @dataclass(frozen=True)
@@ -159,26 +184,33 @@ def annotate_all(
         force: Whether existing files are replaced; the pictures themselves never are.
 
     Yields:
-        The results, each after its picture is written.
+        The results, each after its picture is written; where that failed the record says why.
 
     Raises:
-        OutputError: A file is there already or cannot be written.
+        OutputError: A file is there already, or is one of the pictures.
     """
     targets = _annotated_names(pictures, folder)
-    for picture, target in targets.items():
-        if isinstance(picture.source, Path) and target.exists():
-            if target.samefile(picture.source):
-                raise OutputError(f"{target} is the picture itself; give another --annotate DIR")
-            refuse_existing(target, force=force)
+    refuse_same(
+        targets.values(),
+        [picture.source for picture in pictures if isinstance(picture.source, Path)],
+    )
+    for target in targets.values():
+        refuse_existing(target, force=force)
 
     def draw(result: tuple[Picture, Record]) -> tuple[Picture, Record]:
         picture, record = result
-        if record.status != "error":
+        # A picture that was given twice is drawn once.
+        target = None if record.status == "error" else targets.pop(picture, None)
+        if target is None:
+            return result
+        try:
             # Read again rather than kept: waiting for its batch it would fill the memory.
             frame = read_image(picture.source, max_pixels=max_pixels)
-            target = targets[picture]
             with atomic_file(target, force=force) as file:
                 file.write(encode(draw_large(frame, record.faces, top=top), target.suffix))
+        except (ImageError, OutputError) as error:
+            problem = f"Classified, but not drawn: {error.message}"
+            return picture, replace(record, status="error", error=problem)
         return result
 
     return map_ahead(draw, results, workers=2)

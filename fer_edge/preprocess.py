@@ -72,6 +72,20 @@ def resize(image: Frame, size: tuple[int, int]) -> Frame:
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
+def check_frame(frame_bgr: Frame) -> None:
+    """Check that a frame is (H, W, 3) or (H, W) uint8.
+
+    Raises:
+        ValueError: It has another dtype or shape, or no pixels.
+    """
+    if frame_bgr.dtype != np.uint8:
+        raise ValueError(f"Expected a uint8 frame with levels 0-255, received {frame_bgr.dtype}")
+    if frame_bgr.ndim not in (2, 3) or (frame_bgr.ndim == 3 and frame_bgr.shape[2] not in (1, 3)):
+        raise ValueError(f"Expected a frame of (H, W) or (H, W, 3), received {frame_bgr.shape}")
+    if not frame_bgr.size:
+        raise ValueError(f"Expected a frame with pixels, received {frame_bgr.shape}")
+
+
 def prepare(frame_bgr: Frame, boxes: Sequence[Box | None], spec: ModelSpec) -> NDArray[np.float32]:
     """Turn the faces of one frame into a model's input batch.
 
@@ -87,12 +101,7 @@ def prepare(frame_bgr: Frame, boxes: Sequence[Box | None], spec: ModelSpec) -> N
     Raises:
         ValueError: The frame has another dtype or shape, or a box lies outside of it.
     """
-    if frame_bgr.dtype != np.uint8:
-        raise ValueError(f"Expected a uint8 frame with levels 0-255, received {frame_bgr.dtype}")
-    if frame_bgr.ndim not in (2, 3) or (frame_bgr.ndim == 3 and frame_bgr.shape[2] not in (1, 3)):
-        raise ValueError(f"Expected a frame of (H, W) or (H, W, 3), received {frame_bgr.shape}")
-    if not frame_bgr.size:
-        raise ValueError(f"Expected a frame with pixels, received {frame_bgr.shape}")
+    check_frame(frame_bgr)
     batch = np.empty((len(boxes), *spec.input_size, spec.channels), np.float32)
     for row, box in zip(batch, boxes, strict=True):
         face = frame_bgr if box is None else crop_face(frame_bgr, box, spec.margin)

@@ -89,6 +89,7 @@ def open_session(path: Path, provider: str, threads: int, *, spin: bool = True) 
     """
     content = read_model(path)
     names = choose_providers(provider)
+    reason = ""
     try:
         session = _load(content, path.name, names, threads, spin)
     except ModelError as error:
@@ -98,12 +99,13 @@ def open_session(path: Path, provider: str, threads: int, *, spin: bool = True) 
         session = _load(content, path.name, names[-1:], threads, spin)
         if provider != AUTO:
             raise ProviderError(provider_failed(provider, error.message)) from error
+        reason = f" ({error.message})"
     runs = check_provider(provider, session.get_providers())
     notes = []
     if runs != short_name(names[0]):
         notes.append(
-            f"The {short_name(names[0])} provider is installed but failed to load; running on "
-            f"{runs}; fer-edge doctor says more"
+            f"The {short_name(names[0])} provider is installed but failed to load{reason}; running "
+            f"on {runs}"
         )
     try:
         source = _only_float(session.get_inputs(), f"one float32 input of {path.name}")

@@ -27,8 +27,13 @@ _SAME = 0.3
 """Least overlap (intersection over union) of a detection with the face it continues."""
 _MISSES = 2
 """Detections in a row that may miss a face which is followed surely."""
-_FORGET_S = 1.0
-"""A face that is gone for longer gets a new number."""
+GAP_S = 1.0
+"""Frames further apart than this do not belong together, where they come as fast as video does."""
+
+
+def gap_s(interval_s: float) -> float:
+    """Return from how many seconds on frames do not belong together that come so far apart."""
+    return max(GAP_S, 1.5 * interval_s)
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,20 @@ class FaceTracker:
         detections: Frames that were given to the detector so far.
     """
 
-    def __init__(self, detector: FaceDetector, *, detect_every: int = DETECT_EVERY) -> None:
+    def __init__(
+        self,
+        detector: FaceDetector,
+        *,
+        detect_every: int = DETECT_EVERY,
+        forget_s: float = GAP_S,
+    ) -> None:
         """Make a tracker.
 
         Args:
             detector: Finds the faces.
             detect_every: Frames from one detection to the next; 1 detects in every frame and
                 follows nothing.
+            forget_s: A face that is gone for longer gets a new number, seconds.
 
         Raises:
             ValueError: ``detect_every`` is below 1.
@@ -77,6 +89,7 @@ class FaceTracker:
             raise ValueError(f"Expected detect_every of 1 or more, received {detect_every}")
         self._detector = detector
         self._detect_every = detect_every
+        self._forget_s = forget_s
         self._position = 0
         self._tracks: list[_Track] = []
         self._next = 1
@@ -107,7 +120,7 @@ class FaceTracker:
         Returns:
             The frame's faces, largest first.
         """
-        self._tracks = [track for track in self._tracks if time_s - track.seen_s <= _FORGET_S]
+        self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self._forget_s]
         shown = [track for track in self._tracks if track.sure]
         if self._detect_every > 1:
             for track in shown:
@@ -244,6 +257,6 @@ class Smoother:
             probabilities = before + weight * (probabilities - before)
         self._state[track] = (time_s, probabilities)
         # What is older no longer weighs anything, and a camera may show any number of faces.
-        oldest_s = time_s - 10 * self.time_s - _FORGET_S
+        oldest_s = time_s - 10 * self.time_s - GAP_S
         self._state = {key: item for key, item in self._state.items() if item[0] >= oldest_s}
         return probabilities

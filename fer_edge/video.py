@@ -24,6 +24,8 @@ from fer_edge.video_options import RETRIES, TIMEOUT_S
 FIRST_PAUSE_S = 0.5
 """Pause before a live source that stopped is opened again; each further one is twice as long."""
 
+_USUAL_FPS = 25.0
+"""Frames per second of a source that states none."""
 _AHEAD = 4
 """Frames of a file that are decoded ahead: enough to hide a slow frame, bounded in memory."""
 _HEALTHY_S = 10.0
@@ -71,6 +73,7 @@ class VideoSource:
         height: Pixels of the first frame.
         fps: Frames per second as the source states it, or None.
         frame_count: Frames that a file's header promises, or None.
+        interval_s: Seconds from one frame that is taken to the next, as far as the source tells.
         dropped: Frames of a live source that came while nobody was reading.
         reopened: How often a live source was opened again.
     """
@@ -132,6 +135,7 @@ class VideoSource:
         self.width, self.height = self._reader.size
         self.fps = self._reader.fps
         self.frame_count = self._reader.frame_count
+        self.interval_s = self._every / (self.fps or _USUAL_FPS)
         return self
 
     def __exit__(
@@ -172,7 +176,7 @@ class VideoSource:
             if grabbed is None and self._stopped.is_set():
                 return
             if grabbed is None and not self.live:
-                self._check_end(self._reader, time_s)
+                self._check_end(self._reader)
                 return
             if grabbed is None:
                 if last_at - opened_at > _HEALTHY_S:
@@ -189,7 +193,7 @@ class VideoSource:
                 stamp_s -= epoch
             # Some containers repeat or lack time stamps; time never stands still for the reader.
             elif stamp_s <= time_s:
-                stamp_s = time_s + self._every / (self.fps or 25.0)
+                stamp_s = time_s + self.interval_s
             time_s = stamp_s
             if self._duration_s is not None and time_s >= self._duration_s:
                 return
@@ -254,7 +258,7 @@ class VideoSource:
             )
         return attempts
 
-    def _check_end(self, reader: "_Reader", time_s: float) -> None:
+    def _check_end(self, reader: "_Reader") -> None:
         if not reader.ready():
             raise SourceError(
                 f"{self.name} gave no frame for {self._timeout_s:g} s; check the disk or network "
@@ -263,9 +267,9 @@ class VideoSource:
         if not self.frame_count or not self.fps:
             return
         promised_s = self.frame_count / self.fps
-        if time_s < 0.9 * promised_s - 1.0:
+        if reader.reached_s < 0.9 * promised_s - 1.0:
             raise SourceError(
-                f"{self.name} ends after {max(0.0, time_s):.1f} s, its header promises "
+                f"{self.name} ends after {reader.reached_s:.1f} s, its header promises "
                 f"{promised_s:.1f} s: the file is cut short or damaged; what could be read is done"
             )
 
@@ -279,6 +283,7 @@ class _Reader(threading.Thread):
 
     Attributes:
         opened: None while opening, then whether it succeeded.
+        reached_s: How far a file was read, seconds, frames that were left out included.
     """
 
     def __init__(self, address: Address, every: int, timeout_s: float) -> None:
@@ -291,6 +296,7 @@ class _Reader(threading.Thread):
         self._ended = False
         self._closed = False
         self.opened: bool | None = None
+        self.reached_s = 0.0
         self.dropped = 0
         self.live = False
         self.size = (0, 0)
@@ -338,6 +344,7 @@ class _Reader(threading.Thread):
         while not self._closed and capture.grab():
             number += 1
             stamp_s = time.monotonic() if self.live else self._file_time(capture, number)
+            self.reached_s = max(stamp_s, number / (self.fps or _USUAL_FPS))
             if number % self._every:
                 continue
             done, image = capture.retrieve()
@@ -347,7 +354,7 @@ class _Reader(threading.Thread):
 
     def _file_time(self, capture: cv2.VideoCapture, number: int) -> float:
         stamp_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
-        return stamp_ms / 1000 if stamp_ms > 0 else number / (self.fps or 25.0)
+        return stamp_ms / 1000 if stamp_ms > 0 else number / (self.fps or _USUAL_FPS)
 
     def _put(self, grabbed: _Grabbed) -> None:
         with self._changed:
@@ -466,9 +473,10 @@ class VideoSink:
         if path.suffix.lower() != ".mp4":
             raise OutputError(f"Expected a recording that ends in .mp4, received {path}")
         refuse_existing(path, force=force)
-        self._path = path
-        self._temporary = path.with_name(f".fer-edge-{path.stem[:64]}.part.mp4")
-        self._fps = min(max(fps or 25.0, 1.0), 240.0)
+        # Where a link leads, so that the recording does not take the link's place.
+        self._path = path.resolve()
+        self._temporary = self._path.with_name(f".fer-edge-{path.stem[:64]}.part.mp4")
+        self._fps = min(max(fps or _USUAL_FPS, 1.0), 240.0)
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._start_s = 0.0

@@ -1,26 +1,26 @@
 """What ``fer-edge video`` does with each frame: log, recording, window, progress, summary."""
 
 import logging
-import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from fer_edge._cv2 import cv2
 from fer_edge.classifier import Classifier
+from fer_edge.command import stop_on_signals
 from fer_edge.draw import draw_faces, encode
 from fer_edge.errors import OutputError, SourceError
 from fer_edge.frame_log import FrameLog
 from fer_edge.history import History
-from fer_edge.output import atomic_file, refuse_existing
+from fer_edge.output import atomic_file, refuse_existing, refuse_same
 from fer_edge.preprocess import Frame
 from fer_edge.timeline import draw_timeline
+from fer_edge.tracking import gap_s
 from fer_edge.video import VideoSink, VideoSource
 from fer_edge.video_options import VideoOptions
 from fer_edge.watch import WatchedFrame, error_record, watch
@@ -46,7 +46,7 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
         SourceError: The source cannot be opened or broke; what was written until then is whole.
         OutputError: Something cannot be written.
     """
-    _check_outputs(options)
+    _check_outputs(name, options)
     shows = _wants_window(options.display)
     log_path = options.output
     if log_path is None and not (shows or options.record or options.timeline):
@@ -62,7 +62,7 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
             idle=lambda: window.idle() if window else None,
         )
         window = None
-        signals = stack.enter_context(_stop_on_signals(source.stop))
+        signals = stack.enter_context(stop_on_signals(source.stop))
         try:
             stack.enter_context(source)
         except SourceError:
@@ -93,7 +93,7 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
         advance = stack.enter_context(
             _progress(source, options, hidden=shows or log_path == _STDOUT)
         )
-        history = History(classifier.spec.labels)
+        history = History(classifier.spec.labels, longest_s=gap_s(source.interval_s))
         meter = _Meter()
         try:
             frames = watch(
@@ -131,13 +131,12 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
     return 128 + signals[0] if signals else 0
 
 
-def _check_outputs(options: VideoOptions) -> None:
-    for path, suffix in ((options.record, ".mp4"), (options.timeline, ".png")):
-        if path and path.suffix.lower() != suffix:
-            raise OutputError(f"Expected a file name that ends in {suffix}, received {path}")
-    for path in (options.output, options.record, options.timeline):
-        if path and path != _STDOUT:
-            refuse_existing(path, force=options.force)
+def _check_outputs(name: str, options: VideoOptions) -> None:
+    paths = [path for path in (options.output, options.record, options.timeline) if path]
+    paths = [path for path in paths if path != _STDOUT]
+    refuse_same(paths, [Path(name)])
+    for path in paths:
+        refuse_existing(path, force=options.force)
 
 
 def _wants_window(display: bool | None) -> bool:
@@ -161,31 +160,6 @@ def _messages() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-
-
-@contextmanager
-def _stop_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Call ``stop`` on Ctrl-C and SIGTERM, so that no output is cut in the middle of a record.
-
-    Yields:
-        The numbers of the signals that came. A second one interrupts at once.
-    """
-    received: list[int] = []
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        stop()
-
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from fer_edge.classifier import Classifier, FaceResult
 from fer_edge.errors import SourceError
 from fer_edge.faces import Face, WholeFrame
 from fer_edge.output import face_to_dict
-from fer_edge.tracking import FaceTracker, Smoother
+from fer_edge.tracking import FaceTracker, Smoother, gap_s
 from fer_edge.video import TimedFrame, VideoSource
 from fer_edge.video_options import DETECT_EVERY
 
@@ -97,7 +97,8 @@ def watch(
     """
     # Where the whole frame is the face there is nothing to follow.
     every = 1 if isinstance(classifier.detector, WholeFrame) else detect_every
-    tracker = FaceTracker(classifier.detector, detect_every=every)
+    forget_s = gap_s(source.interval_s)
+    tracker = FaceTracker(classifier.detector, detect_every=every, forget_s=forget_s)
     smoother = Smoother(smooth_s)
 
     def look(item: tuple[int, TimedFrame]) -> tuple[TimedFrame, list[Face] | None]:

@@ -1,9 +1,13 @@
 import csv
+import errno
 import io
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -182,6 +186,57 @@ def test_output_is_whole_and_never_replaced_by_chance(folder):
     assert list(target.parent.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("name", ["x" * 300 + ".csv", "in/" + "y" * 300])
+def test_names_that_no_disk_takes_are_clear_errors(folder, name):
+    for flag in ("--output", "--annotate"):
+        result = classify("in", flag, name)
+        assert result.exit_code == 1
+        assert "name too long" in result.output
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("arguments", [("classify", "in"), ("info", "tiny.onnx"), ("doctor",)])
+def test_a_full_disk_behind_stdout_is_a_clear_error(folder, arguments):
+    command = [sys.executable, "-c", "from fer_edge.cli import main; main()", *arguments]
+    command += ["--model", "tiny.onnx"] if arguments[0] == "classify" else []
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: Cannot write the output: No space left")
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_with_the_records_until_then(folder, number, code):
+    os.mkfifo("ready")
+    program = """
+from pathlib import Path
+from fer_edge import cli, pictures
+read, count = pictures.read_image, []
+def slowly(source, **limits):
+    count.append(source)
+    if len(count) == 100:
+        Path("ready").write_text("now")
+    return read(source, **limits)
+pictures.read_image = slowly
+cli.main()
+"""
+    command = [sys.executable, "-c", program, "classify", *(["in/a.jpg"] * 20_000)]
+    command += ["--model", "tiny.onnx", "--detector", "none", "--output", "out.jsonl"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert Path("ready").read_text() == "now"
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == code, messages
+    lines = Path("out.jsonl").read_text().splitlines()
+    assert f"Ended after {len(lines)} of 20000 inputs" in messages
+    assert 0 < len(lines) < 20_000
+    assert all(json.loads(line)["status"] == "ok" for line in lines)
+    assert not list(folder.glob(".fer-edge-*"))
+
+
 def test_a_failure_leaves_no_output(folder):
     (folder / "model.onnx").write_bytes(b"nothing")
     result = classify("in", "--output", "out.csv", model="model.onnx")
@@ -221,8 +276,106 @@ def test_a_picture_is_never_replaced_by_its_annotated_self(folder):
     before = (folder / "in/a.jpg").read_bytes()
     result = classify("in/a.jpg", "--annotate", "in", "--force")
     assert result.exit_code == 1
-    assert "is the picture itself" in result.stderr
+    assert "in/a.jpg is what is read" in result.stderr
     assert (folder / "in/a.jpg").read_bytes() == before
+
+
+def test_no_picture_is_replaced_whatever_is_forced(folder):
+    """Neither by the annotated form of another one, nor by the records, nor through a link."""
+    shutil.copytree(folder / "in", folder / "kept")
+    (folder / "other").mkdir()
+    shutil.copy(folder / "in/b.png", folder / "other/a.jpg")
+    (folder / "link.csv").symlink_to(folder / "in/a.jpg")
+    for extra in (
+        ("other/a.jpg", "--annotate", "in"),
+        ("--output", "in/a.jpg"),
+        ("--output", "link.csv"),
+    ):
+        result = classify("in", *extra, "--force", "--detector", "none")
+        assert result.exit_code == 1
+        assert "is what is read; write to another file" in result.stderr
+    for kept in (folder / "kept").rglob("*.*"):
+        assert kept.read_bytes() == (folder / "in" / kept.relative_to(folder / "kept")).read_bytes()
+
+
+def test_pictures_given_twice_or_too_large_to_be_drawn_do_not_end_the_run(folder):
+    cv2.imwrite("wide.png", np.full((2, 16400), 90, np.uint8))
+    Path("wide.png").rename("wide.webp")
+    result = classify("in/a.jpg", "wide.webp", "in/a.jpg", "--detector", "none",
+                      "--format", "jsonl", "--annotate", "drawn")  # fmt: skip
+    assert result.exit_code == 1
+    first, wide, again = records(result)
+    assert (first["status"], wide["status"], again["status"]) == ("ok", "error", "ok")
+    assert "not drawn: 16400 x 2 pixels do not fit into a .webp file" in wide["error"]
+    assert len(wide["faces"]) == 1
+    assert [path.name for path in Path("drawn").iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names")
+def test_pipes_and_devices_are_read_and_written_as_they_are(folder):
+    os.mkfifo("pipe")
+    feed = threading.Thread(target=lambda: Path("pipe").write_bytes(PORTRAIT.read_bytes()))
+    feed.start()
+    result = classify("pipe", "--format", "jsonl", "--annotate", "drawn", "--output", os.devnull)
+    feed.join()
+    assert result.exit_code == 0, result.output
+    assert cv2.imread("drawn/pipe.png") is not None
+    assert not Path(os.devnull).is_file()
+    texts = []
+    drain = threading.Thread(target=lambda: texts.append(Path("pipe").read_text()))
+    drain.start()
+    assert classify("in", "--detector", "none", "--output", "pipe").exit_code == 0
+    drain.join()
+    assert len(texts[0].splitlines()) == 4
+
+
+def test_links_are_written_through(folder):
+    (folder / "target.csv").write_text("old")
+    (folder / "link.csv").symlink_to("target.csv")
+    assert classify("in", "--output", "link.csv").exit_code == 1
+    assert classify("in", "--output", "link.csv", "--force").exit_code == 0
+    assert (folder / "link.csv").is_symlink()
+    assert (folder / "target.csv").read_text().startswith("image,width")
+
+
+def test_the_ending_of_the_output_tells_its_format(folder):
+    for name, start in (("a.csv", "image,width,"), ("a.jsonl", '{"image": '), ("a.txt", "image  ")):
+        assert classify("in", "--detector", "none", "--output", name).exit_code == 0
+        assert Path(name).read_text().startswith(start)
+    assert classify("in", "--output", "b.csv", "--format", "jsonl").exit_code == 0
+    assert Path("b.csv").read_text().startswith("{")
+    result = classify("in", "--detector", "none", "--output", "-")
+    assert result.stdout.startswith("image  ")
+    assert not Path("-").exists()
+
+
+def test_folders_that_cannot_be_searched_are_said(folder, monkeypatch):
+    def walk(top, onerror):
+        onerror(PermissionError(errno.EACCES, "Permission denied", str(top / "deep")))
+        yield str(top), [], ["a.jpg", "drawing.svg", "scan.ppm"]
+
+    (folder / "in/drawing.svg").write_text("<svg/>")
+    (folder / "in/scan.ppm").write_bytes(b"P6 1 1 255 abc")
+    monkeypatch.setattr("fer_edge.pictures.os.walk", walk)
+    result = classify("in", "--detector", "none", "--format", "jsonl")
+    assert result.exit_code == 1
+    found = {Path(record["image"]).name: record["error"] for record in records(result)}
+    assert found["a.jpg"] is found["scan.ppm"] is None
+    assert "SVG" in found["drawing.svg"]
+    assert "Permission denied" in found["deep"]
+
+
+def test_small_faces_of_large_pictures_are_found_when_asked_for(folder):
+    portrait = cv2.imread(str(PORTRAIT))
+    wide = np.full((2000, 3000, 3), 128, np.uint8)
+    wide[700 : 700 + 316, 1200 : 1200 + 316] = cv2.resize(
+        portrait, (316, 316), interpolation=cv2.INTER_AREA
+    )
+    cv2.imwrite("wide.jpg", wide)
+    assert records(classify("wide.jpg", "--format", "jsonl"))[0]["faces"] == []
+    (record,) = records(classify("wide.jpg", "--format", "jsonl", "--min-face", "40"))
+    (face,) = record["faces"]
+    assert abs(face["box"][0] + face["box"][2] / 2 - (1200 + 226 * 316 / 512)) < 12
 
 
 def test_two_faces_or_the_largest(folder):
@@ -267,6 +420,9 @@ def test_the_int8_file_stands_in_and_says_so(folder):
         ["in", "--provider", "tpu"],
         ["in", "--detector", "dlib"],
         ["in", "--detector-model", "x.onnx"],
+        ["in", "--detector", "yunet"],
+        ["in", "--labels", "a,a"],
+        ["in", "--labels", "a,,b"],
         ["in", "--no-such-flag"],
     ],
 )
@@ -275,9 +431,6 @@ def test_wrong_usage_is_exit_2(arguments):
 
 
 def test_detectors_that_cannot_work_are_errors(folder):
-    result = classify("in", "--detector", "yunet")
-    assert result.exit_code == 1
-    assert "--detector-model FILE" in result.stderr
     result = classify("in", "--detector", "yunet", "--detector-model", "missing.onnx")
     assert result.exit_code == 1
     assert "found none at missing.onnx" in result.stderr

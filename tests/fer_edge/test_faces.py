@@ -108,3 +108,17 @@ def test_sizes_are_checked():
         HaarDetector(min_face=0)
     with pytest.raises(ValueError, match="haar, yunet or none"):
         open_detector("dlib")
+
+
+@pytest.mark.parametrize("name", ["haar", "none"])
+@pytest.mark.parametrize(
+    "frame", [np.zeros((50, 50, 3)), np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5, 4), np.uint8)]
+)
+def test_what_is_no_frame_is_a_programmers_mistake(name, frame):
+    with pytest.raises(ValueError, match="Expected a"):
+        open_detector(name).detect(frame)
+
+
+def test_a_model_may_be_named_by_text():
+    with pytest.raises(DetectorError, match=r"found none at missing\.onnx"):
+        open_detector("yunet", "missing.onnx")

@@ -105,3 +105,11 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "blocked").write_text("")
     with pytest.raises(OutputError, match="Cannot write"):
         FrameLog(tmp_path / "blocked" / "log.jsonl", "jsonl", LABELS).__enter__()
+
+
+def test_csv_rows_are_all_as_wide(tmp_path):
+    path = tmp_path / "log.csv"
+    with FrameLog(path, "csv", LABELS) as log:
+        for line in (record(FACE), record(), error_record("gone")):
+            log.write(line)
+    assert {len(row) for row in csv.reader(path.open(newline=""))} == {6 + 8 + len(LABELS)}

@@ -137,6 +137,41 @@ def test_sixteen_bits_become_eight(suffix, channels):
     assert np.array_equal(frame, np.broadcast_to(levels[:, :, :3], (8, 9, 3)))
 
 
+@pytest.mark.parametrize("white", [1, 47, 255, 300, 4095, 65535])
+@pytest.mark.parametrize("form", [b"P2", b"P3", b"P5", b"P6"])
+def test_pnm_levels_go_up_to_what_the_header_says(form, white):
+    levels = np.linspace(0, white, 12).round().astype(int)
+    head = form + b" 4 %d # so much is white\n%d\n" % (1 if form in b"P3P6" else 3, white)
+    if form in b"P2P3":
+        data = b" ".join(b"%d" % level for level in levels)
+    else:
+        data = levels.astype(">u2" if white > 255 else np.uint8).tobytes()
+    image = read_image(head + data)
+    found = image[..., ::-1].ravel() if form in b"P3P6" else image[..., 0].ravel()
+    assert np.abs(found - levels * 255 / white).max() <= 1
+
+
+def tiff_head(*entries):
+    parts = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries]
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(parts)) + b"".join(parts) + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff_head((256, 8), (257, 8), (50706, 0x104)),
+        tiff_head((254, 1), (256, 8), (257, 8), (330, 64)),
+        b"II*\0\x10\0\0\0CR\x02\0" + bytes(4) + struct.pack("<HHHII", 1, 256, 4, 1, 8),
+        b"IIRO\x08\0\0\0",
+        b"IIU\0\x08\0\0\0",
+        b"FUJIFILMCCD-RAW 0201",
+    ],
+)
+def test_raw_photographs_are_refused_not_their_previews_read(data):
+    with pytest.raises(ImageError, match="raw photograph"):
+        read_image(data)
+
+
 def test_floating_point_pictures_are_refused_with_advice(picture):
     with pytest.raises(ImageError, match="8 or 16 bits a channel, received float32"):
         read_image(saved(picture.convert("F"), "TIFF"))

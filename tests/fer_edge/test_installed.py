@@ -52,3 +52,19 @@ def test_what_cannot_be_loaded_is_one_message(tmp_path, module, reason):
     assert done.returncode == 1
     assert "libGL.so.1" in done.stderr and "pip" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("own", "seen"), [({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")])
+def test_onnxruntime_is_told_to_report_nothing_before_it_is_loaded(tmp_path, own, seen):
+    (tmp_path / "onnxruntime.py").write_text(
+        "import os; raise ImportError('silent: ' + os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    clean = {key: text for key, text in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import fer_edge._ort"],
+        capture_output=True,
+        text=True,
+        env={**clean, **own, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        timeout=120,
+    )
+    assert f"silent: {seen}" in done.stderr

@@ -32,9 +32,20 @@ def test_int8_stands_in_for_a_missing_file_alone(places):
     assert find_model("vgg16.int8.onnx").name == "vgg16.int8.onnx"
 
 
-def test_the_default_is_looked_for_as_well(places):
+def test_the_default_is_the_one_that_came_with_the_package(places):
     (places / "checkout/exported" / DEFAULT_MODEL).touch()
-    assert find_model().name == DEFAULT_MODEL
+    (places / "work" / DEFAULT_MODEL).touch()
+    assert find_model() == places / "checkout/exported" / DEFAULT_MODEL
+
+
+def test_names_need_no_ending(places):
+    (places / "work/edge.int8.onnx").touch()
+    assert find_model("edge").name == "edge.int8.onnx"
+    assert find_model("edge.int8").name == "edge.int8.onnx"
+    (places / "checkout/exported/edge.onnx").touch()
+    assert find_model("edge").name == "edge.onnx"
+    with pytest.raises(ModelError, match="found none"):
+        find_model("edge.txt")
 
 
 def test_a_path_is_taken_as_it_is(places):

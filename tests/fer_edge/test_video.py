@@ -87,6 +87,12 @@ def test_every_and_duration_count_the_files_own_frames_and_time(clip):
         assert [frame.index for frame in source] == list(range(0, 30, 4))
 
 
+def test_a_source_that_has_ended_gives_nothing_more(clip):
+    with VideoSource(clip, every=7) as source:
+        assert list(source)
+        assert list(source) == []
+
+
 def test_phone_videos_are_turned_upright(clip, tmp_path):
     with VideoSource(turn_clip(tmp_path / "phone.mp4", clip)) as source:
         assert next(iter(source)).image_bgr.shape == (96, 64, 3)

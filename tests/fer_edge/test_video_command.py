@@ -133,6 +133,43 @@ def test_limits(model, clip, arguments, frames):
     assert [line["frame"] for line in records(result.stdout)] == frames
 
 
+def test_frames_seconds_apart_are_of_one_face(model, clip, tmp_path):
+    """A file sampled so thinly is still whole, its face one face, its seconds all counted."""
+    long = str(write_clip(tmp_path / "long.mp4", gray_frames([level_of("happy")] * 300)))
+    result = whole(model, long, "--every", 90, "--smooth", 1)
+    assert result.exit_code == 0, result.stderr
+    assert [line["frame"] for line in records(result.stdout)] == [0, 90, 180, 270]
+    assert "face 1: 12.0 s: happy 12.0 s (100%)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--record", "clip.mp4"), "clip.mp4 is what is read"),
+        (("--output", "./clip.mp4"), "clip.mp4 is what is read"),
+        (("--output", "time.png", "--timeline", "time.png"), "time.png is written twice"),
+    ],
+)
+def test_outputs_are_neither_the_source_nor_each_other(
+    model, clip, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    before = (tmp_path / "clip.mp4").read_bytes()
+    result = whole(model, "clip.mp4", *arguments, "--force")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert (tmp_path / "clip.mp4").read_bytes() == before
+
+
+def test_recordings_follow_links(model, clip, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out.mp4").symlink_to(tmp_path / "disk/real.mp4")
+    assert whole(model, clip, "--record", tmp_path / "out.mp4").exit_code == 0
+    assert (tmp_path / "out.mp4").is_symlink()
+    with VideoSource(tmp_path / "disk/real.mp4") as source:
+        assert len(list(source)) == 90
+
+
 def test_uncertain_and_largest(model, clip, tmp_path):
     result = whole(model, clip, "--uncertain", 1, "--max-frames", 1)
     assert records(result.stdout)[0]["faces"][0]["emotion"] == "uncertain"
@@ -152,8 +189,8 @@ def test_uncertain_and_largest(model, clip, tmp_path):
         (("missing.mp4",), 1, "found nothing at missing.mp4"),
         (("clip.mp4", "--every", "0"), 2, "--every"),
         (("clip.mp4", "--smooth", "-1"), 2, "--smooth"),
-        (("clip.mp4", "--record", "out.avi"), 1, ".mp4"),
-        (("clip.mp4", "--timeline", "out.jpg"), 1, ".png"),
+        (("clip.mp4", "--record", "out.avi"), 2, ".mp4"),
+        (("clip.mp4", "--timeline", "out.jpg"), 2, ".png"),
         (("rtsp://user:secret@127.0.0.1:9/x?key=secret",), 1, "rtsp://127.0.0.1:9/x did not open"),
     ],
 )
