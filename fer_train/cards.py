@@ -5,9 +5,8 @@ MODELS.md is made from these files alone, so that no figure in it is typed by ha
 """
 
 import dataclasses
-import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from fer_train.data import Dataset
 from fer_train.export import SCORES
 from fer_train.metrics import classification_metrics
 from fer_train.recipes import PROTOCOL_DEFAULTS, Protocol, Recipe, recipe_for
-from fer_train.runs import TEACHER, Run, read_arrays, read_json, write_json, write_text
+from fer_train.runs import Run, read_json, read_teacher, write_json, write_text
 
 CARDS = "MODELS.md"
 
@@ -108,17 +107,16 @@ def training_facts(run: Run, model: str, fold: int) -> dict[str, Any]:
         RunError: The fold is not done.
     """
     score = run.score(model, fold)
-    taught, named = {}, {}
+    taught: dict[str, Any] = {}
     if run.recipes[model].teacher_weight:
-        teacher = json.loads(read_arrays(run.folder / TEACHER)["facts"].tobytes())
-        taught = {"teacher": teacher}
-        named = {"teacher": teacher["file"]} if "file" in teacher else {}
+        taught = {"teacher": read_teacher(run)}
+    teachers = taught.get("teacher", {}).get("files", ())
     return taught | {
         "model": model,
         "fold": fold,
         "folds": len(run.folds),
         "seed": run.protocol.seed,
-        "command": training_command(run.protocol, model, run.recipes[model], **named),
+        "command": training_command(run.protocol, model, run.recipes[model], teachers),
         "hours": round(score["training_s"] / 3600, 2),
         "epochs": score["epochs"],
         "kept_epoch": score["kept_epoch"],
@@ -145,13 +143,21 @@ def judging_facts(path: Path, judges: Dataset) -> dict[str, Any]:
 
 
 def training_command(
-    protocol: Protocol, model: str, recipe: Recipe, teacher: str = "TEACHER_RUN"
+    protocol: Protocol, model: str, recipe: Recipe, teachers: Sequence[str] = ()
 ) -> str:
-    """Return the command that trains this again: only what differs from the defaults."""
+    """Return the command that trains this again: only what differs from the defaults.
+
+    Args:
+        protocol: The run's.
+        model: Name of the model.
+        recipe: Its settings.
+        teachers: Files that taught it; none where a run did, or nobody.
+    """
     defaults_of_run = Protocol(data=protocol.data, **PROTOCOL_DEFAULTS[recipe.name])
     if recipe.teacher_weight:
-        parts = ["fer-train distill", shlex.quote(teacher), "--student", model]
-        if teacher.endswith(".keras"):
+        parts = ["fer-train distill", *map(shlex.quote, teachers or ["TEACHER_RUN"])]
+        parts += ["--student", model]
+        if teachers:
             parts += ["--data", shlex.quote(Path(protocol.data).name)]
         # The rest of it is the teacher's, or always so.
         own = dataclasses.replace(
@@ -306,9 +312,10 @@ def _teacher(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "teacher" not in facts:
         return []
     teacher = facts["teacher"]
-    if "file" in teacher:
-        text = f"`{teacher['file']}`, by its answers to each image as augmented, and that mirrored"
-        return [("Teacher", text)]
+    if "files" in teacher:
+        names = " and ".join(f"`{name}`" for name in teacher["files"])
+        text = "by the mean of the answers to each image as augmented, and that mirrored"
+        return [("Teacher", f"{names}, {text}")]
     commands = " and ".join(f"`{command}`" for command in teacher["commands"])
     found = f"top-1 {_percent(teacher['accuracy'])}, mirrored, on {teacher['images']:,} images"
     return [("Teacher", f"{commands}: {found} that it did not train on")]

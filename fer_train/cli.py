@@ -316,7 +316,13 @@ def train_all(
 
 
 @main.command()
-@click.argument("teacher_path", metavar="RUN|FILE", type=click.Path(path_type=Path, exists=True))
+@click.argument(
+    "teacher_paths",
+    metavar="RUN|FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+)
 @click.option("--student", type=click.Choice(KERAS_MODELS), default="edge", show_default=True)
 @click.option(
     "--teachers", type=NameList(MODEL_NAMES), help="Models of RUN that teach; all by default."
@@ -328,7 +334,7 @@ def train_all(
 @_setting_options(Protocol, skip=("data", "limit", "pool", "drop", "folds", "seed"))
 @recipe_options
 def distill(
-    teacher_path: Path,
+    teacher_paths: tuple[Path, ...],
     student: str,
     teachers: tuple[str, ...] | None,
     export_dir: Path | None,
@@ -340,14 +346,17 @@ def distill(
     """Teach one student the averaged out-of-fold answers of RUN's fold models.
 
     The student trains on Training and is judged on PublicTest, so RUN should be a cross-validation
-    with --pool training. A FILE.keras in its place is a finished model that answers each image as
-    augmentation has just changed it, and its mirror image.
+    with --pool training. FILE.keras in its place are finished models whose mean answer to each
+    image as augmentation has just changed it, and to its mirror image, is taught.
     """
-    from fer_train.distill import teach, teach_by_model
+    from fer_train.distill import teach, teach_by_models
     from fer_train.runs import locked, open_run
     from fer_train.schedule import load_images, pending, plan_run, run_here
 
-    teacher = open_run(teacher_path) if teacher_path.is_dir() else None
+    folders = [path for path in teacher_paths if path.is_dir()]
+    if folders and len(teacher_paths) > 1:
+        raise click.UsageError("expected one run or files as teachers")
+    teacher = open_run(folders[0]) if folders else None
     source = data or (teacher.protocol.data if teacher else None)
     if source is None:
         raise click.UsageError("expected --data where the teacher is a file")
@@ -370,7 +379,7 @@ def distill(
             score = teach(teacher, teachers or tuple(teacher.recipes), run, dataset)
             click.echo(f"teacher: top-1 {score:.4f} on images that it did not train on", err=True)
         else:
-            teach_by_model(teacher_path, run)
+            teach_by_models(teacher_paths, run)
         run_here(run, dataset, pending(run, [student]))
     _print_scores(run, student)
     if export_dir:

@@ -1,18 +1,17 @@
-"""Distillation: fold models, or a finished model, teach one student.
+"""Distillation: fold models, or finished models, teach one student.
 
 A run's fold models answer each image once, and only those folds do that did not train on it, so
 that the teacher never repeats a label that it has learnt by heart; images are answered as they are
 and mirrored, since the student sees both. Source of the idea: Hinton, Vinyals & Dean, *Distilling
 the Knowledge in a Neural Network*, 2015.
 
-A finished model did train on the images, so that it answers what it has not seen: each image as
+Finished models did train on the images, so that they answer what they have not seen: each image as
 augmentation has just changed it for the student, and that one's mirror image. Source of this: Beyer
 et al., *Knowledge distillation: A good teacher is patient and consistent*, 2022.
 """
 
-import filecmp
+import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,34 +26,46 @@ from fer_train.cards import training_command
 from fer_train.data import Dataset
 from fer_train.evaluation import ModelEvaluation, evaluate_model
 from fer_train.models import load_trained
-from fer_train.runs import TEACHER, TEACHER_MODEL, Run, write_arrays, write_atomic
+from fer_train.runs import TEACHER, TEACHER_MODEL, Run, read_teacher, write_arrays, write_atomic
 from fer_train.schedule import load_run_images
 from fer_train.svm import SVM
 from fer_train.training import PREDICTION_BATCH
 
 
-def teach_by_model(teacher: Path, student: Run) -> None:
-    """Put a finished model into the student's run folder, as its teacher.
+def teach_by_models(teachers: Sequence[Path], student: Run) -> None:
+    """Put finished models into the student's run folder, as one teacher of their mean answers.
 
     Args:
-        teacher: A Keras file of float32 (N, 48, 48, 1) images, grey, 0-255, to probabilities.
+        teachers: Keras files of float32 (N, 48, 48, 1) images, grey, 0-255, to probabilities.
         student: The planned run of the student.
 
     Raises:
-        RunError: It is no such file, has other emotions, or another one taught this run before.
+        RunError: One is no such file, has other emotions, or others taught this run before.
     """
-    net = load_trained(teacher, "a run or a Keras file to teach")
-    shapes = [tuple(net.input_shape), tuple(net.output_shape)]
-    if shapes != [(None, IMAGE_SIZE, IMAGE_SIZE, 1), (None, len(student.protocol.labels))]:
-        raise RunError(
-            f"Expected a teacher of {', '.join(student.protocol.labels)} in images of "
-            f"{IMAGE_SIZE} x {IMAGE_SIZE}, received one from {shapes[0]} to {shapes[1]}"
-        )
-    kept = student.folder / TEACHER_MODEL
-    if kept.exists() and not filecmp.cmp(kept, teacher, shallow=False):
+    nets = [load_trained(path, "a run or a Keras file to teach") for path in teachers]
+    for net in nets:
+        shapes = [tuple(net.input_shape), tuple(net.output_shape)]
+        if shapes != [(None, IMAGE_SIZE, IMAGE_SIZE, 1), (None, len(student.protocol.labels))]:
+            raise RunError(
+                f"Expected a teacher of {', '.join(student.protocol.labels)} in images of "
+                f"{IMAGE_SIZE} x {IMAGE_SIZE}, received one from {shapes[0]} to {shapes[1]}"
+            )
+    facts = {
+        "files": [path.name for path in teachers],
+        "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in teachers],
+    }
+    if (student.folder / TEACHER).exists() and read_teacher(student) != facts:
         raise RunError(f"Expected the teacher that {student.folder} began with, received another")
-    write_atomic(kept, lambda temporary: shutil.copyfile(teacher, temporary))
-    _write(student, {"file": teacher.name})
+    if len(nets) > 1:
+        image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
+        # Names of their own, since two files may hold models of one name.
+        named = [
+            keras.Model(net.input, net.output, name=f"teacher_{number}")
+            for number, net in enumerate(nets)
+        ]
+        nets = [keras.Model(image, keras.layers.Average()([net(image) for net in named]))]
+    write_atomic(student.folder / TEACHER_MODEL, nets[0].save)
+    _write(student, facts)
 
 
 def teach(teacher: Run, models: Sequence[str], student: Run, dataset: Dataset) -> float:

@@ -310,3 +310,12 @@ def open_run(folder: Path) -> Run:
         for fold in read_json(folder / "folds.json")
     ]
     return Run(folder, protocol, config["dataset_digest"], recipes, folds)
+
+
+def read_teacher(run: Run) -> dict[str, Any]:
+    """Return what the folder of a student's run says of its teacher.
+
+    Raises:
+        RunError: It says nothing, or is damaged.
+    """
+    return dict(json.loads(read_arrays(run.folder / TEACHER)["facts"].tobytes()))

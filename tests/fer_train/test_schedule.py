@@ -14,6 +14,8 @@ from click.testing import CliRunner
 from fer_train._keras import keras
 from fer_train.cards import training_facts
 from fer_train.cli import main
+from fer_train.models import build_model
+from fer_train.recipes import recipe_for
 from fer_train.runs import open_run, read_arrays
 from fer_train.schedule import load_run_images
 from fer_train.synthetic import synthetic_faces
@@ -112,9 +114,12 @@ def test_a_student_learns_from_a_finished_model(tmp_path):
     )
     assert _invoke("export", str(student), *exported).exit_code == 0
     card = (tmp_path / "exported" / "MODELS.md").read_text()
-    assert "| Teacher | `edge.keras`, by its answers to each image as augmented" in card
+    assert "| Teacher | `edge.keras`, by the mean of the answers to each image as" in card
 
     other = student / "sequential" / "fold-00" / "model.keras"
+    result = _invoke("distill", str(teacher), str(run), *flags)
+    assert result.exit_code == 2
+    assert "expected one run or files as teachers" in result.stderr
     for path, message in (
         (other, "began with, received another"),
         (tmp_path / "exported" / "edge.onnx", "Expected a run or a Keras file to teach"),
@@ -122,6 +127,26 @@ def test_a_student_learns_from_a_finished_model(tmp_path):
         result = _invoke("distill", str(path), *flags)
         assert result.exit_code == 1
         assert message in result.stderr
+
+
+def test_several_finished_models_teach_by_their_mean_answer(tmp_path):
+    paths = [tmp_path / name for name in ("one.keras", "two.keras")]
+    nets = [build_model("edge", recipe_for("modern", "edge"), 7) for _ in paths]
+    for path, net in zip(paths, nets, strict=True):
+        net.save(path)
+    student = tmp_path / "student"
+    flags = ("--data", "synthetic:210", "--epochs", "1", "--run", str(student))
+    result = _invoke("distill", *map(str, paths), *flags)
+    assert result.exit_code == 0, result.output
+    images = np.random.default_rng(0).uniform(0, 255, (5, 48, 48, 1)).astype(np.float32)
+    taught = keras.saving.load_model(student / "teacher.keras", compile=False)
+    mean = (nets[0].predict(images) + nets[1].predict(images)) / 2
+    np.testing.assert_allclose(taught.predict(images), mean, atol=1e-6)
+    facts = training_facts(open_run(student), "edge", 0)
+    assert facts["command"].startswith("fer-train distill one.keras two.keras --student edge")
+    result = _invoke("distill", str(paths[0]), *flags)
+    assert result.exit_code == 1
+    assert "began with, received another" in result.stderr
 
 
 def test_a_teacher_adds_the_cross_entropy_to_its_answers_to_both_views():
