@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from fer_edge import __version__
+from fer_edge.command import CommandGroup
 from fer_edge.contract import EMOTIONS
 from fer_train.recipes import (
     KERAS_MODELS,
@@ -103,7 +104,7 @@ export_dir_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fer-train")
 def main() -> None:
     """Train facial emotion models on FER-2013 by cross-validation and export them to ONNX."""

@@ -242,6 +242,11 @@ def augmentation(strength: float, erasing: float, seed: int) -> keras.Sequential
         ]
     if erasing:
         steps.append(layers.RandomErasing((erasing, erasing), seed=seed + 4, dtype="float32"))
+    if keras.backend.backend() == "jax":
+        for step in steps:
+            # TensorFlow's compiler lacks an operation of theirs, for which Keras would leave the
+            # whole training uncompiled on every back end.
+            step.supports_jit = True
     return keras.Sequential(steps, name="augmentation")
 
 
