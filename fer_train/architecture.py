@@ -47,9 +47,9 @@ def layer_rows(model: Any) -> list[LayerRow]:
 
 def saved_layer_rows(path: Path) -> list[LayerRow]:
     """Return the layers of a ``.keras`` file that this trainer wrote."""
-    from fer_train._keras import keras
+    from fer_train.models import load_trained
 
-    return layer_rows(keras.saving.load_model(path, compile=False))
+    return layer_rows(load_trained(path, "a trained model"))
 
 
 def _flat_layers(model: Any, *, inside: bool = False) -> Iterator[Any]:

@@ -7,7 +7,8 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -17,6 +18,7 @@ import click
 from fer_edge import __version__
 from fer_edge.command import CommandGroup
 from fer_edge.contract import EMOTIONS
+from fer_edge.errors import DataError, RunError
 from fer_train.recipes import (
     KERAS_MODELS,
     MODEL_NAMES,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_RUN = Path("runs/default")
+EXPORTED = Path("exported")
 
 
 class NameList(click.ParamType[tuple[str, ...]]):
@@ -51,6 +54,8 @@ class NameList(click.ParamType[tuple[str, ...]]):
         if isinstance(value, tuple):
             return value
         names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        if not names:
+            self.fail(f"expected some of {', '.join(self.allowed)}, received none")
         if unknown := [name for name in names if name not in self.allowed]:
             self.fail(f"expected {', '.join(self.allowed)}, received {', '.join(unknown)}")
         return names
@@ -98,9 +103,8 @@ store_option = click.option(
 export_dir_option = click.option(
     "--export-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("exported"),
-    show_default=True,
-    help="Where the ONNX files go.",
+    help="Where the ONNX files go; what is there is replaced. [default: exported, or RUN/exported "
+    "where that would replace a model of another training]",
 )
 
 
@@ -155,6 +159,15 @@ def plan_options(function: F) -> F:
     return function
 
 
+@contextmanager
+def _usage() -> Iterator[None]:
+    """Turn what is wrong with a setting into wrong usage, which exits with 2."""
+    try:
+        yield
+    except DataError as error:
+        raise click.UsageError(error.message) from error
+
+
 def _plan(
     data: str,
     models: tuple[str, ...],
@@ -168,20 +181,24 @@ def _plan(
     from fer_train.store import Store
 
     given = {name: value for name, value in flags.items() if value is not None}
+    if given.get("teacher_weight"):
+        raise click.UsageError("--teacher-weight is for fer-train distill, which has a teacher")
     protocol_fields = {field.name for field in dataclasses.fields(Protocol)}
-    common = read_overrides(config, "") if config else {}
+    with _usage():
+        common = read_overrides(config, "") if config else {}
     settings = PROTOCOL_DEFAULTS[recipe] | common | given
-    protocol = Protocol(
-        data=data, **{key: value for key, value in settings.items() if key in protocol_fields}
-    )
-    recipes = {}
-    for model in models:
-        overrides = (read_overrides(config, model) if config else {}) | given
-        recipes[model] = recipe_for(
-            recipe,
-            model,
-            {key: value for key, value in overrides.items() if key not in protocol_fields},
+    with _usage():
+        protocol = Protocol(
+            data=data, **{key: value for key, value in settings.items() if key in protocol_fields}
         )
+        recipes = {}
+        for model in models:
+            overrides = (read_overrides(config, model) if config else {}) | given
+            recipes[model] = recipe_for(
+                recipe,
+                model,
+                {key: value for key, value in overrides.items() if key not in protocol_fields},
+            )
     there = Store(store) if store else None
     if there:
         there.fetch_plan(run_folder)
@@ -273,7 +290,7 @@ def train_all(
     ray_cpus: float,
     ray_gpus: float,
     emit: str | None,
-    export_dir: Path,
+    export_dir: Path | None,
     int8: bool,
     no_export: bool,
     **flags: Any,
@@ -281,6 +298,10 @@ def train_all(
     """Cross-validate models and export the best fold of each to ONNX."""
     if sum(map(bool, (jobs, ray_address, emit))) > 1:
         raise click.UsageError("--jobs, --ray and --emit exclude one another")
+    if not ray_address and (ray_cpus, ray_gpus) != (1.0, 0.0):
+        raise click.UsageError("--ray-cpus and --ray-gpus are for --ray")
+    if int8 and no_export:
+        raise click.UsageError("--int8 and --no-export exclude one another")
     from fer_train import schedule
     from fer_train.runs import Piece, locked
 
@@ -358,26 +379,32 @@ def distill(
     if folders and len(teacher_paths) > 1:
         raise click.UsageError("expected one run or files as teachers")
     teacher = open_run(folders[0]) if folders else None
+    if teachers and (teacher is None or set(teachers) - set(teacher.recipes)):
+        known = f"of {', '.join(teacher.recipes)}" if teacher else "of a RUN"
+        raise click.BadParameter(
+            f"expected models {known}, received {', '.join(teachers)}", param_hint="--teachers"
+        )
     source = data or (teacher.protocol.data if teacher else None)
     if source is None:
         raise click.UsageError("expected --data where the teacher is a file")
     given = {name: value for name, value in flags.items() if value is not None}
     split = PROTOCOL_DEFAULTS["modern"]
     split = split | {name: given.pop(name) for name in split if name in given}
-    protocol = Protocol(
-        data=source,
-        limit=teacher.protocol.limit if teacher else None,
-        drop=teacher.protocol.drop if teacher else (),
-        folds=1,
-        seed=seed,
-        **split,
-    )
-    recipe = recipe_for("modern", student, {"teacher_weight": 0.7} | given)
+    with _usage():
+        protocol = Protocol(
+            data=source,
+            limit=teacher.protocol.limit if teacher else None,
+            drop=teacher.protocol.drop if teacher else (),
+            folds=1,
+            seed=seed,
+            **split,
+        )
+        recipe = recipe_for("modern", student, {"teacher_weight": 0.7} | given)
     with locked(run_folder / "lock"):
         dataset = load_images(protocol)
         run = plan_run(run_folder, protocol, {student: recipe}, dataset)
         if teacher:
-            score = teach(teacher, teachers or tuple(teacher.recipes), run, dataset)
+            score = teach(teacher, teachers or tuple(teacher.recipes), run, dataset, data)
             click.echo(f"teacher: top-1 {score:.4f} on images that it did not train on", err=True)
         else:
             teach_by_models(teacher_paths, run)
@@ -432,7 +459,7 @@ def report(run_folders: tuple[Path, ...], partial: bool, output: Path) -> None:
 
     evaluations = [
         evaluation
-        for folder in dict.fromkeys(run_folders)
+        for folder in {path.resolve(): path for path in run_folders}.values()
         for evaluation in evaluate_run(open_run(folder), partial=partial)
     ]
     _echo_paths(save(build_report(evaluations), output, "report"))
@@ -532,7 +559,7 @@ def export(
     run_folder: Path,
     models: tuple[str, ...] | None,
     fold_name: str,
-    export_dir: Path,
+    export_dir: Path | None,
     data: str | None,
     earlier_paths: tuple[Path, ...],
     **forms: bool,
@@ -547,6 +574,8 @@ def export(
             f"{run_folder} has {', '.join(known)}, received {', '.join(sorted(unknown))}",
             param_hint="--models",
         )
+    if not known:
+        raise RunError(f"Expected a model with an ONNX form in {run_folder}, received none")
     fold = None
     if fold_name != "best":
         if not fold_name.isdigit() or int(fold_name) >= len(run.folds):
@@ -556,11 +585,17 @@ def export(
             )
         fold = int(fold_name)
     earlier = [open_run(path) if path.is_dir() else path for path in earlier_paths]
-    _publish(run, models or known, export_dir, fold=fold, data=data, earlier=earlier, **forms)
+    _publish(run, models or known, export_dir, fold, data=data, earlier=earlier, **forms)
 
 
 @main.command()
-@export_dir_option
+@click.option(
+    "--export-dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=EXPORTED,
+    show_default=True,
+    help="Where the ONNX files are.",
+)
 def cards(export_dir: Path) -> None:
     """Write MODELS.md of a folder of exported models from the facts beside them."""
     from fer_train.cards import write_cards
@@ -573,23 +608,47 @@ def _echo_paths(paths: list[Path]) -> None:
         click.echo(path)
 
 
-def _export(run: "Run", models: tuple[str, ...], export_dir: Path) -> None:
+def _export(run: "Run", models: tuple[str, ...], export_dir: Path | None) -> None:
+    from fer_train.cards import CARDS, write_cards
     from fer_train.export import export_best
 
+    folder = export_dir or _free_folder(run, models)
     for model in models:
         if model not in KERAS_MODELS:
             click.echo(f"{model} has no ONNX form and is not exported", err=True)
             continue
-        click.echo(export_best(run, model, export_dir))
+        click.echo(export_best(run, model, folder, report=click.echo))
+    if (folder / CARDS).is_file():
+        write_cards(folder)
 
 
-def _publish(run: "Run", models: tuple[str, ...], export_dir: Path, **options: Any) -> None:
+def _free_folder(run: "Run", models: tuple[str, ...], fold: int | None = None) -> Path:
+    """Return where files go if nobody says it: where no model of another training is lost."""
+    from fer_train.export import is_of_run
+
+    for model in models:
+        path = EXPORTED / f"{model}.onnx"
+        if path.exists() and not is_of_run(path, run, model, fold):
+            folder = run.folder / "exported"
+            click.echo(f"{path} is of another training and stays; exporting to {folder}", err=True)
+            return folder
+    return EXPORTED
+
+
+def _publish(
+    run: "Run",
+    models: tuple[str, ...],
+    export_dir: Path | None,
+    fold: int | None = None,
+    **options: Any,
+) -> None:
     from fer_train.publish import publish
 
+    folder = export_dir or _free_folder(run, models, fold)
     refused = []
     for model in models:
         if model in KERAS_MODELS:
-            refused += publish(run, model, export_dir, report=click.echo, **options)
+            refused += publish(run, model, folder, fold=fold, report=click.echo, **options)
     for reason in refused:
         click.echo(reason, err=True)
     if refused:

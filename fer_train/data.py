@@ -235,7 +235,8 @@ def sample(
         gap = np.where(quota < counts, shares - quota, -np.inf)
         if missing < 0:
             gap = np.where(quota > 1, quota - shares, -np.inf)
-        quota[np.argsort(-gap, kind="stable")[: abs(missing)]] += np.sign(missing)
+        able = np.argsort(-gap, kind="stable")[: min(abs(missing), np.isfinite(gap).sum())]
+        quota[able] += np.sign(missing)
     rng = np.random.default_rng(seed)
     chosen = [
         rng.permutation(np.flatnonzero(strata == index))[: int(count)]

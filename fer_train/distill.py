@@ -26,7 +26,15 @@ from fer_train.cards import training_command
 from fer_train.data import Dataset
 from fer_train.evaluation import ModelEvaluation, evaluate_model
 from fer_train.models import load_trained
-from fer_train.runs import TEACHER, TEACHER_MODEL, Run, read_teacher, write_arrays, write_atomic
+from fer_train.runs import (
+    TEACHER,
+    TEACHER_MODEL,
+    Run,
+    read_arrays,
+    read_teacher,
+    write_arrays,
+    write_atomic,
+)
 from fer_train.schedule import load_run_images
 from fer_train.svm import SVM
 from fer_train.training import PREDICTION_BATCH
@@ -55,7 +63,7 @@ def teach_by_models(teachers: Sequence[Path], student: Run) -> None:
         "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in teachers],
     }
     if (student.folder / TEACHER).exists() and read_teacher(student) != facts:
-        raise RunError(f"Expected the teacher that {student.folder} began with, received another")
+        raise _another(student)
     if len(nets) > 1:
         image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
         # Names of their own, since two files may hold models of one name.
@@ -68,27 +76,41 @@ def teach_by_models(teachers: Sequence[Path], student: Run) -> None:
     _write(student, facts)
 
 
-def teach(teacher: Run, models: Sequence[str], student: Run, dataset: Dataset) -> float:
+def teach(
+    teacher: Run,
+    models: Sequence[str],
+    student: Run,
+    dataset: Dataset,
+    data: str | None = None,
+) -> float:
     """Write the teacher's answers into the student's run folder.
 
     Args:
-        teacher: A complete cross-validation.
+        teacher: A complete cross-validation of the training images alone.
         models: Those of its models whose answers are averaged.
         student: The planned run of the student.
         dataset: The student's images.
+        data: Where the teacher's data set lies on this machine.
 
     Returns:
         Top-1 accuracy of the teacher on the images it answers.
 
     Raises:
-        RunError: The teacher is incomplete, has other emotions, or knows none of the images.
+        RunError: The teacher is incomplete, has other emotions, knows none of the images or has
+            seen those that judge the student, or another one taught this run before.
     """
+    if teacher.protocol.pool != "training" or len(teacher.folds) < 2:
+        raise RunError(
+            f"Expected a cross-validation of the training images alone to teach, received "
+            f"{teacher.folder} of {len(teacher.folds)} folds and --pool {teacher.protocol.pool}; "
+            "else the teacher has trained on what it answers, or on what judges the student"
+        )
     if teacher.protocol.labels != student.protocol.labels:
         raise RunError(
             f"Expected a teacher of {', '.join(student.protocol.labels)}, received one of "
             f"{', '.join(teacher.protocol.labels)}"
         )
-    taught = load_run_images(teacher)
+    taught = load_run_images(teacher, data)
     parts = [evaluate_model(teacher, model) for model in models if model != SVM]
     if not parts:
         raise RunError(f"Expected a model that can teach in {teacher.folder}, received none")
@@ -108,6 +130,11 @@ def teach(teacher: Run, models: Sequence[str], student: Run, dataset: Dataset) -
             f"Expected images of {teacher.protocol.data} in {student.protocol.data}, received none"
         )
     places, rows = np.array(known).T
+    if not np.array_equal(dataset.images[places], taught.images[rows]):
+        raise RunError(
+            f"Expected the images of {teacher.folder} in {student.protocol.data}, received others "
+            "of the same names"
+        )
     answers[places] = mean[rows]
     score = float(np.mean(mean.argmax(axis=1) == taught.labels))
     facts = {
@@ -115,8 +142,16 @@ def teach(teacher: Run, models: Sequence[str], student: Run, dataset: Dataset) -
         "accuracy": score,
         "images": len(known),
     }
+    if (student.folder / TEACHER).exists():
+        before = read_arrays(student.folder / TEACHER).get("probabilities")
+        if before is None or not np.array_equal(before, answers, equal_nan=True):
+            raise _another(student)
     _write(student, facts, probabilities=answers)
     return score
+
+
+def _another(student: Run) -> RunError:
+    return RunError(f"Expected the teacher that {student.folder} began with, received another")
 
 
 def _write(student: Run, facts: dict[str, Any], **arrays: NDArray[Any]) -> None:

@@ -86,6 +86,8 @@ class Document:
 def save(document: Document, folder: Path, stem: str) -> list[Path]:
     """Write ``STEM.md``, pictures in ``pictures/``, ``STEM.html`` and attachments, over older ones.
 
+    What an older document of that name wrote besides goes: it is listed in ``.STEM.files``.
+
     Returns:
         The paths of all but the pictures.
 
@@ -99,7 +101,13 @@ def save(document: Document, folder: Path, stem: str) -> list[Path]:
     texts = {f"{stem}.md": to_markdown(document), f"{stem}.html": to_html(document)}
     texts |= document.attachments
     files = {folder / name: text.encode() for name, text in texts.items()}
-    for path, content in (pictures | files).items():
+    listed = folder / f".{stem}.files"
+    names = [str(path.relative_to(folder)) for path in pictures | files]
+    written = {listed: "".join(f"{name}\n" for name in names).encode()}
+    older = listed.read_text("utf-8").splitlines() if listed.is_file() else []
+    for name in set(older) - set(names):
+        (folder / Path(name).name).unlink(missing_ok=True)
+    for path, content in (pictures | files | written).items():
         with atomic_file(path, force=True) as file:
             file.write(content)
     return list(files)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ def slurm_script(run: Run, pieces: Sequence[Piece]) -> str:
     """
     commands = "\n".join(f"  {shlex.quote(command)}" for command in _commands(run, pieces))
     log = shlex.quote(str(run.folder.resolve() / "slurm-%A_%a.log"))
+    here = shlex.quote(str(Path.cwd()))
     return f"""#!/bin/bash
 #SBATCH --job-name=fer-train
 #SBATCH --array=0-{len(pieces) - 1}
@@ -36,6 +38,7 @@ def slurm_script(run: Run, pieces: Sequence[Piece]) -> str:
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output={log}
+#SBATCH --chdir={here}
 # Submit from the environment that has fer-train; flags of sbatch change what stands above, such as
 # --gpus=0 --partition=cpu. Each task is one fold; started again, it goes on from its last epoch.
 # When all are done, `fer-train all` on the same folder prints the scores and exports.
@@ -67,6 +70,10 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
             "limits": {"memory": "16Gi", "nvidia.com/gpu": 1},
         },
     }
+    if _weights(run):
+        container["workingDir"] = str(Path.cwd())
+    if backend := os.environ.get("KERAS_BACKEND"):
+        container["env"] = [{"name": "KERAS_BACKEND", "value": backend}]
     pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
     if shared := _shared_folder(run):
         container["volumeMounts"] = [{"name": "run", "mountPath": shared}]
@@ -74,7 +81,7 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": "fer-train"},
+        "metadata": {"name": _job_name(run)},
         "spec": {
             "completionMode": "Indexed",
             "completions": len(pieces),
@@ -106,12 +113,25 @@ def _shared_folder(run: Run) -> str | None:
     folders = [] if run.store else [run.folder.resolve().parent]
     if not is_synthetic(run.protocol.data):
         folders.append(Path(run.protocol.data).resolve().parent)
+    folders += [path.resolve().parent for path in _weights(run)]
     if not folders:
         return None
     shared = os.path.commonpath(folders)
     if shared == os.sep:
         raise RunError(
-            f"Expected --run and --data below one folder, on which the volume is mounted, received "
-            f"{run.folder} and {run.protocol.data}; plan the run on that volume"
+            "Expected --run, --data and --weights below one folder, on which the volume is "
+            f"mounted, received {', '.join(map(str, folders))}; plan the run on that volume"
         )
     return shared
+
+
+def _weights(run: Run) -> list[Path]:
+    """Return the files that models of the run start from."""
+    named = {recipe.weights for recipe in run.recipes.values()}
+    return [Path(name) for name in sorted(named - {"imagenet", "none"})]
+
+
+def _job_name(run: Run) -> str:
+    """Return a name that Kubernetes takes, with the run's own in it."""
+    own = re.sub(r"[^a-z0-9]+", "-", run.folder.resolve().name.lower()).strip("-")
+    return f"fer-train-{own}"[:52].rstrip("-")

@@ -27,10 +27,10 @@ from fer_train.metrics import (
     spread,
 )
 from fer_train.recipes import Recipe
-from fer_train.runs import Run, read_arrays
+from fer_train.runs import PREDICTIONS, Run, read_arrays
 
 MIN_TEST_FOLDS = 5
-"""With fewer folds a paired test finds only differences so large that it is not needed."""
+"""With fewer folds, differences that are equal by chance pass for certain ones."""
 
 Curves = Mapping[str, NDArray[np.float64]]
 """Columns of history.csv, each with one value an epoch."""
@@ -141,8 +141,7 @@ def evaluate_model(run: Run, model: str, *, partial: bool = False) -> ModelEvalu
             f"{', '.join(map(str, missing))}; start fer-train all on it again{hint}"
         )
     parts = {
-        fold.index: read_arrays(run.fold_folder(model, fold.index) / "predictions.npz")
-        for fold in done
+        fold.index: read_arrays(run.fold_folder(model, fold.index) / PREDICTIONS) for fold in done
     }
     predictions = merge_predictions(parts, f"{model} in {run.folder}")
     for fold in done:
@@ -262,10 +261,10 @@ class Comparison:
         """What the test says at a level of 5 %, in words."""
         if self.test is None or self.p_adjusted is None:
             return "not tested: fewer than two common folds"
-        if self.p_adjusted < 0.05:
-            return "differs by more than chance"
         if self.test.folds < MIN_TEST_FOLDS:
             return f"open: {self.test.folds} folds are too few to tell"
+        if self.p_adjusted < 0.05:
+            return "differs by more than chance"
         return "no difference shown"
 
 

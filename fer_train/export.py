@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fer_edge import __version__
 from fer_edge.classifier import Classifier
 from fer_edge.contract import INPUT_NAME, OUTPUT_NAME, ModelSpec, spec_from_metadata
-from fer_edge.errors import ExportError, FerError, RunError
+from fer_edge.errors import ExportError, FerError, ModelError, RunError
 from fer_train.evaluation import evaluate_model
 from fer_train.graph import simplify
 from fer_train.runs import Run, write_atomic, write_text
@@ -154,6 +154,7 @@ def export_best(
     fold: int | None = None,
     keras_file: bool = False,
     averaged: tuple[Path, Mapping[str, Any]] | None = None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write a fold of a run as ``MODEL.onnx``, its training log beside it.
 
@@ -165,6 +166,7 @@ def export_best(
         keras_file: Keep ``MODEL.keras`` beside it.
         averaged: A Keras file that takes the place of the fold's own, and its scores on the images
             that judge the fold; see `fer_train.averaging`.
+        report: Called with a line about each file that goes, since it was made from another one.
 
     Returns:
         The ONNX file.
@@ -181,12 +183,41 @@ def export_best(
     if averaged:
         keras_source, scores = averaged
         spec = dataclasses.replace(spec, scores={name: float(scores[name]) for name in SCORES})
+    before = file_digest(path) if path.is_file() else ""
     export_file(keras_source, spec, path)
     copy_file(source / "history.csv", folder / f"{model}.history.csv")
     if keras_file:
         copy_file(keras_source, path.with_suffix(".keras"))
+    if file_digest(path) != before:
+        _remove_others(path, report)
     update_digests(folder)
     return path
+
+
+def is_of_run(path: Path, run: Run, model: str, fold: int | None = None) -> bool:
+    """Tell whether a file is what exporting that fold, or the best one, writes anew.
+
+    Raises:
+        RunError: The fold is not done.
+    """
+    index = best_fold(run, model) if fold is None else fold
+    try:
+        found = Classifier(path, provider="cpu", detector="none").spec
+    except ModelError:
+        return False
+    return found == fold_spec(run, model, index)
+
+
+def _remove_others(path: Path, report: Callable[[str], None]) -> None:
+    """Remove what tells of, or was made from, the file that was there before; not its weights."""
+    others = [path.with_suffix(".json"), *path.parent.glob(f"{path.stem}.stage-*.history.csv")]
+    digest = file_digest(path)
+    for form in sorted(path.parent.glob(f"{path.stem}.*.onnx")):
+        if Classifier(form, provider="cpu", detector="none").spec.parent != digest:
+            others += [form, form.with_suffix(".json")]
+            report(f"{form}: removed, since it was made from an earlier {path.name}")
+    for other in others:
+        other.unlink(missing_ok=True)
 
 
 def best_fold(run: Run, model: str) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_train._keras import keras
+from fer_train.models import leaves
 from fer_train.runs import locked, write_atomic, write_text
 
 _BATCH = 64
@@ -54,6 +55,8 @@ def _compute(backbone: keras.Model, images: NDArray[np.uint8], path: Path) -> No
 
 def _digest(backbone: keras.Model, images: NDArray[np.uint8]) -> str:
     digest = hashlib.sha256(json.dumps([list(w.shape) for w in backbone.weights]).encode())
+    # In bfloat16 the same weights give other features.
+    digest.update(str(sorted({layer.compute_dtype for layer in leaves(backbone)})).encode())
     # Rescaling layers have no weights, and they differ between recipes.
     scales = [layer.get_config() for layer in backbone.layers if layer.name == "scale"]
     digest.update(json.dumps([(scale["scale"], scale["offset"]) for scale in scales]).encode())

@@ -60,10 +60,12 @@ def make_folds(
         DataError: There are too few images for so many folds.
     """
     smallest = int(np.bincount(labels).min(initial=len(labels), where=np.bincount(labels) > 0))
-    if len(labels) < count or (grouping == "duplicates" and smallest < count):
+    apart = np.unique(groups).size if grouping == "duplicates" else len(labels)
+    if apart < count or (grouping == "duplicates" and smallest < count):
         raise DataError(
             f"Expected at least {count} images of each emotion for {count} folds, "
-            f"received {smallest}; use fewer --folds or a larger --limit"
+            f"received {smallest}, and {apart} that are no copies in all; use fewer --folds or a "
+            "larger --limit"
         )
     if grouping == "none":
         splits = KFold(count, shuffle=True, random_state=seed).split(labels)
@@ -132,7 +134,7 @@ def _make_fold(
 def _stratified_share(
     labels: Index, groups: Index, among: Index, share: float, rng: np.random.Generator
 ) -> Index:
-    """Draw whole groups of each class until they hold ``share`` of its images."""
+    """Draw whole groups of each class until they hold ``share`` of its images; one is left."""
     chosen = []
     shuffled = rng.permutation(among)
     # A group counts for the class of its first image here, so that each is drawn at most once.
@@ -142,7 +144,7 @@ def _stratified_share(
     for label in np.unique(group_labels):
         own = rng.permutation(np.flatnonzero(group_labels == label))
         enough = int(np.searchsorted(np.cumsum(sizes[own]), share * sizes[own].sum())) + 1
-        chosen.append(own[:enough])
+        chosen.append(own[: min(enough, own.size - 1)])
     return np.sort(shuffled[np.isin(member, np.concatenate(chosen))])
 
 

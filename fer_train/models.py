@@ -7,6 +7,7 @@ two parts, ``backbone`` and ``head``, so that a frozen backbone's features can b
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from fer_edge.contract import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
 from fer_edge.errors import DataError, RunError
@@ -98,12 +99,11 @@ def build_model(name: str, recipe: Recipe, classes: int, *, fused: bool = False)
 
 
 def _start_from(net: keras.Model, path: Path) -> None:
+    expected = f"a Keras file of a {net.name} model to go on from"
     try:
-        net.set_weights(keras.saving.load_model(path, compile=False).get_weights())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"Expected a Keras file of a {net.name} model to go on from, received {path}: {error}"
-        ) from error
+        net.set_weights(load_trained(path, expected).get_weights())
+    except ValueError as error:
+        raise RunError(f"Expected {expected}, received {path}: {error}") from error
 
 
 def _scale(recipe: Recipe) -> Any:
@@ -258,7 +258,7 @@ def load_trained(path: Path, expected: str) -> keras.Model:
     """
     try:
         return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise RunError(f"Expected {expected}, received {path}: {error}") from error
 
 

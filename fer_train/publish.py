@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fer_edge.classifier import Classifier
 from fer_edge.errors import ExportError, RunError
 from fer_train.averaging import answer, average
 from fer_train.cards import (
@@ -23,7 +22,6 @@ from fer_train.data import Dataset
 from fer_train.export import (
     best_fold,
     export_best,
-    file_digest,
     gate_sample,
     update_digests,
 )
@@ -103,7 +101,7 @@ def publish(
     logs = [log for one in before for log in one.logs]
     facts = training_facts(run, model, index) | {"earlier": stages}
     training, held, judges = _images(run, index, data)
-    options: dict[str, Any] = {"fold": index, "keras_file": keras_file}
+    options: dict[str, Any] = {"fold": index, "keras_file": keras_file, "report": report}
     if averaged:
         facts["averaged"] = np.cumsum([len(one.stages) for one in before]).tolist()
         own = run.fold_folder(model, index) / "model.keras"
@@ -115,10 +113,6 @@ def publish(
             parent = export_best(run, model, folder, averaged=(mean, scores), **options)
     else:
         parent = export_best(run, model, folder, **options)
-    for path in outdated(parent):
-        path.unlink()
-        path.with_suffix(".json").unlink(missing_ok=True)
-        report(f"{path}: removed, since it was made from an earlier {parent.name}")
     for number, log in enumerate(logs, 1):
         write_text(folder / f"{model}.stage-{number}.history.csv", log)
     refused = []
@@ -157,16 +151,6 @@ def publish(
     update_digests(folder)
     write_cards(folder)
     return refused
-
-
-def outdated(parent: Path) -> list[Path]:
-    """Return the smaller forms beside an fp32 file that were made from another one."""
-    digest = file_digest(parent)
-    return [
-        path
-        for path in sorted(parent.parent.glob(f"{parent.stem}.*.onnx"))
-        if Classifier(path, provider="cpu", detector="none").spec.parent != digest
-    ]
 
 
 def _earlier_run(run: Run, model: str, fold: int) -> Earlier:

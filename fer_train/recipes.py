@@ -7,6 +7,7 @@ preprocessing. ``modern`` mends them.
 """
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,11 +84,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check each value, so that a bad flag fails before any work."""
-        for spec_field in dataclasses.fields(self):
-            value = getattr(self, spec_field.name)
-            allowed = get_args(spec_field.type)
-            if allowed and isinstance(allowed[0], str) and value not in allowed:
-                self._refuse(spec_field.name, " or ".join(allowed))
+        _check_kinds(self)
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 self._refuse(name, "1 or more")
@@ -95,9 +92,11 @@ class Recipe:
             self._refuse("frozen_epochs", f"0 to {self.epochs} (epochs)")
         if not 0 < self.learning_rate <= 10:
             self._refuse("learning_rate", "above 0 and at most 10")
-        for name in ("warmup_epochs", "weight_decay", "l2", "augmentation", "mixup", "patience"):
+        for name in ("warmup_epochs", "weight_decay", "l2", "mixup", "patience"):
             if getattr(self, name) < 0:
                 self._refuse(name, "0 or more")
+        if not 0 <= self.augmentation <= 10:
+            self._refuse("augmentation", "from 0 to 10")
         if not 0 <= self.label_smoothing < 1:
             self._refuse("label_smoothing", "from 0 to below 1")
         for name in ("erasing", "teacher_weight"):
@@ -105,7 +104,33 @@ class Recipe:
                 self._refuse(name, "from 0 to 1")
 
     def _refuse(self, name: str, expected: str) -> None:
-        raise DataError(f"Expected {name} of {expected}, received {getattr(self, name)!r}")
+        raise _wrong(self, name, expected)
+
+
+def _wrong(settings: Any, name: str, expected: str) -> DataError:
+    return DataError(f"Expected {name} of {expected}, received {getattr(settings, name)!r}")
+
+
+def _check_kinds(settings: Any) -> None:
+    """Check that each value is of its field's kind; a file of settings can hold anything."""
+    kinds: dict[Any, tuple[type | tuple[type, ...], str]] = {
+        int: (int, "a whole number"),
+        float: ((int, float), "a number"),
+        str: (str, "text"),
+    }
+    for spec_field in dataclasses.fields(settings):
+        value = getattr(settings, spec_field.name)
+        allowed = get_args(spec_field.type)
+        if allowed and isinstance(allowed[0], str) and value not in allowed:
+            raise _wrong(settings, spec_field.name, " or ".join(allowed))
+        kind = allowed[0] if type(None) in allowed else spec_field.type
+        if kind not in kinds or (value is None and type(None) in allowed):
+            continue
+        of, called = kinds[kind]
+        if not isinstance(value, of) or isinstance(value, bool):
+            raise _wrong(settings, spec_field.name, called)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _wrong(settings, spec_field.name, called)
 
 
 @dataclass(frozen=True)
@@ -136,6 +161,9 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Check each value, so that a bad flag fails before any work."""
+        _check_kinds(self)
+        if not isinstance(self.drop, tuple):
+            raise _wrong(self, "drop", "a list of emotions")
         if self.folds < 1:
             raise DataError(f"Expected 1 fold or more, received {self.folds}")
         if not 0 <= self.inner <= 0.5:
@@ -183,26 +211,48 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
         # A shorter training keeps the share of the frozen stage.
         default = values["all"] | values.get(model, {})
         share = default.get("frozen_epochs", 0) / default["epochs"]
-        merged["frozen_epochs"] = round(merged["epochs"] * share)
+        if isinstance(merged["epochs"], int):
+            merged["frozen_epochs"] = round(merged["epochs"] * share)
     if name == "modern" and model in TRANSFER_MODELS and merged.get("weights") == "none":
         # From scratch there is nothing to keep frozen and nothing to forget.
         scratch = {"frozen_epochs": 0, "learning_rate": 2e-3, "preprocessing": "symmetric"}
         merged |= {key: value for key, value in scratch.items() if key not in (overrides or {})}
-    return Recipe(**merged)
+    recipe = Recipe(**merged)
+    named = recipe.weights in ("imagenet", "none") or recipe.weights.endswith(".keras")
+    if model not in TRANSFER_MODELS and not named:
+        raise DataError(f"Expected weights of {model} in a .keras file, received {recipe.weights}")
+    return recipe
 
 
 def read_overrides(path: Path, model: str) -> dict[str, Any]:
     """Read settings from a TOML file: top-level keys for all models, ``[MODEL]`` tables for one.
 
     Raises:
-        DataError: The file cannot be read or is not TOML.
+        DataError: The file cannot be read, is not TOML, or sets what is no setting.
     """
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"Expected a TOML file of settings, received {path}: {error}") from error
-    shared = {key: value for key, value in document.items() if not isinstance(value, dict)}
-    own: dict[str, Any] = document.get(model, {})
+    tables = {key: value for key, value in document.items() if isinstance(value, dict)}
+    shared = {key: value for key, value in document.items() if key not in tables}
+    recipe, protocol = (
+        {spec_field.name for spec_field in dataclasses.fields(kind)} - {"name", "data"}
+        for kind in (Recipe, Protocol)
+    )
+    for place, keys, known in (
+        (path, tables, set(MODEL_NAMES)),
+        (path, shared, recipe | protocol),
+        *((f"[{table}] of {path}", keys, recipe) for table, keys in tables.items()),
+    ):
+        if unknown := set(keys) - known:
+            raise DataError(
+                f"Expected {', '.join(sorted(known))} in {place}, received "
+                f"{', '.join(sorted(unknown))}"
+            )
+    if isinstance(shared.get("drop"), list):
+        shared["drop"] = tuple(shared["drop"])
+    own: dict[str, Any] = tables.get(model, {})
     return shared | own
 
 

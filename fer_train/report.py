@@ -50,8 +50,8 @@ _NOT_SHARES = ("log_loss", "auc_macro", "loss")
 
 _MEANING = (
     "`top-1` is the share of images whose likeliest emotion is right. `binary accuracy` is what "
-    "the thesis prints as accuracy: the share of the seven one-hot labels of each image on the "
-    "right side of 0.5. Predicting nothing at all scores 6/7 = 85.71 % there, so that the two must "
+    "the thesis prints as accuracy: the share of the one-hot labels of each image on the right "
+    "side of 0.5. Predicting nothing at all scores {nothing} there, so that the two must "
     'never be compared with one another. Recall, precision and F1 "at 0.5" count an answer only '
     "above 0.5; all others take the likeliest emotion. Calibration error is the mean gap between "
     "confidence and accuracy."
@@ -90,21 +90,30 @@ def build_report(evaluations: Sequence[ModelEvaluation]) -> Document:
     return Document("Facial emotion models: report", blocks, predictions)
 
 
+def _nothing(evaluations: Sequence[ModelEvaluation]) -> str:
+    """Return the binary accuracy of predicting nothing, for each number of emotions."""
+    counts = sorted({len(evaluation.labels) for evaluation in evaluations})
+    return " or ".join(f"{count - 1}/{count} = {1 - 1 / count:.2%}" for count in counts)
+
+
 def _names(evaluations: Sequence[ModelEvaluation]) -> dict[int, str]:
     """Name each model, with its run where there are several."""
-    runs = {evaluation.run.folder.resolve() for evaluation in evaluations}
+    runs = _run_names(evaluations)
     if len(runs) == 1:
         return {id(evaluation): evaluation.model for evaluation in evaluations}
-    short = {folder.name for folder in runs}
     return {
-        id(evaluation): f"{_run_name(evaluation.run, len(short) < len(runs))}: {evaluation.model}"
+        id(evaluation): f"{runs[evaluation.run.folder.resolve()]}: {evaluation.model}"
         for evaluation in evaluations
     }
 
 
-def _run_name(run: Run, with_parent: bool = False) -> str:
-    folder = run.folder.resolve()
-    return "/".join(folder.parts[-2:]) if with_parent else folder.name
+def _run_names(evaluations: Sequence[ModelEvaluation]) -> dict[Path, str]:
+    """Name each run by its folder, with as many of those above it as tell it from the others."""
+    folders = list(dict.fromkeys(each.run.folder.resolve() for each in evaluations))
+    parts = 1
+    while len({folder.parts[-parts:] for folder in folders}) < len(folders):
+        parts += 1
+    return {folder: "/".join(folder.parts[-parts:]).lstrip("/") for folder in folders}
 
 
 def _file_name(name: str) -> str:
@@ -120,7 +129,7 @@ def _overview(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) 
     )
     return [
         Heading("Scores"),
-        Text(_MEANING),
+        Text(_MEANING.format(nothing=_nothing(evaluations))),
         Table(
             "Scores over the folds",
             header,
@@ -237,14 +246,14 @@ def _differences(
 
 
 def _settings(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) -> list[Block]:
-    runs = {evaluation.run.folder: evaluation.run for evaluation in evaluations}
+    runs = {evaluation.run.folder.resolve(): evaluation.run for evaluation in evaluations}
     described = [_describe_run(run) for run in runs.values()]
     fields = [field.name for field in dataclasses.fields(Recipe)]
     return [
         Heading("Settings"),
         Table(
             "Data and folds",
-            ["setting", *(_run_name(run) for run in runs.values())],
+            ["setting", *_run_names(evaluations).values()],
             [[key, *(run[key] for run in described)] for key in described[0]],
         ),
         Table(

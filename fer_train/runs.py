@@ -39,6 +39,7 @@ from fer_train.recipes import Protocol, Recipe
 
 FORMAT = 1
 DONE = "metrics.json"
+PREDICTIONS = "predictions.npz"
 TEACHER = "teacher.npz"
 TEACHER_MODEL = "teacher.keras"
 """The file of a fold that is written last."""
@@ -151,7 +152,7 @@ def write_results(
         facts: What metrics.json says besides the scores, such as the seconds.
     """
     write_arrays(
-        folder / "predictions.npz",
+        folder / PREDICTIONS,
         {"index": fold.test, "label": labels, "probabilities": probabilities},
     )
     write_json(folder / DONE, classification_metrics(labels, probabilities) | dict(facts))
@@ -204,7 +205,8 @@ class Run:
 
     def is_done(self, model: str, index: int) -> bool:
         """Tell whether a fold is complete."""
-        return (self.fold_folder(model, index) / DONE).is_file()
+        folder = self.fold_folder(model, index)
+        return (folder / DONE).is_file() and (folder / PREDICTIONS).is_file()
 
     def scores(self, model: str) -> list[dict[str, Any]]:
         """Return what metrics.json holds, fold by fold.
@@ -310,6 +312,19 @@ def open_run(folder: Path) -> Run:
         for fold in read_json(folder / "folds.json")
     ]
     return Run(folder, protocol, config["dataset_digest"], recipes, folds)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to plan a run where other things lie.
+
+    Raises:
+        RunError: They do.
+    """
+    ours = ("lock", "folds.json")
+    if (folder / "config.json").is_file() or not folder.is_dir():
+        return
+    if any(path.name not in ours for path in folder.iterdir()):
+        raise RunError(f"Expected an empty folder or a run of fer-train, received {folder}")
 
 
 def read_teacher(run: Run) -> dict[str, Any]:

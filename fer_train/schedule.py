@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge.errors import DependencyError, RunError
+from fer_edge.errors import DataError, DependencyError, RunError
 from fer_train.data import Dataset, load_dataset
 from fer_train.duplicates import (
     blank_images,
@@ -26,7 +26,7 @@ from fer_train.duplicates import (
 )
 from fer_train.folds import Fold, holdout_fold, make_folds
 from fer_train.recipes import Protocol, Recipe
-from fer_train.runs import DONE, Piece, Run, locked, open_run
+from fer_train.runs import DONE, Piece, Run, locked, open_run, refuse_foreign
 from fer_train.store import Store
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ def plan_run(folder: Path, protocol: Protocol, recipes: dict[str, Recipe], datas
         if run.recipes != there.recipes:
             run.save()
         return run
-    if folder.is_dir() and any(
-        path.name not in ("lock", "folds.json") for path in folder.iterdir()
-    ):
-        raise RunError(f"Expected an empty folder or a run of fer-train, received {folder}")
+    refuse_foreign(folder)
+    for model, recipe in recipes.items():
+        if recipe.weights not in ("imagenet", "none") and not Path(recipe.weights).is_file():
+            raise DataError(f"Expected the weights of {model} at {recipe.weights}, found none")
     run = replace(run, folds=split(protocol, dataset))
     run.save()
     return run

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from fer_edge.errors import DependencyError, RunError
-from fer_train.runs import DONE, Piece, Run, open_run, write_atomic
+from fer_train.runs import DONE, Piece, Run, open_run, refuse_foreign, write_atomic
 
 _PLAN = ("folds.json", "config.json")
 _CHANGING = {"history.csv"}
@@ -71,6 +71,7 @@ class Store:
             if not (there / "config.json").is_file():
                 return
             run = replace(open_run(there), folder=folder)
+        refuse_foreign(folder)
         if (folder / "config.json").is_file():
             here = open_run(folder)
             here.check_same(run)
@@ -96,7 +97,14 @@ class Store:
         """Bring what a fold's folder lacks, such as the checkpoints of another machine."""
         folder = run.fold_folder(*piece)
         names = self._names(_part(piece))
-        self._fetch(folder, _part(piece), {name for name in names if not (folder / name).exists()})
+        lacking = {name for name in names if not (folder / name).exists()}
+        if DONE in lacking:
+            # All of it is the other machine's then, and what was begun here is of no use.
+            lacking = names
+        self._fetch(folder, _part(piece), lacking)
+        if DONE in lacking:
+            for path in folder.glob("checkpoint-*"):
+                path.unlink()
 
     def send_fold(self, run: Run, piece: Piece) -> None:
         """Send what the store lacks of a fold, and delete there what is no longer here."""

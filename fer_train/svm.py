@@ -17,10 +17,12 @@ from sklearn.svm import LinearSVC
 
 from fer_edge._cv2 import cv2
 from fer_edge.contract import IMAGE_SIZE
+from fer_edge.errors import DataError
 from fer_train.folds import Fold
 from fer_train.runs import Run, locked, write_results
 
 SVM = "svm"
+_INNER_FOLDS = 3
 
 
 class SvmTrainer:
@@ -49,6 +51,7 @@ class SvmTrainer:
 
         Raises:
             RunError: Another process trains this fold, or the folder cannot be written.
+            DataError: An emotion has too few images.
         """
         with locked(self.run.fold_folder(SVM, self.fold.index) / "lock"):
             if not self.run.is_done(SVM, self.fold.index):
@@ -58,9 +61,15 @@ class SvmTrainer:
     def _fit(self) -> None:
         start = time.perf_counter()
         train = np.concatenate([self.fold.train, self.fold.inner])
+        fewest = np.unique(self.labels[train], return_counts=True)[1].min()
+        if fewest < _INNER_FOLDS:
+            raise DataError(
+                f"Expected {_INNER_FOLDS} training images or more of each emotion for svm, "
+                f"received {fewest}; use a larger --limit"
+            )
         # The primal problem is the smaller one here, and the faster.
         machine = LinearSVC(C=0.001, dual=False, random_state=self.run.protocol.seed)
-        model = make_pipeline(StandardScaler(), CalibratedClassifierCV(machine, cv=3))
+        model = make_pipeline(StandardScaler(), CalibratedClassifierCV(machine, cv=_INNER_FOLDS))
         model.fit(gradient_histograms(self.images[train]), self.labels[train])
         training_s = time.perf_counter() - start
         start = time.perf_counter()

@@ -176,7 +176,7 @@ class FoldTrainer:
         self.classes = len(run.protocol.labels)
         self.one_hot = np.eye(self.classes, dtype=np.float32)[labels]
         self.folder = run.fold_folder(model, fold.index)
-        self.seed = run.protocol.seed * 1009 + fold.index
+        self.seed = (run.protocol.seed * 1009 + fold.index) % 2**32
 
     @property
     def device(self) -> str:
@@ -407,7 +407,7 @@ class FoldTrainer:
         arrays["history"] = np.frombuffer(json.dumps(history).encode(), np.uint8)
         write_arrays(self.folder / f"checkpoint-{epoch:03d}.npz", arrays)
         self._write_history(history)
-        for path in sorted(self.folder.glob("checkpoint-*.npz"))[:-CHECKPOINTS_KEPT]:
+        for path in self._checkpoints()[:-CHECKPOINTS_KEPT]:
             path.unlink()
         for path in self.folder.glob("best-*.npz"):
             # The best of the checkpoint before is kept too: it is needed if this one is damaged.
@@ -426,9 +426,14 @@ class FoldTrainer:
             ),
         )
 
+    def _checkpoints(self) -> list[Path]:
+        """Return the files of the epochs, oldest first."""
+        found = self.folder.glob("checkpoint-*.npz")
+        return sorted(found, key=lambda path: int(path.stem.partition("-")[2]))
+
     def _last_checkpoint(self) -> tuple[History, dict[str, NDArray[Any]]]:
         """Read the newest checkpoint that is whole; a damaged one is set aside and said so."""
-        for path in sorted(self.folder.glob("checkpoint-*.npz"), reverse=True):
+        for path in reversed(self._checkpoints()):
             try:
                 state = read_arrays(path)
             except RunError as error:

@@ -85,10 +85,11 @@ class FoldAverage:
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Average the folds' answers: (N, 48, 48, 1) float32 grey, 0-255 -> (N, K) float32."""
         from fer_train._keras import keras
+        from fer_train.models import load_trained
 
         total = np.zeros((len(batch), len(self.spec.labels)), np.float64)
         for file in self.files:
-            net = keras.saving.load_model(file, compile=False)
+            net = load_trained(file, "the trained model of a fold")
             total += net.predict(batch, batch_size=256, verbose=0)
             keras.backend.clear_session()
         return np.asarray(total / len(self.files), np.float32)

@@ -436,6 +436,12 @@ def test_sample_keeps_every_stratum_at_its_share(strata, limit, seed):
         assert abs(kept.count(kind) - share) <= 1 + len(kinds)
 
 
+def test_sample_takes_back_from_what_is_common_alone():
+    labels = np.repeat(np.arange(7), [1000, 1, 1, 1, 1, 1, 1])
+    chosen = labels[sample(labels, np.full(len(labels), "Training"), 8, 0)]
+    assert np.bincount(chosen).tolist() == [2, 1, 1, 1, 1, 1, 1]
+
+
 def test_limit_reads_the_same_images_from_every_form(tmp_path):
     images = np.stack([face(index) for index in range(40)])
     labels = np.arange(40) % 7

@@ -6,12 +6,14 @@ from fake_runs import make_run
 
 from fer_edge.errors import RunError
 from fer_train.evaluation import (
+    Comparison,
     compare_models,
     evaluate_model,
     evaluate_run,
     merge_predictions,
     predictions_csv,
 )
+from fer_train.metrics import paired_test
 from fer_train.runs import read_arrays, write_arrays
 
 
@@ -104,6 +106,13 @@ def test_a_good_and_a_bad_model_differ_and_two_alike_do_not(tmp_path):
 def test_too_few_folds_leave_it_open(tmp_path):
     evaluation = evaluate_model(make_run(tmp_path / "run", folds=3), "sequential")
     assert compare_models([evaluation] * 2)[0].verdict == "open: 3 folds are too few to tell"
+
+
+def test_equal_differences_of_two_folds_prove_nothing(tmp_path):
+    evaluation = evaluate_model(make_run(tmp_path / "run", folds=2), "sequential")
+    test = paired_test([0.6, 0.5], [0.55, 0.45], 1.0)
+    assert test.p < 1e-9
+    assert Comparison(evaluation, evaluation, test, test.p).verdict.startswith("open: 2 folds")
 
 
 def test_models_of_other_folds_are_not_paired(tmp_path):

@@ -360,6 +360,22 @@ def test_smaller_forms_of_an_earlier_file_do_not_stay(run: Run, tmp_path: Path) 
     ]  # fmt: skip
 
 
+def test_a_model_of_another_training_is_not_replaced_unasked(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export = ["export", str(run.folder), "--fold"]
+    assert CliRunner().invoke(main, [*export, "0"]).exit_code == 0
+    before = Path("exported/sequential.onnx").read_bytes()
+    again = CliRunner().invoke(main, [*export, "0"])
+    assert "exported/sequential.onnx: top-1" in again.output.replace("\\", "/")
+    other = CliRunner().invoke(main, [*export, "1"])
+    assert other.exit_code == 0
+    assert "is of another training and stays" in other.stderr
+    assert Path("exported/sequential.onnx").read_bytes() == before
+    assert (run.folder / "exported/sequential.onnx").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

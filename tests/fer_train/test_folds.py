@@ -60,6 +60,20 @@ def test_too_many_folds_for_the_rarest_emotion_is_a_clear_error():
         make_folds(labels, np.arange(23), 5, grouping="duplicates", inner=0, seed=0)
 
 
+def test_too_few_images_that_are_no_copies_are_a_clear_error():
+    with pytest.raises(DataError, match="and 2 that are no copies"):
+        make_folds(
+            np.tile([0, 1], 10), np.arange(20) % 2, 3, grouping="duplicates", inner=0, seed=0
+        )
+
+
+def test_the_inner_split_leaves_some_of_each_class_to_train():
+    labels = np.repeat([0, 1], [40, 4])
+    groups = np.concatenate([np.arange(40), [40, 40, 41, 41]])
+    for fold in make_folds(labels, groups, 2, grouping="duplicates", inner=0.4, seed=0):
+        assert set(labels[fold.train]) == {0, 1}
+
+
 def test_holdout_leaves_out_copies_of_judged_images():
     labels = np.tile([0, 1], 20)
     usage = np.repeat(["Training", "PublicTest"], [30, 10])

@@ -50,6 +50,35 @@ def test_settings_of_a_toml_file_are_common_or_of_one_model(tmp_path):
         read_overrides(path, "vgg16")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('epochs = "5"', "Expected epochs of a whole number, received '5'"),
+        ("epochs = 2.5", "Expected epochs of a whole number"),
+        ("epochs = true", "Expected epochs of a whole number"),
+        ("learning_rate = nan", "Expected learning_rate of a number"),
+        ("weights = 3", "Expected weights of text"),
+        ('data = "x.csv"', "received data"),
+        ("[edgee]\nepochs = 3", "received edgee"),
+        ("[edge]\nfolds = 3", r"\[edge\] of .*received folds"),
+    ],
+)
+def test_what_is_no_setting_in_a_toml_file_is_refused(tmp_path, text, message):
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        recipe_for("modern", "edge", read_overrides(path, "edge"))
+
+
+def test_a_toml_file_may_leave_emotions_out(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text('drop = ["disgust"]\n')
+    assert Protocol("synthetic", **read_overrides(path, "")).drop == ("disgust",)
+    for drop in ("disgust", 3):
+        with pytest.raises(DataError, match="Expected drop of a list of emotions"):
+            Protocol("synthetic", drop=drop)
+
+
 def test_a_dropped_emotion_leaves_the_others_in_order():
     protocol = Protocol("synthetic", drop=("disgust",))
     assert protocol.labels == ("angry", "fear", "happy", "sad", "surprise", "neutral")

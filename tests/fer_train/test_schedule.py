@@ -54,7 +54,7 @@ def test_a_student_learns_from_out_of_fold_answers(tmp_path):
     plan = ("--data", "synthetic:210", "--epochs", "1", "--models", "edge", "--folds", "2")
     result = _invoke("all", *plan, "--pool", "training", "--run", str(teacher), "--no-export")
     assert result.exit_code == 0, result.output
-    flags = ("--epochs", "1", "--grouping", "none", "--seed", "3", "--erasing", "0.5")
+    flags = ("--epochs", "1", "--grouping", "none", "--erasing", "0.5")
     result = _invoke("distill", str(teacher), *flags, "--run", str(student))
     assert result.exit_code == 0, result.output
     assert "on images that it did not train on" in result.stderr
@@ -65,7 +65,7 @@ def test_a_student_learns_from_out_of_fold_answers(tmp_path):
     assert np.isnan(answers[fold.test]).all(), "judged images must have no teacher"
     assert run.recipes["edge"].teacher_weight == 0.7
     facts = training_facts(run, "edge", 0)
-    command = "fer-train distill TEACHER_RUN --student edge --grouping none --seed 3 --epochs 1"
+    command = "fer-train distill TEACHER_RUN --student edge --grouping none --epochs 1"
     assert facts["command"].startswith(command)
     assert facts["teacher"]["images"] == np.isfinite(answers).all(axis=1).sum()
     assert facts["teacher"]["commands"] == [
@@ -87,7 +87,19 @@ def test_a_student_learns_from_out_of_fold_answers(tmp_path):
         expected = (net.predict(faces) + net.predict(faces[:, :, ::-1])) / 2
         rows = [dataset.names.tolist().index(name) for name in taught.names[judged.test].tolist()]
         np.testing.assert_allclose(answers[rows], expected, atol=1e-5)
-    model.unlink()
+    # A drawn face of another seed has the same name.
+    result = _invoke("distill", str(teacher), "--seed", "3", "--run", str(tmp_path / "seed"))
+    assert result.exit_code == 1
+    assert "received others of the same names" in result.stderr
+    result = _invoke(
+        "distill", str(model), *flags, "--data", "synthetic:210", "--run", str(student)
+    )
+    assert result.exit_code == 1
+    assert "began with, received another" in result.stderr
+    result = _invoke("distill", str(teacher), "--teachers", "vgg16", "--run", str(student))
+    assert result.exit_code == 2
+    assert "expected models of edge, received vgg16" in result.stderr
+    model.write_bytes(b"PK\x05\x06" + bytes(18))
     result = _invoke("distill", str(teacher), *flags, "--run", str(tmp_path / "other"))
     assert result.exit_code == 1
     assert "trained model of each fold" in result.stderr
@@ -165,11 +177,20 @@ def test_a_teacher_adds_the_cross_entropy_to_its_answers_to_both_views():
     assert not layer.trainable_variables
 
 
-def test_an_unfinished_teacher_is_refused(tmp_path):
-    _invoke("plan", "--data", "synthetic:210", "--models", "edge", "--run", str(tmp_path / "t"))
+@pytest.mark.parametrize(
+    ("pool", "folds", "message"),
+    [
+        ("training", "2", "missing|none of"),
+        ("all", "2", "pool all"),
+        ("training", "1", "of 1 fold"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_refused(tmp_path, pool, folds, message):
+    plan = ("--data", "synthetic:210", "--models", "edge", "--pool", pool, "--folds", folds)
+    assert _invoke("plan", *plan, "--run", str(tmp_path / "t")).exit_code == 0
     result = _invoke("distill", str(tmp_path / "t"), "--run", str(tmp_path / "s"))
     assert result.exit_code == 1
-    assert "fold" in result.stderr
+    assert re.search(message, result.stderr)
 
 
 def test_targets_mix_labels_and_answers():
@@ -191,6 +212,22 @@ def _fold_of(command: list[str]) -> tuple[str, str, str]:
     assert command[:2] == ["fer-train", "fold"]
     values = dict(zip(command[2::2], command[3::2], strict=True))
     return values["--model"], values["--fold"], values["--run"]
+
+
+def test_jobs_find_the_weights_that_a_model_starts_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    Path("begun.keras").touch()
+    flags = ("--weights", "begun.keras")
+    assert f"#SBATCH --chdir={tmp_path}\n" in _emit(
+        tmp_path / "runs" / "First Run", "slurm", *flags
+    )
+    job = json.loads(_emit(tmp_path / "runs" / "First Run", "kubernetes", *flags))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["workingDir"] == str(tmp_path)
+    assert container["volumeMounts"][0]["mountPath"] == str(tmp_path)
+    assert container["env"] == [{"name": "KERAS_BACKEND", "value": "jax"}]
+    assert job["metadata"]["name"] == "fer-train-first-run"
 
 
 def test_a_slurm_array_runs_every_fold_that_is_left_once(tmp_path):
@@ -303,7 +340,24 @@ def test_a_fold_that_could_not_write_goes_on_when_it_can(tmp_path):
         (("all", "--jobs", "2", "--ray", "local"), 2, "exclude one another"),
         (("all", "--ray", "local", "--ray-gpus", "1.5"), 2, "--ray-gpus"),
         (("all", "--data", "nowhere.csv"), 1, "nowhere.csv"),
-        (("all", "--epochs", "0", "--data", "synthetic:70"), 1, "Expected epochs"),
+        (("all", "--epochs", "0", "--data", "synthetic:70"), 2, "Expected epochs"),
+        (("all", "--models", ","), 2, "received none"),
+        (("all", "--ray-gpus", "1"), 2, "are for --ray"),
+        (("all", "--int8", "--no-export"), 2, "exclude one another"),
+        (("all", "--teacher-weight", "0.5"), 2, "fer-train distill"),
+        (("all", "--warmup-epochs", "inf"), 2, "Expected warmup_epochs of a number"),
+        (("all", "--augmentation", "20"), 2, "Expected augmentation of from 0 to 10"),
+        (("all", "--models", "edge", "--weights", "some.h5"), 2, "in a .keras file"),
+        (
+            ("plan", "--data", "synthetic:70", "--folds", "2", "--weights", "no.keras"),
+            1,
+            "at no.keras, found none",
+        ),
+        (
+            ("all", "--data", "synthetic:14", "--models", "svm", "--folds", "2"),
+            1,
+            "3 training images or more of each emotion for svm",
+        ),
         (("plan", "--data", "synthetic:70", "--folds", "60"), 1, "for 60 folds"),
         (("fold", "--model", "edge", "--fold", "0"), 1, "Expected a run folder"),
     ],

@@ -88,6 +88,21 @@ def test_another_machine_goes_on_from_the_last_epoch(tmp_path, store, monkeypatc
     assert len((there / "history.csv").read_text().splitlines()) == 4
 
 
+def test_a_fold_that_another_machine_finished_is_taken_whole(tmp_path, store):
+    plan = (*EDGE, "--epochs", "2", "--store", store, "--run")
+    assert _invoke("plan", *plan, tmp_path / "a").exit_code == 0
+    here = tmp_path / "a" / "edge" / "fold-00"
+    here.mkdir(parents=True)
+    # What a machine that died after its first epoch has left.
+    (here / "history.csv").write_text("epoch,val_accuracy\n1,0.1\n")
+    (here / "checkpoint-001.npz").write_bytes(b"of the first epoch")
+    fold = ("fold", "--model", "edge", "--fold", 0, "--store", store, "--run", tmp_path / "b")
+    assert _invoke(*fold).exit_code == 0
+    assert _invoke("plan", *plan, tmp_path / "a").exit_code == 0
+    assert len((here / "history.csv").read_text().splitlines()) == 3
+    assert not list(here.glob("checkpoint-*"))
+
+
 def test_a_ray_node_without_the_run_folder_leaves_its_fold_in_the_store(tmp_path, store):
     assert _invoke("plan", *SVM, "--run", tmp_path / "a", "--store", store).exit_code == 0
     run = replace(open_run(tmp_path / "a"), store=store)
@@ -99,7 +114,8 @@ def test_a_ray_node_without_the_run_folder_leaves_its_fold_in_the_store(tmp_path
 
 
 def test_a_store_that_is_away_for_an_epoch_costs_nothing(tmp_path, store, monkeypatch):
-    assert _invoke("plan", *EDGE, "--epochs", "2", "--run", tmp_path / "a", "--store", store)
+    planned = _invoke("plan", *EDGE, "--epochs", "2", "--run", tmp_path / "a", "--store", store)
+    assert planned.exit_code == 0
     calls = []
     send = Store._send
 

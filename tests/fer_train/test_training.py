@@ -246,6 +246,21 @@ def test_jobs_run_folds_in_processes_of_their_own(tmp_path):
     assert "edge fold 1 is done" in result.stderr
 
 
+def test_checkpoints_are_told_apart_by_their_epochs_not_their_names(tmp_path):
+    _plan(tmp_path)
+    trainer = _trainer(tmp_path)
+    trainer.folder.mkdir(parents=True)
+    for epoch in (998, 999, 1000, 1001):
+        (trainer.folder / f"checkpoint-{epoch:03d}.npz").touch()
+    assert [path.stem[11:] for path in trainer._checkpoints()] == ["998", "999", "1000", "1001"]
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1, 20261125])
+def test_any_seed_is_one_that_keras_takes(tmp_path, seed):
+    _plan(tmp_path, "--seed", str(seed))
+    keras.utils.set_random_seed(_trainer(tmp_path).seed)
+
+
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_both_back_ends_train_a_fold(tmp_path, backend):
     _plan(tmp_path, "--epochs", "1")
