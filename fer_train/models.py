@@ -74,6 +74,7 @@ def build_model(name: str, recipe: Recipe, classes: int, *, fused: bool = False)
 
     Raises:
         DataError: The pretrained weights cannot be had or do not fit.
+        RunError: The model to go on from cannot be read or is another.
     """
     image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name=INPUT_NAME, dtype="float32")
     x = image if recipe.preprocessing == "imagenet" else _scale(recipe)(image)

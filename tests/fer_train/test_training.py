@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fer_edge.errors import DataError
+from fer_edge.errors import RunError
 from fer_train._keras import keras
 from fer_train.cli import main
 from fer_train.evaluation import evaluate_model
@@ -315,8 +315,9 @@ def test_a_model_goes_on_from_a_keras_file(tmp_path):
     saved = keras.saving.load_model(file, compile=False)
     for ours, theirs in zip(net.get_weights(), saved.get_weights(), strict=True):
         assert np.array_equal(ours, theirs)
-    _plan(tmp_path / "third", "--weights", "nowhere.keras")
-    with pytest.raises(DataError, match=r"go on from, received nowhere\.keras"):
+    (tmp_path / "broken.keras").write_bytes(file.read_bytes()[:1000])
+    _plan(tmp_path / "third", "--weights", str(tmp_path / "broken.keras"))
+    with pytest.raises(RunError, match=r"go on from, received .*broken\.keras"):
         _trainer(tmp_path / "third").train()
 
 
