@@ -612,27 +612,26 @@ def _export(run: "Run", models: tuple[str, ...], export_dir: Path | None) -> Non
     from fer_train.cards import CARDS, write_cards
     from fer_train.export import export_best
 
-    folder = export_dir or _free_folder(run, models)
     for model in models:
         if model not in KERAS_MODELS:
             click.echo(f"{model} has no ONNX form and is not exported", err=True)
             continue
+        folder = export_dir or _free_folder(run, model)
         click.echo(export_best(run, model, folder, report=click.echo))
-    if (folder / CARDS).is_file():
-        write_cards(folder)
+        if (folder / CARDS).is_file():
+            write_cards(folder)
 
 
-def _free_folder(run: "Run", models: tuple[str, ...], fold: int | None = None) -> Path:
-    """Return where files go if nobody says it: where no model of another training is lost."""
+def _free_folder(run: "Run", model: str, fold: int | None = None) -> Path:
+    """Return where a model goes if nobody says it: where none of another training is lost."""
     from fer_train.export import is_of_run
 
-    for model in models:
-        path = EXPORTED / f"{model}.onnx"
-        if path.exists() and not is_of_run(path, run, model, fold):
-            folder = run.folder / "exported"
-            click.echo(f"{path} is of another training and stays; exporting to {folder}", err=True)
-            return folder
-    return EXPORTED
+    path = EXPORTED / f"{model}.onnx"
+    if not path.exists() or is_of_run(path, run, model, fold):
+        return EXPORTED
+    folder = run.folder / "exported"
+    click.echo(f"{path} is of another training and stays; exporting to {folder}", err=True)
+    return folder
 
 
 def _publish(
@@ -644,10 +643,10 @@ def _publish(
 ) -> None:
     from fer_train.publish import publish
 
-    folder = export_dir or _free_folder(run, models, fold)
     refused = []
     for model in models:
         if model in KERAS_MODELS:
+            folder = export_dir or _free_folder(run, model, fold)
             refused += publish(run, model, folder, fold=fold, report=click.echo, **options)
     for reason in refused:
         click.echo(reason, err=True)
