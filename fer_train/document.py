@@ -106,7 +106,9 @@ def save(document: Document, folder: Path, stem: str) -> list[Path]:
     written = {listed: "".join(f"{name}\n" for name in names).encode()}
     older = listed.read_text("utf-8").splitlines() if listed.is_file() else []
     for name in set(older) - set(names):
-        (folder / Path(name).name).unlink(missing_ok=True)
+        # Nothing outside of the folder, whoever wrote the list.
+        if (folder / name).resolve().is_relative_to(folder.resolve()):
+            (folder / name).unlink(missing_ok=True)
     for path, content in (pictures | files | written).items():
         with atomic_file(path, force=True) as file:
             file.write(content)

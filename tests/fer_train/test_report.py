@@ -119,11 +119,16 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     assert "| score | one/m/run: sequential | two/m/run: sequential |" in text
     assert "| setting | one/m/run | two/m/run |" in text
     assert len(list(out.glob("*-predictions.csv"))) == 2
+    before = set((out / "pictures").iterdir())
+    (out / "pictures" / "mine.txt").touch()
     twice = report(tmp_path / "one/m/run", tmp_path / "one/m/../m/run", "--output", out)
     assert twice.exit_code == 0
     assert "| score | sequential |" in (out / "report.md").read_text()
     # What the report before had besides is gone; what others put there stays.
     assert [path.name for path in out.glob("*-predictions.csv")] == ["sequential-predictions.csv"]
+    gone = [path for path in before if "two-m-run" in path.name]
+    assert gone and not any(path.exists() for path in gone)
+    assert (out / "pictures" / "mine.txt").is_file()
 
 
 def test_merged_predictions_lie_beside_the_report(built):
