@@ -174,7 +174,8 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
             with path.open("wb") as file:
                 yield file
             return
-        target = path.resolve()
+        # Not Path's own, which raises for links that lead to themselves.
+        target = Path(os.path.realpath(path))
         temporary = target.parent / f".fer-edge-{secrets.token_hex(8)}.part"
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

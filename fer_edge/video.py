@@ -1,6 +1,7 @@
 """Where frames come from and go to: cameras, video files and streams in, a recording out."""
 
 import logging
+import os
 import re
 import sys
 import threading
@@ -474,7 +475,7 @@ class VideoSink:
             raise OutputError(f"Expected a recording that ends in .mp4, received {path}")
         refuse_existing(path, force=force)
         # Where a link leads, so that the recording does not take the link's place.
-        self._path = path.resolve()
+        self._path = Path(os.path.realpath(path))
         self._temporary = self._path.with_name(f".fer-edge-{path.stem[:64]}.part.mp4")
         self._fps = min(max(fps or _USUAL_FPS, 1.0), 240.0)
         self._writer: cv2.VideoWriter | None = None

@@ -336,6 +336,9 @@ def test_links_are_written_through(folder):
     assert classify("in", "--output", "link.csv", "--force").exit_code == 0
     assert (folder / "link.csv").is_symlink()
     assert (folder / "target.csv").read_text().startswith("image,width")
+    (folder / "loop.csv").symlink_to("loop.csv")
+    result = classify("in", "--output", "loop.csv", "--detector", "none")
+    assert isinstance(result.exception, SystemExit) or result.exception is None
 
 
 def test_the_ending_of_the_output_tells_its_format(folder):
