@@ -160,7 +160,7 @@ def latency_table(measured: Measured) -> str:
     return markdown([*heads, "of the fp32 matrix rate"], lines)
 
 
-def ratios_table(measured: Measured) -> str:
+def ratios_table(measured: Measured, results: str = "latency") -> str:
     """Return how many times as long one takes as another, in the same run."""
     return markdown(
         ["batch 1", "beside", "threads", "takes so many times as long", "after a rest"],
@@ -172,7 +172,7 @@ def ratios_table(measured: Measured) -> str:
                 f"{row['ratio']:.2f}",
                 f"{row['after_rest']:.2f}",
             ]
-            for row in measured.read("latency")["ratios"]
+            for row in measured.read(results)["ratios"]
             if row["batch_size"] == 1 and _is_told(row["slower"], row["faster"])
         ],
     )
@@ -448,6 +448,7 @@ TABLES: Mapping[str, Callable[[Measured], str]] = {
     "copies": copies_table,
     "latency": latency_table,
     "ratios": ratios_table,
+    "ratios-avx2": lambda measured: ratios_table(measured, "latency-avx2"),
     "speed": speed_table,
     "peer": peer_table,
     "detectors": detectors_table,
