@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import click
 
@@ -313,6 +314,12 @@ def train_all(
 
             write = job_files.slurm_script if emit == "slurm" else job_files.kubernetes_job
             click.echo(write(run, pieces), nl=False)
+            if run.store and urlsplit(run.store).password:
+                click.echo(
+                    "The job file holds the keys in --store; keep it to yourself, or leave them "
+                    "out and let the jobs find them as the storage's own tools do",
+                    err=True,
+                )
             return
         total = len(models) * len(run.folds)
         click.echo(f"{run.folder}: {total - len(pieces)} of {total} folds are done", err=True)
@@ -371,7 +378,7 @@ def distill(
     with --pool training. FILE.keras in its place are finished models whose mean answer to each
     image as augmentation has just changed it, and to its mirror image, is taught.
     """
-    from fer_train.distill import teach, teach_by_models
+    from fer_train.distill import folds_as_teacher, models_as_teacher
     from fer_train.runs import locked, open_run
     from fer_train.schedule import load_images, pending, plan_run, run_here
 
@@ -402,12 +409,17 @@ def distill(
         recipe = recipe_for("modern", student, {"teacher_weight": 0.7} | given)
     with locked(run_folder / "lock"):
         dataset = load_images(protocol)
-        run = plan_run(run_folder, protocol, {student: recipe}, dataset)
         if teacher:
-            score = teach(teacher, teachers or tuple(teacher.recipes), run, dataset, data)
-            click.echo(f"teacher: top-1 {score:.4f} on images that it did not train on", err=True)
+            models = teachers or tuple(teacher.recipes)
+            teach = folds_as_teacher(teacher, models, protocol, dataset, data)
         else:
-            teach_by_models(teacher_paths, run)
+            teach = models_as_teacher(teacher_paths, protocol.labels)
+        # A teacher that is refused leaves no run behind.
+        run = plan_run(run_folder, protocol, {student: recipe}, dataset)
+        facts = teach(run)
+        if "accuracy" in facts:
+            shown = f"teacher: top-1 {facts['accuracy']:.4f} on images that it did not train on"
+            click.echo(shown, err=True)
         run_here(run, dataset, pending(run, [student]))
     _print_scores(run, student)
     if export_dir:

@@ -12,7 +12,7 @@ et al., *Knowledge distillation: A good teacher is patient and consistent*, 2022
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fer_train.cards import training_command
 from fer_train.data import Dataset
 from fer_train.evaluation import ModelEvaluation, evaluate_model
 from fer_train.models import load_trained
+from fer_train.recipes import Protocol
 from fer_train.runs import (
     TEACHER,
     TEACHER_MODEL,
@@ -40,64 +41,81 @@ from fer_train.svm import SVM
 from fer_train.training import PREDICTION_BATCH
 
 
-def teach_by_models(teachers: Sequence[Path], student: Run) -> None:
-    """Put finished models into the student's run folder, as one teacher of their mean answers.
+def models_as_teacher(
+    teachers: Sequence[Path], labels: Sequence[str]
+) -> Callable[[Run], dict[str, Any]]:
+    """Read finished models that teach as one, by their mean answers.
 
     Args:
         teachers: Keras files of float32 (N, 48, 48, 1) images, grey, 0-255, to probabilities.
-        student: The planned run of the student.
+        labels: The student's emotions.
+
+    Returns:
+        What puts the teacher into the run folder of a student and returns its facts; it raises
+        `RunError` if another one taught that run before.
 
     Raises:
-        RunError: One is no such file, has other emotions, or others taught this run before.
+        RunError: One is no such file, or has other emotions.
     """
     nets = [load_trained(path, "a run or a Keras file to teach") for path in teachers]
     for net in nets:
         shapes = [tuple(net.input_shape), tuple(net.output_shape)]
-        if shapes != [(None, IMAGE_SIZE, IMAGE_SIZE, 1), (None, len(student.protocol.labels))]:
+        if shapes != [(None, IMAGE_SIZE, IMAGE_SIZE, 1), (None, len(labels))]:
             raise RunError(
-                f"Expected a teacher of {', '.join(student.protocol.labels)} in images of "
+                f"Expected a teacher of {', '.join(labels)} in images of "
                 f"{IMAGE_SIZE} x {IMAGE_SIZE}, received one from {shapes[0]} to {shapes[1]}"
             )
     facts = {
         "files": [path.name for path in teachers],
         "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in teachers],
     }
-    if (student.folder / TEACHER).exists() and read_teacher(student) != facts:
-        raise _another(student)
-    if len(nets) > 1:
-        image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
-        # Names of their own, since two files may hold models of one name.
-        named = [
-            keras.Model(net.input, net.output, name=f"teacher_{number}")
-            for number, net in enumerate(nets)
-        ]
-        nets = [keras.Model(image, keras.layers.Average()([net(image) for net in named]))]
-    write_atomic(student.folder / TEACHER_MODEL, nets[0].save)
-    _write(student, facts)
+
+    def teach(student: Run) -> dict[str, Any]:
+        if (student.folder / TEACHER).exists() and read_teacher(student) != facts:
+            raise _another(student)
+        write_atomic(student.folder / TEACHER_MODEL, _mean_model(nets).save)
+        _write(student, facts)
+        return facts
+
+    return teach
 
 
-def teach(
+def _mean_model(nets: Sequence[keras.Model]) -> keras.Model:
+    if len(nets) == 1:
+        return nets[0]
+    image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
+    # Names of their own, since two files may hold models of one name.
+    named = [
+        keras.Model(net.input, net.output, name=f"teacher_{number}")
+        for number, net in enumerate(nets)
+    ]
+    return keras.Model(image, keras.layers.Average()([net(image) for net in named]))
+
+
+def folds_as_teacher(
     teacher: Run,
     models: Sequence[str],
-    student: Run,
+    protocol: Protocol,
     dataset: Dataset,
     data: str | None = None,
-) -> float:
-    """Write the teacher's answers into the student's run folder.
+) -> Callable[[Run], dict[str, Any]]:
+    """Check the fold models of a run that teach by their out-of-fold answers.
 
     Args:
         teacher: A complete cross-validation of the training images alone.
         models: Those of its models whose answers are averaged.
-        student: The planned run of the student.
+        protocol: The student's.
         dataset: The student's images.
         data: Where the teacher's data set lies on this machine.
 
     Returns:
-        Top-1 accuracy of the teacher on the images it answers.
+        What puts the answers into the run folder of a student and returns their facts, of these
+        ``accuracy``, the teacher's top-1 on the images it answers; it raises `RunError` if
+        another one taught that run before.
 
     Raises:
         RunError: The teacher is incomplete, has other emotions, knows none of the images or has
-            seen those that judge the student, or another one taught this run before.
+            seen those that judge the student.
     """
     if teacher.protocol.pool != "training" or len(teacher.folds) < 2:
         raise RunError(
@@ -105,49 +123,54 @@ def teach(
             f"{teacher.folder} of {len(teacher.folds)} folds and --pool {teacher.protocol.pool}; "
             "else the teacher has trained on what it answers, or on what judges the student"
         )
-    if teacher.protocol.labels != student.protocol.labels:
+    if teacher.protocol.labels != protocol.labels:
         raise RunError(
-            f"Expected a teacher of {', '.join(student.protocol.labels)}, received one of "
+            f"Expected a teacher of {', '.join(protocol.labels)}, received one of "
             f"{', '.join(teacher.protocol.labels)}"
         )
     taught = load_run_images(teacher, data)
     parts = [evaluate_model(teacher, model) for model in models if model != SVM]
     if not parts:
         raise RunError(f"Expected a model that can teach in {teacher.folder}, received none")
-    mean = np.mean(
-        [
-            answers
-            for part in parts
-            for answers in (part.predictions.probabilities, _mirrored_answers(part, taught))
-        ],
-        axis=0,
-    )
-    answers = np.full((len(dataset), mean.shape[1]), np.nan, np.float32)
     place = {name: number for number, name in enumerate(dataset.names.tolist())}
     known = [(place[name], row) for row, name in enumerate(taught.names.tolist()) if name in place]
     if not known:
         raise RunError(
-            f"Expected images of {teacher.protocol.data} in {student.protocol.data}, received none"
+            f"Expected images of {teacher.protocol.data} in {protocol.data}, received none"
         )
     places, rows = np.array(known).T
     if not np.array_equal(dataset.images[places], taught.images[rows]):
         raise RunError(
-            f"Expected the images of {teacher.folder} in {student.protocol.data}, received others "
+            f"Expected the images of {teacher.folder} in {protocol.data}, received others "
             "of the same names"
         )
-    answers[places] = mean[rows]
-    score = float(np.mean(mean.argmax(axis=1) == taught.labels))
-    facts = {
-        "commands": [training_command(teacher.protocol, part.model, part.recipe) for part in parts],
-        "accuracy": score,
-        "images": len(known),
-    }
-    if (student.folder / TEACHER).exists():
-        before = read_arrays(student.folder / TEACHER).get("probabilities")
-        if before is None or not np.array_equal(before, answers, equal_nan=True):
-            raise _another(student)
-    _write(student, facts, probabilities=answers)
-    return score
+
+    def teach(student: Run) -> dict[str, Any]:
+        mean = np.mean(
+            [
+                answers
+                for part in parts
+                for answers in (part.predictions.probabilities, _mirrored_answers(part, taught))
+            ],
+            axis=0,
+        )
+        answers = np.full((len(dataset), mean.shape[1]), np.nan, np.float32)
+        answers[places] = mean[rows]
+        facts = {
+            "commands": [
+                training_command(teacher.protocol, part.model, part.recipe) for part in parts
+            ],
+            "accuracy": float(np.mean(mean.argmax(axis=1) == taught.labels)),
+            "images": len(known),
+        }
+        if (student.folder / TEACHER).exists():
+            before = read_arrays(student.folder / TEACHER).get("probabilities")
+            if before is None or not np.array_equal(before, answers, equal_nan=True):
+                raise _another(student)
+        _write(student, facts, probabilities=answers)
+        return facts
+
+    return teach
 
 
 def _another(student: Run) -> RunError:

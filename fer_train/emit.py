@@ -12,6 +12,7 @@ from fer_edge.errors import RunError
 from fer_train.data import is_synthetic
 from fer_train.runs import Piece, Run
 from fer_train.schedule import fold_arguments
+from fer_train.svm import SVM
 
 IMAGE = "fer-edge:latest"
 _RETRIES = 3
@@ -28,11 +29,11 @@ def slurm_script(run: Run, pieces: Sequence[Piece]) -> str:
     commands = "\n".join(f"  {shlex.quote(command)}" for command in _commands(run, pieces))
     log = shlex.quote(str(run.folder.resolve() / "slurm-%A_%a.log"))
     here = shlex.quote(str(Path.cwd()))
+    gpus = "\n#SBATCH --gpus=1" if _need_gpu(pieces) else ""
     return f"""#!/bin/bash
 #SBATCH --job-name=fer-train
 #SBATCH --array=0-{len(pieces) - 1}
-#SBATCH --ntasks=1
-#SBATCH --gpus=1
+#SBATCH --ntasks=1{gpus}
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=16G
 #SBATCH --requeue
@@ -67,9 +68,11 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
         "command": ["/bin/sh", "-c", f'case "$JOB_COMPLETION_INDEX" in {cases} esac'],
         "resources": {
             "requests": {"cpu": "4", "memory": "16Gi"},
-            "limits": {"memory": "16Gi", "nvidia.com/gpu": 1},
+            "limits": {"memory": "16Gi"},
         },
     }
+    if _need_gpu(pieces):
+        container["resources"]["limits"]["nvidia.com/gpu"] = 1
     if _weights(run):
         container["workingDir"] = str(Path.cwd())
     if backend := os.environ.get("KERAS_BACKEND"):
@@ -96,6 +99,10 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
         },
     }
     return json.dumps(job, indent=2) + "\n"
+
+
+def _need_gpu(pieces: Sequence[Piece]) -> bool:
+    return any(model != SVM for model, _ in pieces)
 
 
 def _commands(run: Run, pieces: Sequence[Piece]) -> list[str]:

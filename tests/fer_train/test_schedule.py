@@ -191,6 +191,7 @@ def test_a_teacher_that_cannot_teach_is_refused(tmp_path, pool, folds, message):
     result = _invoke("distill", str(tmp_path / "t"), "--run", str(tmp_path / "s"))
     assert result.exit_code == 1
     assert re.search(message, result.stderr)
+    assert not (tmp_path / "s" / "config.json").exists()
 
 
 def test_targets_mix_labels_and_answers():
@@ -247,6 +248,14 @@ def test_a_slurm_array_runs_every_fold_that_is_left_once(tmp_path):
         assert shown.returncode == 0, shown.stderr
         folds.append(_fold_of(shown.stdout.splitlines()))
     assert folds == [(model, str(fold), str(run)) for model in ("edge", "svm") for fold in range(3)]
+
+
+def test_folds_of_the_classical_baseline_ask_for_no_gpu(tmp_path):
+    run = tmp_path / "run"
+    assert "#SBATCH --gpus=1\n" in _emit(run, "slurm")
+    assert "nvidia.com/gpu" in _emit(run, "kubernetes")
+    assert "gpu" not in _emit(run, "slurm", "--models", "svm")
+    assert "gpu" not in _emit(run, "kubernetes", "--models", "svm")
 
 
 def test_a_kubernetes_job_runs_every_fold_that_is_left_once(tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from click.testing import CliRunner
@@ -191,3 +192,15 @@ def test_job_files_pass_the_store_on(tmp_path, store):
     pod = json.loads(result.stdout)["spec"]["template"]["spec"]
     assert f"--store {store}" in pod["containers"][0]["command"][2]
     assert "volumes" not in pod
+
+
+@pytest.mark.parametrize(("keys", "told"), [("", False), ("name:secret@", True)])
+def test_a_job_file_that_holds_keys_is_told_of(tmp_path, monkeypatch, keys, told):
+    monkeypatch.setattr("fer_train.store.Store", MagicMock())
+    address = f"s3://{keys}bucket/run"
+    result = _invoke(
+        *("all", *SVM, "--run", tmp_path / "run", "--store", address, "--emit", "slurm")
+    )
+    assert result.exit_code == 0, result.output
+    assert ("holds the keys in --store" in result.stderr) is told
+    assert address in result.stdout
