@@ -95,6 +95,7 @@ class Classifier:
         overrides: Mapping[str, Any] | None = None,
         margin: float | None = None,
         uncertain: float = 0.0,
+        mirror: bool = False,
         batch_size: int = 64,
         spin: bool = True,
     ) -> None:
@@ -108,6 +109,8 @@ class Classifier:
             overrides: Fields of `ModelSpec` for a model that does not describe itself.
             margin: Replaces the spec's margin around a face.
             uncertain: Below this probability the label is ``uncertain``.
+            mirror: Whether each face is answered as the mean of itself and its mirror image,
+                which takes twice as long.
             batch_size: Most faces in one inference.
             spin: Whether idle threads wait busily for the next inference: False leaves the
                 processor to others, as `fer-edge video` does.
@@ -129,6 +132,7 @@ class Classifier:
             self.notes.append(f"There is no {model} here; using {self.model_path} in its place")
         self.threads = threads or available_threads()
         self._uncertain = uncertain
+        self._mirror = mirror
         self._session = open_session(self.model_path, provider, self.threads, spin=spin)
         self.provider = self._session.provider
         self.notes += self._session.notes
@@ -176,7 +180,12 @@ class Classifier:
         rows = np.empty((len(batch), len(self.spec.labels)), np.float32)
         for start in range(0, len(batch), self.batch_size):
             chunk = batch[start : start + self.batch_size]
-            rows[start : start + len(chunk)] = self._run(chunk)
+            answers = rows[start : start + len(chunk)]
+            answers[:] = self._run(chunk)
+            if self._mirror:
+                columns = 2 if self.spec.layout == "nhwc" else 3
+                answers += self._run(np.ascontiguousarray(np.flip(chunk, axis=columns)))
+                answers /= 2
         return rows
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

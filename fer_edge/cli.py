@@ -179,12 +179,14 @@ def _faces(
     detector_model: Path | None,
     margin: float | None,
     uncertain: float,
+    mirror: bool,
 ) -> dict[str, Any]:
     return {
         "detector": detector,
         "detector_model": detector_model,
         "margin": margin,
         "uncertain": uncertain,
+        "mirror": mirror,
     }
 
 
@@ -217,6 +219,12 @@ _face_options = _grouped(
             default=0.0,
             metavar="P",
             help="Label faces below this probability 'uncertain'.",
+        ),
+        click.option(
+            "--mirror",
+            is_flag=True,
+            help="Answer with the mean of each face and its mirror image: takes twice as long and "
+            "is right more often, see the README.",
         ),
     ],
 )

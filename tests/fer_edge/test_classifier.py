@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from models import level_of, save, save_brightness_model, save_color_model
+from models import level_of, save, save_brightness_model, save_color_model, save_sided_model
 
 import fer_edge
 from fer_edge import Classifier, Emotion, FaceResult
@@ -122,6 +122,21 @@ def test_below_the_threshold_the_label_is_uncertain(model):
     assert unsure.emotion == "uncertain"
     assert unsure.confidence == sure.confidence < 0.9
     assert unsure.probabilities == sure.probabilities
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_the_mirror_image_is_averaged_with_the_image(tmp_path, layout):
+    model = save_sided_model(tmp_path / "sided.onnx", layout=layout)
+    images = np.random.default_rng(1).integers(0, 256, (5, 48, 48, 3), np.uint8)
+    alone = Classifier(model, detector="none")
+    both = Classifier(model, detector="none", mirror=True, batch_size=2)
+    rows, mirrored = (
+        np.array([list(alone(image)[0].probabilities.values()) for image in seen])
+        for seen in (images, images[:, :, ::-1])
+    )
+    assert np.abs(rows - mirrored).max() > 0.01
+    found = [list(answers[0].probabilities.values()) for answers in both.classify_many(images)]
+    np.testing.assert_allclose(found, (rows + mirrored) / 2, atol=1e-6)
 
 
 def test_margin_widens_the_crop(model):

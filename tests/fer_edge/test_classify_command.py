@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from models import level_of, save_brightness_model
+from models import level_of, save_brightness_model, save_sided_model
 
 from fer_edge.cli import main
 from fer_edge.contract import EMOTIONS
@@ -43,6 +43,24 @@ def classify(*arguments, stdin=None, model="tiny.onnx"):
 
 def records(result):
     return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_mirror_answers_the_mean_of_both_views():
+    save_sided_model(Path("sided.onnx"))
+    view = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    cv2.imwrite("left.png", view)
+    cv2.imwrite("right.png", view[:, ::-1])
+    flags = ("left.png", "right.png", "--detector", "none", "--format", "jsonl")
+    alone, both = (
+        [
+            np.array(list(record["faces"][0]["probabilities"].values()))
+            for record in records(classify(*flags, *more, model="sided.onnx"))
+        ]
+        for more in ((), ("--mirror",))
+    )
+    assert np.abs(alone[0] - alone[1]).max() > 0.01
+    for answers in both:
+        np.testing.assert_allclose(answers, (alone[0] + alone[1]) / 2, atol=2e-6)
 
 
 def test_one_record_for_each_picture(folder):
