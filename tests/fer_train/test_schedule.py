@@ -254,7 +254,7 @@ def test_folds_of_the_classical_baseline_ask_for_no_gpu(tmp_path):
     run = tmp_path / "run"
     assert "#SBATCH --gpus=1\n" in _emit(run, "slurm")
     assert "nvidia.com/gpu" in _emit(run, "kubernetes")
-    assert "gpu" not in _emit(run, "slurm", "--models", "svm")
+    assert "#SBATCH --gpus" not in _emit(run, "slurm", "--models", "svm")
     assert "gpu" not in _emit(run, "kubernetes", "--models", "svm")
 
 
