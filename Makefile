@@ -10,7 +10,7 @@ demo: $(VENV)/.runtime-installed
 	$(BIN)/fer-edge classify tests/data/portrait.jpg
 
 test: $(VENV)/.test-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
