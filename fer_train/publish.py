@@ -26,6 +26,7 @@ from fer_train.export import (
     update_digests,
 )
 from fer_train.metrics import classification_metrics
+from fer_train.models import augmentation
 from fer_train.quantize import convert_fp16, quantize_int8
 from fer_train.runs import Run, write_text
 from fer_train.schedule import load_images, load_run_images
@@ -105,7 +106,11 @@ def publish(
     if averaged:
         facts["averaged"] = np.cumsum([len(one.stages) for one in before]).tolist()
         own = run.fold_folder(model, index) / "model.keras"
-        net = average([*(one.weights for one in before), own], training.images)
+        recipe = run.recipes[model]
+        change = None
+        if recipe.augmentation or recipe.erasing:
+            change = augmentation(recipe.augmentation, recipe.erasing, run.protocol.seed % 2**32)
+        net = average([*(one.weights for one in before), own], training.images, change)
         scores = classification_metrics(held.labels, answer(net, held.images))
         with TemporaryDirectory() as temporary:
             mean = Path(temporary) / "model.keras"

@@ -344,6 +344,9 @@ def test_batch_statistics_of_an_average_are_those_of_the_images(tmp_path: Path) 
     assert float(layer.moving_variance[0]) == pytest.approx(images.var(), rel=1e-3)
     assert layer.momentum == 0.99
 
+    darker = average([tmp_path / "net.keras"] * 2, images, lambda batch, training: batch / 2)
+    assert float(darker.layers[1].moving_mean[0]) == pytest.approx(images.mean() / 2, rel=1e-3)
+
 
 def test_smaller_forms_of_an_earlier_file_do_not_stay(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "exported"
