@@ -182,8 +182,10 @@ def _plan(
     from fer_train.store import Store
 
     given = {name: value for name, value in flags.items() if value is not None}
-    if given.get("teacher_weight"):
-        raise click.UsageError("--teacher-weight is for fer-train distill, which has a teacher")
+    for name in ("teacher_weight", "views"):
+        if given.get(name):
+            flag = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{flag} is for fer-train distill, which has a teacher")
     protocol_fields = {field.name for field in dataclasses.fields(Protocol)}
     with _usage():
         common = read_overrides(config, "") if config else {}
@@ -376,7 +378,8 @@ def distill(
 
     The student trains on Training and is judged on PublicTest, so RUN should be a cross-validation
     with --pool training. FILE.keras in its place are finished models whose mean answer to each
-    image as augmentation has just changed it, and to its mirror image, is taught.
+    image as augmentation has just changed it, and to its mirror image, is taught. With --views N
+    they answer N changed versions of each image once, ahead of training, and may be FILE.onnx.
     """
     from fer_train.distill import folds_as_teacher, models_as_teacher
     from fer_train.runs import locked, open_run
@@ -395,6 +398,8 @@ def distill(
     if source is None:
         raise click.UsageError("expected --data where the teacher is a file")
     given = {name: value for name, value in flags.items() if value is not None}
+    if teacher and given.get("views"):
+        raise click.UsageError("--views is for files as teachers; a run's folds answer once anyway")
     split = PROTOCOL_DEFAULTS["modern"]
     split = split | {name: given.pop(name) for name in split if name in given}
     with _usage():
@@ -413,7 +418,7 @@ def distill(
             models = teachers or tuple(teacher.recipes)
             teach = folds_as_teacher(teacher, models, protocol, dataset, data)
         else:
-            teach = models_as_teacher(teacher_paths, protocol.labels)
+            teach = models_as_teacher(teacher_paths, protocol.labels, recipe.views)
         # A teacher that is refused leaves no run behind.
         run = plan_run(run_folder, protocol, {student: recipe}, dataset)
         facts = teach(run)

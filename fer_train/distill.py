@@ -10,8 +10,10 @@ augmentation has just changed it for the student, and that one's mirror image. S
 et al., *Knowledge distillation: A good teacher is patient and consistent*, 2022.
 """
 
+import functools
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from fer_train.recipes import Protocol
 from fer_train.runs import (
     TEACHER,
     TEACHER_MODEL,
+    TEACHERS,
     Run,
     read_arrays,
     read_teacher,
@@ -38,17 +41,19 @@ from fer_train.runs import (
 )
 from fer_train.schedule import load_run_images
 from fer_train.svm import SVM
+from fer_train.teachers import load_keras_teacher, open_teacher
 from fer_train.training import PREDICTION_BATCH
 
 
 def models_as_teacher(
-    teachers: Sequence[Path], labels: Sequence[str]
+    teachers: Sequence[Path], labels: Sequence[str], views: int = 0
 ) -> Callable[[Run], dict[str, Any]]:
     """Read finished models that teach as one, by their mean answers.
 
     Args:
-        teachers: Keras files of float32 (N, 48, 48, 1) images, grey, 0-255, to probabilities.
+        teachers: Files as for `open_teacher`; ONNX files only with views.
         labels: The student's emotions.
+        views: The student's recipe's.
 
     Returns:
         What puts the teacher into the run folder of a student and returns its facts; it raises
@@ -57,14 +62,11 @@ def models_as_teacher(
     Raises:
         RunError: One is no such file, or has other emotions.
     """
-    nets = [load_trained(path, "a run or a Keras file to teach") for path in teachers]
-    for net in nets:
-        shapes = [tuple(net.input_shape), tuple(net.output_shape)]
-        if shapes != [(None, IMAGE_SIZE, IMAGE_SIZE, 1), (None, len(labels))]:
-            raise RunError(
-                f"Expected a teacher of {', '.join(labels)} in images of "
-                f"{IMAGE_SIZE} x {IMAGE_SIZE}, received one from {shapes[0]} to {shapes[1]}"
-            )
+    if views:
+        for path in teachers:
+            open_teacher(path, labels)
+    else:
+        nets = [load_keras_teacher(path, labels) for path in teachers]
     facts = {
         "files": [path.name for path in teachers],
         "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in teachers],
@@ -73,7 +75,12 @@ def models_as_teacher(
     def teach(student: Run) -> dict[str, Any]:
         if (student.folder / TEACHER).exists() and read_teacher(student) != facts:
             raise _another(student)
-        write_atomic(student.folder / TEACHER_MODEL, _mean_model(nets).save)
+        if views:
+            for number, path in enumerate(teachers):
+                copy = student.folder / TEACHERS / f"{number:02d}-{path.name}"
+                write_atomic(copy, functools.partial(shutil.copyfile, path))
+        else:
+            write_atomic(student.folder / TEACHER_MODEL, _mean_model(nets).save)
         _write(student, facts)
         return facts
 

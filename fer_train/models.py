@@ -236,19 +236,27 @@ def augmentation(strength: float, erasing: float, seed: int) -> keras.Sequential
     if strength:
         options: dict[str, Any] = {"fill_mode": "nearest", "dtype": "float32"}
         steps += [
-            layers.RandomFlip("horizontal", seed=seed, dtype="float32"),
+            flip(seed),
             layers.RandomRotation(strength * 10 / 360, seed=seed + 1, **options),
             layers.RandomZoom(strength * 0.1, seed=seed + 2, **options),
             layers.RandomTranslation(strength * 0.1, strength * 0.1, seed=seed + 3, **options),
         ]
     if erasing:
         steps.append(layers.RandomErasing((erasing, erasing), seed=seed + 4, dtype="float32"))
+    return keras.Sequential([_compiled_on_jax(step) for step in steps], name="augmentation")
+
+
+def flip(seed: int) -> keras.layers.Layer:
+    """Return a layer that mirrors half of the images while training."""
+    return _compiled_on_jax(layers.RandomFlip("horizontal", seed=seed, dtype="float32"))
+
+
+def _compiled_on_jax(step: keras.layers.Layer) -> keras.layers.Layer:
     if keras.backend.backend() == "jax":
-        for step in steps:
-            # TensorFlow's compiler lacks an operation of theirs, for which Keras would leave the
-            # whole training uncompiled on every back end.
-            step.supports_jit = True
-    return keras.Sequential(steps, name="augmentation")
+        # TensorFlow's compiler lacks an operation of theirs, for which Keras would leave the whole
+        # training uncompiled on every back end.
+        step.supports_jit = True
+    return step
 
 
 def load_trained(path: Path, expected: str) -> keras.Model:

@@ -55,6 +55,9 @@ class Recipe:
             does a cosine schedule stop whose last epoch is kept: its gains come as the rate falls.
         keep: Which epoch's weights are judged and exported.
         teacher_weight: Share of a teacher's answers in the targets, for `fer-train distill`.
+        views: Changed versions of each image that files as teachers answer once, ahead of training;
+            epochs see one after the other, and again. 0 is a new version in every epoch, as long
+            as the teachers are Keras files: for `fer-train distill`.
         balance: ``weights`` weighs classes by inverse frequency; ``oversample`` repeats images.
         precision: ``auto`` is bfloat16 with float32 variables where the hardware multiplies it.
     """
@@ -79,6 +82,7 @@ class Recipe:
     patience: int = 20
     keep: Literal["last", "best"] = "best"
     teacher_weight: float = 0.0
+    views: int = 0
     balance: Literal["none", "weights", "oversample"] = "none"
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
 
@@ -92,7 +96,7 @@ class Recipe:
             self._refuse("frozen_epochs", f"0 to {self.epochs} (epochs)")
         if not 0 < self.learning_rate <= 10:
             self._refuse("learning_rate", "above 0 and at most 10")
-        for name in ("warmup_epochs", "weight_decay", "l2", "mixup", "patience"):
+        for name in ("warmup_epochs", "weight_decay", "l2", "mixup", "patience", "views"):
             if getattr(self, name) < 0:
                 self._refuse(name, "0 or more")
         if not 0 <= self.augmentation <= 10:

@@ -39,10 +39,12 @@ from fer_train.recipes import Protocol, Recipe
 
 FORMAT = 1
 DONE = "metrics.json"
+"""The file of a fold that is written last."""
 PREDICTIONS = "predictions.npz"
 TEACHER = "teacher.npz"
 TEACHER_MODEL = "teacher.keras"
-"""The file of a fold that is written last."""
+TEACHERS = "teachers"
+"""The folder of the files that teach by views."""
 
 Piece = tuple[str, int]
 """A model's name and a fold's index: one independent piece of work."""

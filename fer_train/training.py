@@ -22,11 +22,12 @@ from fer_edge.errors import RunError
 from fer_train._keras import keras
 from fer_train.features import backbone_features
 from fer_train.folds import Fold
-from fer_train.models import BACKBONE, HEAD, augmentation, build_model, leaves
+from fer_train.models import BACKBONE, HEAD, augmentation, build_model, flip, leaves
 from fer_train.recipes import Recipe
 from fer_train.runs import (
     TEACHER,
     TEACHER_MODEL,
+    TEACHERS,
     Run,
     locked,
     read_arrays,
@@ -34,6 +35,7 @@ from fer_train.runs import (
     write_atomic,
     write_results,
 )
+from fer_train.teachers import Answer, mean_answer, open_teacher
 
 History = list[dict[str, float]]
 CHECKPOINTS_KEPT = 2
@@ -57,6 +59,23 @@ class Progress:
     images: int
     images_total: int
     row: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What an epoch teaches, in the order in which it is seen.
+
+    Attributes:
+        order: int32 (N,) image numbers.
+        inputs: Arrays of N rows for the inputs of the model that is trained.
+        targets: float32 (N, K).
+        weights: float32 (N,) shares in the loss.
+    """
+
+    order: NDArray[np.int32]
+    inputs: list[NDArray[Any]]
+    targets: NDArray[np.float32]
+    weights: NDArray[np.float32]
 
 
 class ImageTable(keras.layers.Layer):  # type: ignore[misc]
@@ -225,11 +244,8 @@ class FoldTrainer:
 
     def _trains_on_features(self, stage: int) -> bool:
         """Tell whether the head trains alone, as a frozen backbone never changes its answers."""
-        return stage == 0 and not self._changes_images and not self._taught_by_model
-
-    @property
-    def _changes_images(self) -> bool:
-        return self._augments or self.recipe.mixup > 0
+        changed = self._augments or self.recipe.mixup > 0 or self.recipe.views > 0
+        return stage == 0 and not changed and not self._taught_by_model
 
     @property
     def _augments(self) -> bool:
@@ -253,17 +269,16 @@ class FoldTrainer:
             )
         return rng.permutation(train).astype(np.int32)
 
-    def _lesson(
-        self, order: NDArray[np.int32], epoch: int
-    ) -> tuple[list[NDArray[Any]], NDArray[np.float32], NDArray[np.float32]]:
-        """Return an epoch's inputs, targets (N, K) and loss weights (N,).
+    def _lesson(self, epoch: int) -> Lesson:
+        """Return what an epoch teaches.
 
         With mixup the inputs are image numbers, those of their partners and the images' own shares,
         a half or more. Source: Zhang et al., *mixup: Beyond Empirical Risk Minimization*, 2018.
         """
+        order = self._order(epoch)
         weights = self._class_weights()[self.labels]
         if not self.recipe.mixup:
-            return [order], self._targets[order], weights[order]
+            return Lesson(order, [order], self._targets[order], weights[order])
         rng = np.random.default_rng([self.run.protocol.seed, self.fold.index, epoch, 1])
         share = rng.beta(self.recipe.mixup, self.recipe.mixup, order.size).astype(np.float32)
         share = np.maximum(share, 1 - share)
@@ -274,14 +289,80 @@ class FoldTrainer:
             return np.asarray(own * values[order] + (1 - own) * values[partner], np.float32)
 
         inputs = [order, partner, share[:, None, None, None]]
-        return inputs, mix(self._targets), mix(weights)
+        return Lesson(order, inputs, mix(self._targets), mix(weights))
+
+    def _viewed_lesson(self, epoch: int) -> Lesson:
+        """Return what an epoch teaches by a view, in an order of its own: images, not numbers."""
+        view = epoch % self.recipe.views
+        lesson = self._lesson(view)
+        seen = self._view(view, lesson)
+        rng = np.random.default_rng([self.run.protocol.seed, self.fold.index, epoch, 2])
+        shuffled = rng.permutation(lesson.order.size)
+        targets = mixed_targets(
+            self._smoothed(lesson.targets), seen["answers"], self.recipe.teacher_weight
+        )
+        return Lesson(
+            lesson.order[shuffled],
+            [seen["images"][shuffled]],
+            targets[shuffled],
+            lesson.weights[shuffled],
+        )
+
+    def _view(self, view: int, lesson: Lesson) -> dict[str, NDArray[Any]]:
+        """Return the images of a lesson as changed, uint8, and the teachers' answers to them.
+
+        They are computed and kept when they are first asked for.
+        """
+        path = self.folder / f"view-{view:03d}.npz"
+        if not path.is_file():
+            # Each view by itself, so that a killed fold makes those to come as it would have.
+            change = augmentation(self.recipe.augmentation, self.recipe.erasing, self.seed + view)
+            images = np.empty((lesson.order.size, *self.images.shape[1:]), np.uint8)
+            answers = np.empty((lesson.order.size, self.classes), np.float32)
+            for start in range(0, lesson.order.size, PREDICTION_BATCH):
+                chunk = slice(start, start + PREDICTION_BATCH)
+                mixed = self._mixed(*(part[chunk] for part in lesson.inputs))
+                if self._augments:
+                    mixed = keras.ops.convert_to_numpy(change(mixed, training=True))
+                images[chunk] = np.clip(np.rint(mixed), 0, 255)
+                answers[chunk] = mean_answer(self._teachers, images[chunk, ..., 0])
+            write_arrays(path, {"images": images, "answers": answers})
+        return read_arrays(path)
+
+    def _mixed(
+        self,
+        numbers: NDArray[np.int32],
+        partners: NDArray[np.int32] | None = None,
+        shares: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return float32 (N, 48, 48, 1) images, mixed with their partners' if there are any."""
+        images = self.images[numbers].astype(np.float32)
+        if partners is None or shares is None:
+            return images
+        return shares * images + (1 - shares) * self.images[partners]
+
+    def _smoothed(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
+        spread = self.recipe.label_smoothing
+        return (1 - spread) * targets + np.float32(spread / self.classes)
+
+    @cached_property
+    def _teachers(self) -> list[Answer]:
+        files = sorted((self.run.folder / TEACHERS).iterdir())
+        return [open_teacher(path, self.run.protocol.labels) for path in files]
 
     def _compile(self, net: keras.Model, stage: int) -> keras.Model:
         net.get_layer(BACKBONE).trainable = stage == 1
         number = keras.Input((), dtype="int32", name="image_number")
         inputs = [number]
         on_features = self._trains_on_features(stage)
-        if on_features:
+        if self.recipe.views:
+            inputs = [keras.Input(self.images.shape[1:], dtype="uint8", name="image")]
+            x = keras.ops.cast(inputs[0], "float32")
+            if self.recipe.augmentation:
+                # The teachers answer both sides.
+                x = flip(self.seed)(x)
+            output = net(x)
+        elif on_features:
             output = net.get_layer(HEAD)(ImageTable(self._features(net))(number))
         else:
             table = ImageTable(self.images)
@@ -303,7 +384,10 @@ class FoldTrainer:
         self._answers = Answers(max(self._epoch_images, self.fold.validation.size), self.classes)
         trained.compile(
             optimizer=_optimizer(self.recipe, steps, end - first),
-            loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.recipe.label_smoothing),
+            loss=keras.losses.CategoricalCrossentropy(
+                # The targets of views are smooth where they are labels.
+                label_smoothing=0.0 if self.recipe.views else self.recipe.label_smoothing
+            ),
             loss_weights=[1 - self.recipe.teacher_weight] if self._taught_by_model else None,
             metrics=[self._answers],
             # On processors XLA's convolutions are several times slower than TensorFlow's own, and
@@ -332,30 +416,30 @@ class FoldTrainer:
             trained.optimizer.learning_rate = rate
         else:
             rate = float(keras.ops.convert_to_numpy(trained.optimizer.learning_rate))
-        order = self._order(epoch)
+        lesson = self._viewed_lesson(epoch) if recipe.views else self._lesson(epoch)
 
         class Report(keras.callbacks.Callback):  # type: ignore[misc]
             def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-                seen = min((batch + 1) * recipe.batch_size, order.size)
-                report(Progress(epoch + 1, recipe.epochs, seen, order.size))
+                seen = min((batch + 1) * recipe.batch_size, lesson.order.size)
+                report(Progress(epoch + 1, recipe.epochs, seen, lesson.order.size))
 
-        inputs, targets, weights = self._lesson(order, epoch)
         logs = trained.fit(
-            inputs,
-            targets,
-            sample_weight=weights,
+            lesson.inputs,
+            lesson.targets,
+            sample_weight=lesson.weights,
             batch_size=recipe.batch_size,
             shuffle=False,
             verbose=0,
             callbacks=[Report()],
         ).history
         row = {"epoch": float(epoch + 1), "learning_rate": rate, "loss": float(logs["loss"][-1])}
-        row |= curve_scores(self.one_hot[order], self._answers.take())
+        row |= curve_scores(self.one_hot[lesson.order], self._answers.take())
         held = self.fold.validation.astype(np.int32)
         # With mixup: each image is its own partner.
         whole = np.ones((held.size, 1, 1, 1), np.float32)
+        inputs = [self.images[held]] if recipe.views else [held, held, whole]
         logs = trained.evaluate(
-            [held, held, whole][: len(trained.inputs)],
+            inputs[: len(trained.inputs)],
             self.one_hot[held],
             batch_size=PREDICTION_BATCH,
             verbose=0,
@@ -369,7 +453,7 @@ class FoldTrainer:
     @cached_property
     def _targets(self) -> NDArray[np.float32]:
         """Return (N, K) what the model is trained towards: labels, or a teacher's answers too."""
-        if not self.recipe.teacher_weight or self._taught_by_model:
+        if not self.recipe.teacher_weight or self._taught_by_model or self.recipe.views:
             return self.one_hot
         answers = read_arrays(self.run.folder / TEACHER)["probabilities"]
         return mixed_targets(self.one_hot, answers, self.recipe.teacher_weight)
@@ -479,8 +563,9 @@ class FoldTrainer:
         write_atomic(self.folder / "model.keras", net.save)
         self._write_history(history)
         write_results(self.folder, self.fold, self.labels[self.fold.test], probabilities, facts)
-        for path in [*self.folder.glob("checkpoint-*"), *self.folder.glob("best-*.npz")]:
-            path.unlink()
+        for pattern in ("checkpoint-*", "best-*.npz", "view-*.npz"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
 
 
 def mixed_targets(

@@ -8,18 +8,25 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
+from onnx import helper, numpy_helper
+from tiny_onnx import save_tiny_onnx
 
+from fer_edge.classifier import Classifier
+from fer_edge.contract import EMOTIONS, OUTPUT_NAME, ModelSpec
+from fer_edge.errors import RunError
 from fer_train._keras import keras
 from fer_train.cards import training_facts
 from fer_train.cli import main
+from fer_train.export import describe
 from fer_train.models import build_model
 from fer_train.recipes import recipe_for
 from fer_train.runs import open_run, read_arrays
 from fer_train.schedule import load_run_images
 from fer_train.synthetic import synthetic_faces
-from fer_train.training import Taught, mixed_targets
+from fer_train.training import FoldTrainer, Taught, mixed_targets
 
 pytestmark = pytest.mark.tensorflow
 
@@ -134,7 +141,10 @@ def test_a_student_learns_from_a_finished_model(tmp_path):
     assert "expected one run or files as teachers" in result.stderr
     for path, message in (
         (other, "began with, received another"),
-        (tmp_path / "exported" / "edge.onnx", "Expected a run or a Keras file to teach"),
+        (
+            tmp_path / "exported" / "edge.onnx",
+            "a Keras file or, with --views, an ONNX file",
+        ),
     ):
         result = _invoke("distill", str(path), *flags)
         assert result.exit_code == 1
@@ -159,6 +169,133 @@ def test_several_finished_models_teach_by_their_mean_answer(tmp_path):
     result = _invoke("distill", str(paths[0]), *flags)
     assert result.exit_code == 1
     assert "began with, received another" in result.stderr
+
+
+def test_files_teach_by_answers_given_once(tmp_path):
+    """A Keras file and an ONNX file of other label order, killed after two epochs of three."""
+    labels = ("happy", *(label for label in EMOTIONS if label != "happy"))
+    keras_file, onnx_file = tmp_path / "one.keras", save_tiny_onnx(tmp_path / "two.onnx", shift=2)
+    build_model("edge", recipe_for("modern", "edge"), 7).save(keras_file)
+    model = onnx.load(onnx_file)
+    describe(model, ModelSpec(labels=labels))
+    onnx.save(model, onnx_file)
+    flags = ("--data", "synthetic:210", "--views", "2", "--mixup", "0.4", "--epochs", "3")
+    flags += ("--teacher-weight", "1", "--keep", "last", "--precision", "float32")
+
+    def distill(name: str):
+        return _invoke("distill", str(keras_file), str(onnx_file), *flags, "--run", str(name))
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    result = distill(whole)
+    assert result.exit_code == 0, result.output
+    assert not list((whole / "edge" / "fold-00").glob("view-*"))
+    facts = training_facts(open_run(whole), "edge", 0)
+    assert facts["command"].startswith("fer-train distill one.keras two.onnx --student edge")
+    assert " --views 2" in facts["command"]
+
+    assert _stopped_after(2, distill, stopped)
+    run = open_run(stopped)
+    trainer = FoldTrainer(run, "edge", run.folds[0], *_images_and_labels(run))
+    net = keras.saving.load_model(keras_file, compile=False)
+    classifier = Classifier(onnx_file, detector="none")
+    columns = [labels.index(label) for label in EMOTIONS]
+    views = []
+    for epoch in range(3):
+        lesson = trainer._viewed_lesson(epoch)
+        assert sorted(lesson.order) == sorted(run.folds[0].train)
+        assert not np.array_equal(lesson.order, trainer._order(epoch % 2)), "each its own order"
+        images = lesson.inputs[0].astype(np.float32)
+        answers = [
+            answer
+            for sides in (images, np.ascontiguousarray(images[:, :, ::-1]))
+            for answer in (net.predict(sides), classifier.probabilities(sides)[:, columns])
+        ]
+        np.testing.assert_allclose(lesson.targets, np.mean(answers, axis=0), atol=1e-5)
+        assert not np.array_equal(images, trainer.images[lesson.order])
+        views.append(images[np.argsort(lesson.order)])
+    assert np.array_equal(views[0], views[2]), "the third epoch sees the first view"
+    assert not np.array_equal(views[0], views[1])
+
+    assert distill(stopped).exit_code == 0
+    ours, theirs = (
+        read_arrays(folder / "edge" / "fold-00" / "predictions.npz")["probabilities"]
+        for folder in (stopped, whole)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def _images_and_labels(run):
+    dataset = load_run_images(run)
+    return dataset.images, dataset.labels
+
+
+def _stopped_after(epoch: int, command, folder) -> bool:
+    """Tell whether the command was stopped by an error after so many epochs."""
+    train = FoldTrainer.train
+
+    def until(self, report=None):
+        def stop(progress):
+            if progress.row and progress.epoch == epoch:
+                raise RunError("stopped")
+
+        return train(self, stop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FoldTrainer, "train", until)
+        result = command(folder)
+    return result.exit_code == 1 and "stopped" in result.stderr
+
+
+def test_views_keep_what_labels_say_beside_the_teacher(tmp_path):
+    teacher = save_tiny_onnx(tmp_path / "teacher.onnx")
+    result = _invoke(
+        *("distill", str(teacher), "--data", "synthetic:210", "--views", "1", "--epochs", "2"),
+        *("--teacher-weight", "0.25", "--label-smoothing", "0.14", "--augmentation", "0"),
+        *("--run", str(tmp_path / "run")),
+    )
+    assert result.exit_code == 0, result.output
+    run = open_run(tmp_path / "run")
+    trainer = FoldTrainer(run, "edge", run.folds[0], *_images_and_labels(run))
+    lesson = trainer._viewed_lesson(0)
+    assert np.array_equal(lesson.inputs[0], trainer.images[lesson.order])
+    answers = Classifier(teacher, detector="none", mirror=True).probabilities(
+        lesson.inputs[0].astype(np.float32)
+    )
+    smooth = 0.86 * trainer.one_hot[lesson.order] + 0.14 / 7
+    np.testing.assert_allclose(lesson.targets, 0.75 * smooth + 0.25 * answers, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "code", "message"),
+    [
+        ("two.onnx", (), 1, "with --views, an ONNX file to teach"),
+        ("two.onnx", ("--views", "-1"), 2, "Expected views of 0 or more"),
+        ("six.onnx", ("--views", "2"), 1, "six.onnx of angry, disgust, fear, happy, sad, surprise"),
+        ("not.onnx", ("--views", "2"), 1, "Expected a model to teach in"),
+        ("run", ("--views", "2"), 2, "--views is for files as teachers"),
+    ],
+)
+def test_files_that_cannot_teach_by_views_are_refused(tmp_path, name, flags, code, message):
+    save_tiny_onnx(tmp_path / "two.onnx")
+    (tmp_path / "not.onnx").write_bytes(b"no model")
+    six = [helper.make_node("Slice", ["all", "first", "last", "axis"], [OUTPUT_NAME])]
+    model = onnx.load(tmp_path / "two.onnx")
+    model.graph.node[-1].output[0] = "all"
+    model.graph.node.extend(six)
+    for constant, value in (("first", 0), ("last", 6), ("axis", 1)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([value]), constant))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 6
+    describe(model, ModelSpec(labels=EMOTIONS[:6]))
+    onnx.save(model, tmp_path / "six.onnx")
+    plan = ("--data", "synthetic:210", "--models", "edge", "--pool", "training", "--folds", "2")
+    assert _invoke("plan", *plan, "--run", str(tmp_path / "run")).exit_code == 0
+    student = tmp_path / "student"
+    result = _invoke(
+        "distill", str(tmp_path / name), "--data", "synthetic:210", *flags, "--run", str(student)
+    )
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert not (student / "config.json").exists()
 
 
 def test_a_teacher_adds_the_cross_entropy_to_its_answers_to_both_views():
@@ -354,6 +491,7 @@ def test_a_fold_that_could_not_write_goes_on_when_it_can(tmp_path):
         (("all", "--ray-gpus", "1"), 2, "are for --ray"),
         (("all", "--int8", "--no-export"), 2, "exclude one another"),
         (("all", "--teacher-weight", "0.5"), 2, "fer-train distill"),
+        (("all", "--views", "2"), 2, "--views is for fer-train distill"),
         (("all", "--warmup-epochs", "inf"), 2, "Expected warmup_epochs of a number"),
         (("all", "--augmentation", "20"), 2, "Expected augmentation of from 0 to 10"),
         (("all", "--models", "edge", "--weights", "some.h5"), 2, "in a .keras file"),
