@@ -77,8 +77,10 @@ def models_as_teacher(
             raise _another(student)
         if views:
             for number, path in enumerate(teachers):
-                copy = student.folder / TEACHERS / f"{number:02d}-{path.name}"
-                write_atomic(copy, functools.partial(shutil.copyfile, path))
+                # With what describes other people's models.
+                for part in filter(Path.is_file, (path.with_suffix(".toml"), path)):
+                    copy = student.folder / TEACHERS / f"{number:02d}-{part.name}"
+                    write_atomic(copy, functools.partial(shutil.copyfile, part))
         else:
             write_atomic(student.folder / TEACHER_MODEL, _mean_model(nets).save)
         _write(student, facts)

@@ -348,7 +348,8 @@ class FoldTrainer:
     @cached_property
     def _teachers(self) -> list[Answer]:
         files = sorted((self.run.folder / TEACHERS).iterdir())
-        return [open_teacher(path, self.run.protocol.labels) for path in files]
+        models = [path for path in files if path.suffix != ".toml"]
+        return [open_teacher(path, self.run.protocol.labels) for path in models]
 
     def _compile(self, net: keras.Model, stage: int) -> keras.Model:
         net.get_layer(BACKBONE).trainable = stage == 1
