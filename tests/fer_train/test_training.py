@@ -339,23 +339,25 @@ def test_mixup_mixes_images_and_targets_by_the_same_share(tmp_path):
     _plan(tmp_path, "--epochs", "2", "--augmentation", "0", "--mixup", "0.4")
     trainer = _trainer(tmp_path)
     order = trainer._order(0)
-    inputs, targets, weights = trainer._lesson(order, 0)
-    _, partner, share = inputs
+    lesson = trainer._lesson(0)
+    assert np.array_equal(lesson.order, order)
+    _, partner, share = lesson.inputs
     assert sorted(partner) == sorted(order)
     assert share.min() >= 0.5 and share.max() <= 1
     # Of Beta(0.4, 0.4) the larger share is 0.83 on average.
     assert share.mean() == pytest.approx(0.83, abs=0.04)
     same = trainer.labels[order] == trainer.labels[partner]
-    assert np.allclose(targets.max(axis=1), np.where(same, 1, share.ravel()))
-    assert np.allclose(weights, 1)
+    assert np.allclose(lesson.targets.max(axis=1), np.where(same, 1, share.ravel()))
+    assert np.allclose(lesson.weights, 1)
 
     net = build_model("edge", trainer.recipe, 7)
     first, second = (trainer.images[numbers].astype(np.float32) for numbers in (order, partner))
-    expected = net(share * first + (1 - share) * second)
-    assert np.allclose(trainer._compile(net, 1)(inputs), expected, atol=1e-5)
+    mixed = share * first + (1 - share) * second
+    assert np.allclose(trainer._mixed(*lesson.inputs), mixed)
+    assert np.allclose(trainer._compile(net, 1)(lesson.inputs), net(mixed), atol=1e-5)
 
-    assert np.array_equal(_trainer(tmp_path)._lesson(order, 0)[0][2], share)
-    assert not np.array_equal(trainer._lesson(order, 1)[0][2], share)
+    assert np.array_equal(_trainer(tmp_path)._lesson(0).inputs[2], share)
+    assert not np.array_equal(trainer._lesson(1).inputs[2], share)
 
 
 def test_fused_normalisation_is_the_same_function():
