@@ -182,10 +182,6 @@ def _plan(
     from fer_train.store import Store
 
     given = {name: value for name, value in flags.items() if value is not None}
-    for name in ("teacher_weight", "views"):
-        if given.get(name):
-            flag = f"--{name.replace('_', '-')}"
-            raise click.UsageError(f"{flag} is for fer-train distill, which has a teacher")
     protocol_fields = {field.name for field in dataclasses.fields(Protocol)}
     with _usage():
         common = read_overrides(config, "") if config else {}
@@ -202,6 +198,10 @@ def _plan(
                 model,
                 {key: value for key, value in overrides.items() if key not in protocol_fields},
             )
+            for name in ("teacher_weight", "views"):
+                if getattr(recipes[model], name):
+                    flag = f"--{name.replace('_', '-')}"
+                    raise click.UsageError(f"{flag} is for fer-train distill, which has a teacher")
     there = Store(store) if store else None
     if there:
         there.fetch_plan(run_folder)

@@ -512,3 +512,15 @@ def test_mistakes_are_named(tmp_path, flags, code, message):
     assert result.exit_code == code
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("setting", ["teacher_weight = 0.5", "[edge]\nviews = 2"])
+def test_a_file_of_settings_brings_no_teacher_either(tmp_path, setting):
+    (tmp_path / "settings.toml").write_text(setting)
+    plan = ("all", "--data", "synthetic:70", "--models", "edge", "--folds", "2")
+    result = _invoke(
+        *plan, "--config", str(tmp_path / "settings.toml"), "--run", str(tmp_path / "run")
+    )
+    assert result.exit_code == 2
+    assert "is for fer-train distill, which has a teacher" in result.stderr
+    assert not (tmp_path / "run" / "config.json").exists()
