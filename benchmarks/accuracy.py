@@ -9,7 +9,6 @@ may know the others by heart.
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from fer_edge.classifier import Classifier
+from benchmarks.machine import describe_machine
 from fer_edge.errors import DataError
-from fer_train import plots
-from fer_train.cards import single_and_mirrored
-from fer_train.data import USAGES, load_dataset, sample
-from fer_train.duplicates import duplicate_groups, spread
-from fer_train.metrics import classification_metrics, normalise_confusion
-
-sys.path.insert(0, str(Path(__file__).parent))
-from machine import describe_machine
+from fer_edge.inference.classifier import Classifier
+from fer_train.data.duplicates import duplicate_groups, spread
+from fer_train.data.load import USAGES, load_dataset, sample
+from fer_train.export.facts import single_and_mirrored
+from fer_train.report import plots
+from fer_train.run.metrics import classification_metrics, normalise_confusion
 
 Names = NDArray[np.str_]
 

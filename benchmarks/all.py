@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from fer_edge.locate import find_model
+from fer_edge.inference.locate import find_model
 
 HERE = Path(__file__).parent
 EXPORTED = HERE.parent / "exported"

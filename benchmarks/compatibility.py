@@ -23,14 +23,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from fer_edge.classifier import Classifier
+from benchmarks.machine import describe_machine
+from benchmarks.parity import EXPORTED, FLOAT_TOLERANCE
 from fer_edge.errors import FerError
-from fer_train.export import gate_sample
-from fer_train.graph import operators
-
-sys.path.insert(0, str(Path(__file__).parent))
-from machine import describe_machine
-from parity import EXPORTED, FLOAT_TOLERANCE
+from fer_edge.inference.classifier import Classifier
+from fer_train.export.convert import gate_sample
+from fer_train.export.simplify import operators
 
 OLD_RUNTIMES = "1.19.2,1.20.1"
 """The oldest that the package allows, of September 2024, and its successor of that November."""

@@ -6,15 +6,15 @@ size, tilt and brightness. The backgrounds without a head count false positives 
 
     python benchmarks/detectors.py --json benchmarks/results/detectors.json
 
-``--sweep`` compares OpenCV's frontal cascades and their settings instead; `fer_edge.faces` takes
-the fastest of those that find as many faces with hardly a false one.
+``--sweep`` compares OpenCV's frontal cascades and their settings instead;
+`fer_edge.inference.detectors` takes the fastest of those that find as many faces with hardly a
+false one.
 
     python benchmarks/detectors.py --sweep --json benchmarks/results/cascades.json
 """
 
 import itertools
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,10 @@ import cv2
 import numpy as np
 import skimage.data
 
-from fer_edge.faces import Face, FaceDetector, open_detector
-from fer_edge.images import read_image
-from fer_edge.preprocess import Box, Frame, resize, to_gray
-
-sys.path.insert(0, str(Path(__file__).parent))
-from machine import describe_machine
+from benchmarks.machine import describe_machine
+from fer_edge.image.read import Frame, read_image
+from fer_edge.inference.detectors import Face, FaceDetector, open_detector
+from fer_edge.inference.preprocess import Box, resize, to_gray
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT = ROOT / "tests/data/portrait.jpg"

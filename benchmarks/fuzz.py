@@ -24,10 +24,8 @@ import cv2
 import numpy as np
 import onnx
 
-from fer_edge.locate import find_model
-
-sys.path.insert(0, str(Path(__file__).parent))
-from machine import describe_machine
+from benchmarks.machine import describe_machine
+from fer_edge.inference.locate import find_model
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES = (".jpg", ".png", ".webp", ".bmp", ".tiff", ".gif")
@@ -40,7 +38,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from fer_edge import Classifier, FerError
-from fer_edge.describe import model_input_shape
+from fer_edge.inference.describe import model_input_shape
 for path in map(Path, sys.stdin.read().split("\\n")):
     print("start", path.name, flush=True)
     try:

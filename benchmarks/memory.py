@@ -16,9 +16,8 @@ from pathlib import Path
 
 import click
 
-sys.path.insert(0, str(Path(__file__).parent))
-from machine import describe_machine
-from video import HEIGHT, WIDTH, write_clip
+from benchmarks.machine import describe_machine
+from benchmarks.video import HEIGHT, WIDTH, write_clip
 
 PERIOD_S = 0.1
 

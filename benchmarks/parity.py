@@ -21,17 +21,15 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge._ort import onnxruntime
-from fer_edge.classifier import Classifier
+from benchmarks.machine import describe_machine
+from fer_edge._base._ort import onnxruntime
 from fer_edge.contract import ModelSpec
 from fer_edge.errors import FerError
-from fer_edge.providers import PROVIDERS, short_name
-from fer_train.data import Dataset, load_dataset, sample
-from fer_train.metrics import classification_metrics
-from fer_train.quantize import HALF_TOLERANCE, LARGEST_LOSS, LEAST_JUDGES
-
-sys.path.insert(0, str(Path(__file__).parent))
-from machine import describe_machine
+from fer_edge.inference.classifier import Classifier
+from fer_edge.inference.providers import PROVIDERS, short_name
+from fer_train.data.load import Dataset, load_dataset, sample
+from fer_train.export.quantize import HALF_TOLERANCE, LARGEST_LOSS, LEAST_JUDGES
+from fer_train.run.metrics import classification_metrics
 
 EXPORTED = Path(__file__).parents[1] / "exported"
 FLOAT_TOLERANCE = 1e-5
@@ -120,10 +118,10 @@ def exported_pairs(folder: Path) -> Iterator[Pair]:
 
 def built_pairs(models: Sequence[str], folder: Path) -> Iterator[Pair]:
     """Build models with random weights, export them to a folder and yield them."""
-    from fer_train._keras import keras
-    from fer_train.export import export_file
-    from fer_train.models import build_model
-    from fer_train.recipes import recipe_for
+    from fer_train.export.convert import export_file
+    from fer_train.network._keras import keras
+    from fer_train.network.models import build_model
+    from fer_train.run.recipes import recipe_for
 
     for name in models:
         keras.utils.set_random_seed(0)
@@ -151,7 +149,7 @@ def _vary(net: Any) -> None:
 
 def keras_answer(path: Path) -> Answer:
     """Return Keras's `predict` of a file."""
-    from fer_train._keras import keras
+    from fer_train.network._keras import keras
 
     net = keras.saving.load_model(path, compile=False)
 

@@ -3,7 +3,6 @@
 python benchmarks/pictures.py
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,11 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from benchmarks.tables import RESULTS, Measured
 from fer_edge.errors import FerError
-from fer_train.plots import BLUE, GRAY, GREEN, ORANGE, to_png
-
-sys.path.insert(0, str(Path(__file__).parent))
-from tables import RESULTS, Measured
+from fer_train.report.plots import BLUE, GRAY, GREEN, ORANGE, to_png
 
 _LOOKS = {"fp32": (BLUE, "o"), "int8": (ORANGE, "s"), "peer": (GREEN, "^")}
 """Colour and marker of each kind: told apart by shape too."""

@@ -1,7 +1,7 @@
 """What each session option costs and gains: threads, spinning, arena, graph optimisation, cache.
 
-Each variant changes one option of the runtime's own session (`fer_edge.session`), which runs beside
-it in the same turns:
+Each variant changes one option of the runtime's own session
+(`fer_edge.inference.session`), which runs beside it in the same turns:
 
 - batches one after the other, as with a folder of pictures;
 - 30 inferences a second, as with video: threads that spin take the processor in between;
@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,14 +29,12 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge._ort import onnxruntime
+from benchmarks.latency import EXPORTED, Contender, race
+from benchmarks.machine import describe_machine
+from benchmarks.memory import resident_mib
+from fer_edge._base._ort import onnxruntime
+from fer_edge._base.threads import available_threads
 from fer_edge.errors import FerError
-from fer_edge.threads import available_threads
-
-sys.path.insert(0, str(Path(__file__).parent))
-from latency import EXPORTED, Contender, race
-from machine import describe_machine
-from memory import resident_mib
 
 BATCHES = (1, 64)
 DEFAULT = "as shipped"

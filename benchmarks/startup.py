@@ -16,11 +16,9 @@ from pathlib import Path
 
 import click
 
-from fer_edge.locate import find_model
-from fer_edge.threads import available_threads
-
-sys.path.insert(0, str(Path(__file__).parent))
-from machine import describe_machine
+from benchmarks.machine import describe_machine
+from fer_edge._base.threads import available_threads
+from fer_edge.inference.locate import find_model
 
 ROOT = Path(__file__).parents[1]
 BARE = """

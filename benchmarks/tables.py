@@ -18,7 +18,7 @@ import click
 
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import FerError
-from fer_edge.locate import DEFAULT_MODEL
+from fer_edge.inference.locate import DEFAULT_MODEL
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"

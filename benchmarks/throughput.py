@@ -18,14 +18,12 @@ import click
 import cv2
 import numpy as np
 
+from benchmarks.machine import describe_machine
 from fer_edge import Classifier
-from fer_edge.describe import model_input_shape
-from fer_edge.images import MAX_PIXELS, read_image
-from fer_edge.output import JsonlWriter
-from fer_edge.pictures import classify_pictures, find_pictures
-
-sys.path.insert(0, str(Path(__file__).parent))
-from machine import describe_machine
+from fer_edge.image.read import MAX_PIXELS, read_image
+from fer_edge.inference.describe import model_input_shape
+from fer_edge.picture.batch import classify_pictures, find_pictures
+from fer_edge.records import JsonlWriter
 
 ROOT = Path(__file__).parents[1]
 

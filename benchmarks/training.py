@@ -27,23 +27,23 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.machine import describe_machine
 from fer_train.cli import NameList
-from fer_train.data import Dataset, load_dataset
-from fer_train.folds import Fold
-from fer_train.models import BACKBONE, build_model
-from fer_train.recipes import (
+from fer_train.data.folds import Fold
+from fer_train.data.load import Dataset, load_dataset
+from fer_train.network.device import choose_precision, describe_device
+from fer_train.network.models import BACKBONE, build_model
+from fer_train.run.folder import Run
+from fer_train.run.plan import pending, plan_run
+from fer_train.run.recipes import (
     KERAS_MODELS,
     PROTOCOL_DEFAULTS,
     TRANSFER_MODELS,
     Protocol,
     recipe_for,
 )
-from fer_train.runs import Run
-from fer_train.schedule import pending, plan_run, run_here
-from fer_train.training import FoldTrainer, choose_precision, describe_device
-
-sys.path.insert(0, str(Path(__file__).parent))
-from machine import describe_machine
+from fer_train.train.fold import FoldTrainer
+from fer_train.train.schedule import run_here
 
 FER_IMAGES = 35_887
 FOLDS, EPOCHS = 10, 20

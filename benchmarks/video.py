@@ -12,7 +12,6 @@ import importlib
 import importlib.util
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,17 +22,15 @@ import click
 import cv2
 import numpy as np
 
-from fer_edge.classifier import Classifier
-from fer_edge.faces import open_detector
-from fer_edge.frame_log import FrameLog
-from fer_edge.images import read_image
-from fer_edge.preprocess import Frame
-from fer_edge.video import VideoSink, VideoSource
-from fer_edge.video_options import DETECT_EVERY, MIN_FACE
-from fer_edge.watch import watch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from machine import describe_machine
+from benchmarks.machine import describe_machine
+from fer_edge.image.read import Frame, read_image
+from fer_edge.inference.classifier import Classifier
+from fer_edge.inference.detectors import open_detector
+from fer_edge.video.frame_log import FrameLog
+from fer_edge.video.options import DETECT_EVERY, MIN_FACE
+from fer_edge.video.sink import VideoSink
+from fer_edge.video.source import VideoSource
+from fer_edge.video.watch import watch
 
 PORTRAIT = Path(__file__).parents[1] / "tests/data/portrait.jpg"
 PEERS = Path(__file__).parent / "results/peers.json"

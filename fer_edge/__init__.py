@@ -10,21 +10,21 @@ from fer_edge.contract import EMOTIONS, ModelSpec
 from fer_edge.errors import FerError
 
 if TYPE_CHECKING:
-    from fer_edge.classifier import Classifier, Emotion, FaceResult
-    from fer_edge.faces import FaceDetector, open_detector
-    from fer_edge.images import read_image
-    from fer_edge.video import VideoSource
+    from fer_edge.image.read import read_image
+    from fer_edge.inference.classifier import Classifier, Emotion, FaceResult
+    from fer_edge.inference.detectors import FaceDetector, open_detector
+    from fer_edge.video.source import VideoSource
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Classifier": "classifier",
-    "Emotion": "classifier",
-    "FaceResult": "classifier",
-    "FaceDetector": "faces",
-    "open_detector": "faces",
-    "read_image": "images",
-    "VideoSource": "video",
+    "Classifier": "inference.classifier",
+    "Emotion": "inference.classifier",
+    "FaceResult": "inference.classifier",
+    "FaceDetector": "inference.detectors",
+    "open_detector": "inference.detectors",
+    "read_image": "image.read",
+    "VideoSource": "video.source",
 }
 
 __all__ = [

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fer_edge import __version__
-from fer_edge.command import CommandGroup, stop_on_signals
+from fer_edge._base.command import CommandGroup, stop_on_signals
 from fer_edge.errors import SourceError
-from fer_edge.locate import DEFAULT_MODEL
-from fer_edge.providers import AUTO, PROVIDERS
-from fer_edge.video_options import DETECT_EVERY, MIN_FACE, RETRIES, TIMEOUT_S, VideoOptions
+from fer_edge.inference.locate import DEFAULT_MODEL
+from fer_edge.inference.providers import AUTO, PROVIDERS
+from fer_edge.video.options import DETECT_EVERY, MIN_FACE, RETRIES, TIMEOUT_S, VideoOptions
 
 if TYPE_CHECKING:
-    from fer_edge.classifier import Classifier
+    from fer_edge.inference.classifier import Classifier
 
 
 @click.group(
@@ -299,8 +299,8 @@ def _open_classifier(
     sizes: dict[str, Any],
     **values: Any,
 ) -> "Classifier":
-    from fer_edge.classifier import Classifier
-    from fer_edge.faces import open_detector
+    from fer_edge.inference.classifier import Classifier
+    from fer_edge.inference.detectors import open_detector
 
     if (detector == "yunet") != (detector_model is not None):
         raise click.UsageError(
@@ -377,9 +377,10 @@ def classify(
     Exit status: 0 all read, 1 some failed (the others are still done), 2 wrong usage, 130 ended by
     Ctrl-C, 143 by SIGTERM, with the records until then.
     """
-    from fer_edge.images import MAX_PIXELS, read_stdin
-    from fer_edge.output import make_writer, refuse_existing, refuse_same, text_output
-    from fer_edge.pictures import annotate_all, classify_pictures, find_pictures
+    from fer_edge._base.files import refuse_existing, refuse_same, text_output
+    from fer_edge.image.read import MAX_PIXELS, read_stdin
+    from fer_edge.picture.batch import annotate_all, classify_pictures, find_pictures
+    from fer_edge.records import make_writer
 
     if inputs.count("-") > 1:
         raise click.UsageError("Expected - once, since standard input holds one picture")
@@ -427,9 +428,9 @@ def classify(
 @description_options
 def info(model: str, as_json: bool, runtime: dict[str, Any], overrides: dict[str, Any]) -> None:
     """Show what a model file says of itself, its digest and what can run it."""
-    from fer_edge._ort import onnxruntime
-    from fer_edge.classifier import Classifier
-    from fer_edge.providers import short_name
+    from fer_edge._base._ort import onnxruntime
+    from fer_edge.inference.classifier import Classifier
+    from fer_edge.inference.providers import short_name
 
     classifier = Classifier(model, detector="none", overrides=overrides, **runtime)
     for note in classifier.notes:
@@ -564,7 +565,7 @@ def video(source: str, open_classifier: Callable[..., "Classifier"], **options: 
     Exit status: 0 watched to the end, 1 the source failed or stopped, 2 wrong usage, 130 ended by
     Ctrl-C, 143 by SIGTERM. What was written until then is whole in each case.
     """
-    from fer_edge.video_command import run_video
+    from fer_edge.video.run import run_video
 
     # Between two frames the processor belongs to decoding and detection.
     classifier = open_classifier(spin=False)
@@ -578,7 +579,7 @@ def cameras(as_json: bool) -> None:
 
     Exit status: 0 some were found, 1 none.
     """
-    from fer_edge.video import list_cameras
+    from fer_edge.video.cameras import list_cameras
 
     found = list_cameras()
     if as_json:

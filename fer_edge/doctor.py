@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from fer_edge import __version__
-from fer_edge._installed import ONNXRUNTIME_BUILDS, OPENCV_BUILDS, installed_builds
+from fer_edge._base._installed import ONNXRUNTIME_BUILDS, OPENCV_BUILDS, installed_builds
+from fer_edge._base.threads import available_threads
 from fer_edge.errors import FerError
-from fer_edge.threads import available_threads
 
 _GPU_LIBRARIES = ("cuda", "cudart", "cublas", "cudnn", "nvinfer", "OpenCL")
 
@@ -62,7 +62,7 @@ def _packages() -> dict[str, str]:
 
 
 def _opencv_windows() -> str:
-    from fer_edge._cv2 import cv2
+    from fer_edge._base._cv2 import cv2
 
     lines = cv2.getBuildInformation().splitlines()
     found = [line.split(":", 1)[1].strip() for line in lines if line.strip().startswith("GUI:")]
@@ -71,8 +71,8 @@ def _opencv_windows() -> str:
 
 
 def _providers() -> list[str]:
-    from fer_edge._ort import onnxruntime
-    from fer_edge.providers import short_name
+    from fer_edge._base._ort import onnxruntime
+    from fer_edge.inference.providers import short_name
 
     return [short_name(name) for name in onnxruntime.get_available_providers()]
 
@@ -95,8 +95,8 @@ def _first_line(path: Path) -> str | None:
 
 
 def _time_default_model() -> dict[str, Any]:
-    from fer_edge.classifier import Classifier
-    from fer_edge.describe import model_input_shape
+    from fer_edge.inference.classifier import Classifier
+    from fer_edge.inference.describe import model_input_shape
 
     start = time.perf_counter()
     classifier = Classifier(detector="none")

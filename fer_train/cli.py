@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 import click
 
 from fer_edge import __version__
-from fer_edge.command import CommandGroup
+from fer_edge._base.command import CommandGroup
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError, RunError
-from fer_train.recipes import (
+from fer_train.run.recipes import (
     KERAS_MODELS,
     MODEL_NAMES,
     PROTOCOL_DEFAULTS,
@@ -32,8 +32,8 @@ from fer_train.recipes import (
 )
 
 if TYPE_CHECKING:
-    from fer_train.data import Dataset
-    from fer_train.runs import Run
+    from fer_train.data.load import Dataset
+    from fer_train.run.folder import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -178,8 +178,8 @@ def _plan(
     store: str | None,
     flags: dict[str, Any],
 ) -> "tuple[Run, Dataset]":
-    from fer_train.schedule import load_images, plan_run
-    from fer_train.store import Store
+    from fer_train.run.plan import load_images, plan_run
+    from fer_train.run.store import Store
 
     given = {name: value for name, value in flags.items() if value is not None}
     protocol_fields = {field.name for field in dataclasses.fields(Protocol)}
@@ -222,9 +222,10 @@ def _plan(
 @store_option
 def fold(model: str, index: int, data: str | None, run_folder: Path, store: str | None) -> None:
     """Train one fold of a planned run, from its last epoch if it has begun."""
-    from fer_train.runs import open_run
-    from fer_train.schedule import load_run_images, run_here
-    from fer_train.store import Store
+    from fer_train.run.folder import open_run
+    from fer_train.run.plan import load_run_images
+    from fer_train.run.store import Store
+    from fer_train.train.schedule import run_here
 
     if store:
         Store(store).fetch_plan(run_folder)
@@ -305,14 +306,15 @@ def train_all(
         raise click.UsageError("--ray-cpus and --ray-gpus are for --ray")
     if int8 and no_export:
         raise click.UsageError("--int8 and --no-export exclude one another")
-    from fer_train import schedule
-    from fer_train.runs import Piece, locked
+    from fer_train.run.folder import Piece, locked
+    from fer_train.run.plan import pending
+    from fer_train.train import schedule
 
     with locked(run_folder / "lock"):
         run, dataset = _plan(data, models, recipe, config, run_folder, store, flags)
-        pieces = schedule.pending(run, models)
+        pieces = pending(run, models)
         if emit:
-            from fer_train import emit as job_files
+            from fer_train.train import job_files
 
             write = job_files.slurm_script if emit == "slurm" else job_files.kubernetes_job
             click.echo(write(run, pieces), nl=False)
@@ -330,9 +332,9 @@ def train_all(
             click.echo(f"{piece[0]} fold {piece[1]} is done", err=True)
 
         if ray_address:
-            schedule.run_on_ray(
-                run, dataset, pieces, ray_address, report, cpus=ray_cpus, gpus=ray_gpus
-            )
+            from fer_train.train.ray_cluster import run_on_ray
+
+            run_on_ray(run, dataset, pieces, ray_address, report, cpus=ray_cpus, gpus=ray_gpus)
         elif jobs:
             schedule.run_in_subprocesses(run, pieces, jobs, report)
         else:
@@ -381,9 +383,10 @@ def distill(
     image as augmentation has just changed it, and to its mirror image, is taught. With --views N
     they answer N changed versions of each image once, ahead of training, and may be FILE.onnx.
     """
-    from fer_train.distill import folds_as_teacher, models_as_teacher
-    from fer_train.runs import locked, open_run
-    from fer_train.schedule import load_images, pending, plan_run, run_here
+    from fer_train.run.folder import locked, open_run
+    from fer_train.run.plan import load_images, pending, plan_run
+    from fer_train.train.distill import folds_as_teacher, models_as_teacher
+    from fer_train.train.schedule import run_here
 
     folders = [path for path in teacher_paths if path.is_dir()]
     if folders and len(teacher_paths) > 1:
@@ -449,9 +452,9 @@ def output_option(default: str) -> Callable[[F], F]:
 @output_option("explore")
 def explore(data: str, limit: int | None, seed: int, output: Path) -> None:
     """Look at a data set before training: samples, counts, copies and faults."""
-    from fer_train.data import load_dataset
-    from fer_train.document import save
-    from fer_train.explore import explore_dataset
+    from fer_train.data.load import load_dataset
+    from fer_train.report.document import save
+    from fer_train.report.explore import explore_dataset
 
     document = explore_dataset(load_dataset(data, limit=limit, seed=seed), seed)
     _echo_paths(save(document, output, "explore"))
@@ -469,10 +472,10 @@ def explore(data: str, limit: int | None, seed: int, output: Path) -> None:
 @output_option("report")
 def report(run_folders: tuple[Path, ...], partial: bool, output: Path) -> None:
     """Report on one run or several: scores, tests, curves, and the thesis's figures beside ours."""
-    from fer_train.document import save
-    from fer_train.evaluation import evaluate_run
-    from fer_train.report import build_report
-    from fer_train.runs import open_run
+    from fer_train.report.document import save
+    from fer_train.report.runs import build_report
+    from fer_train.run.evaluation import evaluate_run
+    from fer_train.run.folder import open_run
 
     evaluations = [
         evaluation
@@ -525,10 +528,10 @@ def predict(
     output: Path,
 ) -> None:
     """Judge unseen pictures with an ONNX file, or with the averaged folds of a RUN."""
-    from fer_edge.faces import open_detector
-    from fer_train.document import save
-    from fer_train.layouts import load_layout
-    from fer_train.unseen import answer_pictures, describe_answers, open_model
+    from fer_edge.inference.detectors import open_detector
+    from fer_train.data.layouts import load_layout
+    from fer_train.report.document import save
+    from fer_train.report.predict import answer_pictures, describe_answers, open_model
 
     chosen = open_model(source, model, fold)
     pictures = load_layout(data, layout)
@@ -582,7 +585,7 @@ def export(
     **forms: bool,
 ) -> None:
     """Export folds of RUN to ONNX, judge the files, and write their cards."""
-    from fer_train.runs import open_run
+    from fer_train.run.folder import open_run
 
     run = open_run(run_folder)
     known = tuple(name for name in run.recipes if name in KERAS_MODELS)
@@ -615,7 +618,7 @@ def export(
 )
 def cards(export_dir: Path) -> None:
     """Write MODELS.md of a folder of exported models from the facts beside them."""
-    from fer_train.cards import write_cards
+    from fer_train.export.cards import write_cards
 
     click.echo(write_cards(export_dir))
 
@@ -626,8 +629,8 @@ def _echo_paths(paths: list[Path]) -> None:
 
 
 def _export(run: "Run", models: tuple[str, ...], export_dir: Path | None) -> None:
-    from fer_train.cards import CARDS, write_cards
-    from fer_train.export import export_best
+    from fer_train.export.cards import CARDS, write_cards
+    from fer_train.export.convert import export_best
 
     for model in models:
         if model not in KERAS_MODELS:
@@ -641,7 +644,7 @@ def _export(run: "Run", models: tuple[str, ...], export_dir: Path | None) -> Non
 
 def _free_folder(run: "Run", model: str, fold: int | None = None) -> Path:
     """Return where a model goes if nobody says it: where none of another training is lost."""
-    from fer_train.export import is_of_run
+    from fer_train.export.convert import is_of_run
 
     path = EXPORTED / f"{model}.onnx"
     if not path.exists() or is_of_run(path, run, model, fold):
@@ -658,7 +661,7 @@ def _publish(
     fold: int | None = None,
     **options: Any,
 ) -> None:
-    from fer_train.publish import publish
+    from fer_train.export.publish import publish
 
     refused = []
     for model in models:

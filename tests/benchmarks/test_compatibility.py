@@ -9,10 +9,11 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from benchmarks import compatibility
+from tests.support.tiny_onnx import save_tiny_onnx
+
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "fer_train")]
-import compatibility  # noqa: E402
-from tiny_onnx import save_tiny_onnx  # noqa: E402
+
 
 # What onnxruntime 1.19 (August 2024) reads, the oldest that the package allows.
 NEWEST_IR, NEWEST_OPSET = 10, 21

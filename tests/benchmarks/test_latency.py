@@ -1,18 +1,16 @@
 """benchmarks/latency.py and session_options.py on a tiny model."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks import latency, session_options
+from tests.support.tiny_onnx import save_tiny_onnx
+
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "fer_train")]
-import latency  # noqa: E402
-import session_options  # noqa: E402
-from tiny_onnx import save_tiny_onnx  # noqa: E402
 
 
 def test_files_and_peers_run_side_by_side(tmp_path: Path) -> None:

@@ -1,24 +1,17 @@
 """benchmarks/parity.py: its exit codes and what it writes."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import onnx
 import pytest
 from click.testing import CliRunner, Result
 
+from benchmarks import parity as parity_module
 from fer_edge.contract import ModelSpec
+from tests.support.tiny_onnx import save_tiny_onnx
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "fer_train"))
-from tiny_onnx import save_tiny_onnx  # noqa: E402
-
-spec = importlib.util.spec_from_file_location("parity", ROOT / "benchmarks" / "parity.py")
-parity_module = importlib.util.module_from_spec(spec)
-sys.modules["parity"] = parity_module
-spec.loader.exec_module(parity_module)
 
 
 def parity(folder: Path, *arguments: str) -> Result:
@@ -64,8 +57,8 @@ def test_a_fresh_build_is_compared_with_keras(tmp_path: Path) -> None:
 
 @pytest.mark.tensorflow
 def test_an_exported_file_that_is_not_its_keras_file_exits_with_1(tmp_path: Path) -> None:
-    from fer_train._keras import keras
-    from fer_train.export import export_file
+    from fer_train.export.convert import export_file
+    from fer_train.network._keras import keras
 
     image = keras.Input((48, 48, 1), name="image")
     net = keras.Model(image, keras.layers.Dense(7, "softmax")(keras.layers.Flatten()(image / 255)))

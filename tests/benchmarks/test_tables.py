@@ -2,17 +2,15 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from benchmarks import tables
 from fer_edge.errors import FerError
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import tables  # noqa: E402
 
 
 def strings(value: object) -> list[str]:

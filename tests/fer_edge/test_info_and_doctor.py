@@ -3,12 +3,12 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from models import save_brightness_model, save_color_model
 
-from fer_edge import _ort
+from fer_edge._base import _ort
 from fer_edge.cli import main
 from fer_edge.contract import EMOTIONS, ModelSpec
-from fer_edge.locate import DEFAULT_MODEL
+from fer_edge.inference.locate import DEFAULT_MODEL
+from tests.support.models import save_brightness_model, save_color_model
 
 
 @pytest.fixture(autouse=True)

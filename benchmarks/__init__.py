@@ -1,0 +1,1 @@
+"""What is measured: speed, memory, accuracy, parity. Each module is a command."""

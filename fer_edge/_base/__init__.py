@@ -1,0 +1,1 @@
+"""What every wing may use and what needs nothing but `fer_edge.errors`."""

@@ -1,0 +1,144 @@
+"""Reading pictures safely: limits before decoding, orientation, transparency, depth."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_edge._base._cv2 import cv2
+from fer_edge._base.bounded import read_at_most
+from fer_edge.errors import ImageError
+from fer_edge.image.headers import SIZES, exif_orientation, full_range, kind_of
+
+Frame = NDArray[np.uint8]
+
+MAX_PIXELS = 64_000_000
+"""Pictures of more pixels are refused before they are decoded; phones take up to 50 million."""
+MAX_BYTES = 256 * 2**20
+"""Files of more bytes are refused before they are read."""
+
+IMAGE_SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dib"),
+        *(".gif", ".pbm", ".pgm", ".ppm", ".pnm"),
+    )
+)
+"""Names by which pictures in a folder are known."""
+FOREIGN_SUFFIXES = frozenset(
+    (
+        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".exr"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw"),
+    )
+)
+"""Pictures that cannot be read: in a folder they are reported, not passed over."""
+
+
+def read_image(
+    source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> Frame:
+    """Read a picture: JPEG, PNG, WebP, TIFF, BMP, GIF or PNM, the first frame of animations.
+
+    Transparent parts become white, as on a page; 16 bits become 8; the kind is told by the
+    content, never by the name.
+
+    Args:
+        source: Path, or the file's content.
+        max_pixels: Larger pictures are refused before they are decoded.
+        max_bytes: Larger files are refused before they are read.
+
+    Returns:
+        (H, W, 3) uint8 **BGR**, turned as the file's EXIF orientation asks.
+
+    Raises:
+        ImageError: The file is missing, beyond the limits, or not a picture that can be read.
+    """
+    data = source if isinstance(source, bytes) else _read_file(Path(source), max_bytes)
+    if len(data) > max_bytes:
+        raise ImageError(f"Expected a file of at most {max_bytes} bytes, received a larger one")
+    kind = kind_of(data)
+    try:
+        size = SIZES[kind](data)
+    except (ValueError, IndexError) as error:
+        raise ImageError(f"Expected a whole {kind} picture, received a damaged header") from error
+    if size.width * size.height > max_pixels:
+        raise ImageError(
+            f"Expected at most {max_pixels} pixels, received {size.width} x {size.height}; "
+            "raise --max-pixels if you trust the file"
+        )
+    if re.match(rb"P[1-3]", data):
+        data += b"\n"  # OpenCV takes a last number that nothing follows for one cut short.
+    # OpenCV turns colour JPEGs itself; for the others it would drop the transparency.
+    flag = cv2.IMREAD_COLOR if kind == "JPEG" else cv2.IMREAD_UNCHANGED
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error as error:
+        raise ImageError(_damaged(kind)) from error
+    if decoded is None:
+        raise ImageError(_damaged(kind))
+    if kind == "PNM":
+        decoded = full_range(decoded, data)
+    return _turn(_to_bgr(decoded, kind), exif_orientation(kind, data))
+
+
+def read_stdin(max_bytes: int = MAX_BYTES) -> bytes:
+    """Read a picture's bytes from standard input, one more than the limit at most."""
+    return sys.stdin.buffer.read(max_bytes + 1)
+
+
+def _read_file(path: Path, max_bytes: int) -> bytes:
+    try:
+        return read_at_most(path, max_bytes)
+    except FileNotFoundError as error:
+        raise ImageError("Expected a picture, found no such file") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageError(f"Expected a picture, received what cannot be read: {reason}") from error
+
+
+def _damaged(kind: str) -> str:
+    hint = "; OpenCV reads GIF from 4.11 on" if kind == "GIF" else ""
+    return f"Expected a whole {kind} picture, received one that is damaged or cut short{hint}"
+
+
+def _to_bgr(image: NDArray[Any], kind: str) -> Frame:
+    """Bring what OpenCV has decoded to (H, W, 3) uint8 BGR, transparent parts white."""
+    # libtiff multiplies 8-bit colours by their opacity, whatever the file holds.
+    multiplied = kind == "TIFF" and image.dtype == np.uint8
+    if image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+    elif image.dtype != np.uint8:
+        raise ImageError(
+            f"Expected 8 or 16 bits a channel, received {image.dtype}; save it as PNG first"
+        )
+    if image.ndim == 2:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    elif image.shape[2] == 4:
+        image = _over_white(image, multiplied=multiplied)
+    elif image.shape[2] != 3:
+        raise ImageError(f"Expected 1, 3 or 4 channels, received {image.shape[2]}")
+    return np.ascontiguousarray(image, np.uint8)
+
+
+def _over_white(image_bgra: Frame, *, multiplied: bool) -> Frame:
+    image = image_bgra[:, :, :3]
+    # By strips of rows, since the products need several times the picture's memory.
+    for start in range(0, len(image), 64):
+        strip = image[start : start + 64]
+        cover = image_bgra[start : start + 64, :, 3:].astype(np.uint16)
+        shade = strip if multiplied else (strip * cover + 127) // 255
+        strip[:] = np.minimum(shade + (255 - cover), 255)
+    return image
+
+
+def _turn(image: Frame, orientation: int) -> Frame:
+    """Turn and mirror a picture as an EXIF orientation of 1 to 8 asks."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)

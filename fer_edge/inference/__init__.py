@@ -1,0 +1,1 @@
+"""Models on onnxruntime: faces are found, cut out and classified."""

@@ -1,0 +1,1 @@
+"""Folders of pictures in batches, and faces drawn into pictures."""

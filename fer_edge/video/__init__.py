@@ -1,0 +1,1 @@
+"""Cameras, video files and streams: read, follow faces, record, show."""

@@ -1,0 +1,582 @@
+"""FER-2013 and data sets shaped like it: one csv, a tree of folders or a zip of it -> arrays.
+
+Three forms of the same data are read:
+
+- the csv with the columns ``emotion`` (code 0-6), ``pixels`` and, optionally, ``Usage``; plain or
+  gzip;
+- folders ``[train|test|validation/]<emotion>/*.jpg``;
+- a zip of such folders, read in place, with or without one folder around them.
+
+Folder names are mapped to `EMOTIONS` by name (see `SYNONYMS`), never sorted into codes: their
+alphabetical order is not the csv's. Which share of FER-2013 an image belongs to is its *usage*: the
+csv's column, or the start of a file name as in ``PublicTest_10130075.jpg``, or else the folder:
+``train`` is Training, ``validation`` is PublicTest, ``test`` is PrivateTest beside a ``validation``
+and PublicTest without one.
+"""
+
+import csv
+import dataclasses
+import gzip
+import hashlib
+import lzma
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fer_edge.contract import EMOTIONS, IMAGE_SIZE
+from fer_edge.errors import DataError, ImageError
+from fer_edge.image.read import IMAGE_SUFFIXES, read_image
+from fer_edge.inference.preprocess import to_gray
+from fer_train.data.duplicates import (
+    blank_images,
+    conflicting_labels,
+    duplicate_groups,
+    identical_groups,
+    spread,
+)
+
+USAGES = ("Training", "PublicTest", "PrivateTest")
+"""FER-2013's three shares, as its csv names them."""
+
+SYNONYMS = {
+    "anger": "angry",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "afraid": "fear",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprised": "surprise",
+}
+"""Other names under which folders of the seven emotions are found; case does not matter."""
+
+MAX_PICTURE_BYTES = 64 * 1024
+"""A 48 x 48 picture needs a tenth of it; what unpacks to more is refused before it is decoded."""
+
+MAX_ENTRIES = 1_000_000
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+}
+_PIXELS = IMAGE_SIZE * IMAGE_SIZE
+_LEVELS = {str(level): level for level in range(256)}
+_MAX_LINE = 8 * _PIXELS
+# What zipfile and the three decompressors below it raise; bz2 has no error of its own but OSError.
+_UNPACKING_ERRORS = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled faces in memory.
+
+    Attributes:
+        images: (N, 48, 48) uint8 grey, 0-255.
+        labels: (N,) int64, indices into ``label_names``.
+        usage: (N,) str: one of `USAGES`, or "" where the source says nothing.
+        names: (N,) str: where each image came from, such as ``test/sad/PublicTest_123.jpg`` or
+            ``row 17``.
+        label_names: What the labels mean.
+        name: Short name of the source.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    usage: NDArray[np.str_]
+    names: NDArray[np.str_]
+    label_names: tuple[str, ...] = EMOTIONS
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that the arrays belong together.
+
+        Raises:
+            ValueError: They do not.
+        """
+        count = len(self.images)
+        expected = (count, IMAGE_SIZE, IMAGE_SIZE)
+        if self.images.shape != expected or self.images.dtype != np.uint8:
+            raise ValueError(
+                f"Expected images {expected} uint8, received {self.images.shape} "
+                f"{self.images.dtype}"
+            )
+        for field in ("labels", "usage", "names"):
+            if getattr(self, field).shape != (count,):
+                raise ValueError(f"Expected {count} {field}, received {getattr(self, field).shape}")
+        if count and not 0 <= self.labels.min() <= self.labels.max() < len(self.label_names):
+            raise ValueError(f"Expected labels from 0 to {len(self.label_names) - 1}")
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over label names, images, labels and usage: what two runs must share."""
+        digest = hashlib.sha256("\n".join(self.label_names).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels, "<i8").data)
+        digest.update("\n".join(self.usage).encode())
+        return digest.hexdigest()
+
+    def relabel(self, label_names: tuple[str, ...]) -> "Dataset":
+        """Number the labels in the order of ``label_names``.
+
+        Raises:
+            ValueError: An image's label is not among them.
+        """
+        if label_names == self.label_names:
+            return self
+        codes = np.asarray(
+            [label_names.index(name) if name in label_names else -1 for name in self.label_names],
+            np.int64,
+        )
+        return dataclasses.replace(self, labels=codes[self.labels], label_names=label_names)
+
+    def subset(self, index: ArrayLike) -> "Dataset":
+        """Return the images at ``index``: (M,) integers, or (N,) booleans."""
+        chosen = np.asarray(index)
+        return dataclasses.replace(
+            self,
+            images=self.images[chosen],
+            labels=self.labels[chosen],
+            usage=self.usage[chosen],
+            names=self.names[chosen],
+        )
+
+
+def load_dataset(source: str | Path, *, limit: int | None = None, seed: int = 0) -> Dataset:
+    """Read a data set; the same source gives the same order everywhere.
+
+    Args:
+        source: A ``.csv`` or ``.csv.gz``, a folder, a ``.zip``, or ``synthetic[:COUNT]``.
+        limit: Keep that many images, drawn evenly over labels and usages.
+        seed: Chooses the images that ``limit`` keeps, and draws the synthetic ones.
+
+    Returns:
+        The images in the order of the csv's rows or of the sorted names.
+
+    Raises:
+        DataError: The source is missing, unsafe or not such a data set; names file and row.
+        ValueError: ``limit`` is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"Expected a limit of at least 1, received {limit}")
+    text = str(source)
+    if is_synthetic(text):
+        return _limited(_load_synthetic(text, seed), limit, seed)
+    path = Path(source)
+    try:
+        if not path.exists():
+            raise DataError(
+                f"{path} does not exist; expected a .csv, a folder, a .zip or 'synthetic'"
+            )
+        if path.is_dir():
+            files = folder_files(path)
+            return _load_tree(path, files, lambda name: _read_file(path / name), limit, seed)
+        if path.name.lower().endswith((".csv", ".csv.gz")):
+            return _limited(_load_csv(path), limit, seed)
+        if path.suffix.lower() == ".zip":
+            return _load_zip(path, limit, seed)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or path} cannot be read: {error.strerror or error}"
+        ) from error
+    raise DataError(f"Expected a .csv, .csv.gz, .zip or folder, received {path}")
+
+
+def sample(
+    labels: NDArray[np.int64], usage: NDArray[np.str_], limit: int, seed: int
+) -> NDArray[np.int64]:
+    """Choose ``limit`` of N images so that every label of every usage keeps its share.
+
+    Args:
+        labels: (N,) integers.
+        usage: (N,) strings.
+        limit: How many to keep; all are kept where there are no more.
+        seed: Chooses within each share.
+
+    Returns:
+        (min(limit, N),) sorted indices.
+    """
+    if limit >= len(labels):
+        return np.arange(len(labels))
+    strata, counts = np.unique(
+        np.unique(usage, return_inverse=True)[1] * (labels.max() + 1) + labels,
+        return_inverse=True,
+        return_counts=True,
+    )[1:]
+    shares = counts * (limit / len(labels))
+    # Rare classes keep an image where the limit allows it: disgust is 1.5 % of FER-2013.
+    quota = np.maximum(np.floor(shares), 1) if limit >= len(counts) else np.floor(shares)
+    while (missing := int(limit - quota.sum())) != 0:
+        # A stratum is never asked for more than it has, nor, in taking back, for its last image.
+        gap = np.where(quota < counts, shares - quota, -np.inf)
+        if missing < 0:
+            gap = np.where(quota > 1, quota - shares, -np.inf)
+        able = np.argsort(-gap, kind="stable")[: min(abs(missing), np.isfinite(gap).sum())]
+        quota[able] += np.sign(missing)
+    rng = np.random.default_rng(seed)
+    chosen = [
+        rng.permutation(np.flatnonzero(strata == index))[: int(count)]
+        for index, count in enumerate(quota)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def summary(dataset: Dataset) -> dict[str, Any]:
+    """Count what is in a data set, for people to look at before they train.
+
+    Returns:
+        ``images``, ``shape``, ``emotions`` and ``usages`` (name -> count, empty ones left out of
+        ``usages``), ``emotions_by_usage``, ``digest``, ``blank``, and for ``identical`` and
+        ``near`` (identical ones included) how many ``groups`` of more than one image there are,
+        how many ``images`` in them, the ``largest`` group, and the groups ``across_usages`` and
+        those with ``conflicting_labels``. All are plain Python values, ready for JSON.
+    """
+    usages = [usage for usage in (*USAGES, "") if (dataset.usage == usage).any()]
+
+    def emotions(labels: NDArray[np.int64]) -> dict[str, int]:
+        counts = np.bincount(labels, minlength=len(dataset.label_names)).tolist()
+        return dict(zip(dataset.label_names, counts, strict=True))
+
+    def copies(groups: NDArray[np.int64]) -> dict[str, int]:
+        sizes = np.bincount(groups)
+        across = spread(dataset.usage, groups) > 1
+        conflicting = conflicting_labels(dataset.labels, groups)
+        return {
+            "groups": int((sizes > 1).sum()),
+            "images": int(sizes[sizes > 1].sum()),
+            "largest": int(sizes.max(initial=0)),
+            "across_usages": len(np.unique(groups[across])),
+            "conflicting_labels": len(np.unique(groups[conflicting])),
+        }
+
+    return {
+        "name": dataset.name,
+        "digest": dataset.digest,
+        "images": len(dataset),
+        "shape": list(dataset.images.shape),
+        "emotions": emotions(dataset.labels),
+        "usages": {usage: int((dataset.usage == usage).sum()) for usage in usages},
+        "emotions_by_usage": {
+            usage: emotions(dataset.labels[dataset.usage == usage]) for usage in usages
+        },
+        "blank": int(blank_images(dataset.images).sum()),
+        "identical": copies(identical_groups(dataset.images)),
+        "near": copies(duplicate_groups(dataset.images)),
+    }
+
+
+def emotion_of(name: str) -> str | None:
+    """Return the emotion that a folder name means, or None."""
+    lowered = name.strip().lower()
+    emotion = SYNONYMS.get(lowered, lowered)
+    return emotion if emotion in EMOTIONS else None
+
+
+def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
+    if limit is None or limit >= len(dataset):
+        return dataset
+    return dataset.subset(sample(dataset.labels, dataset.usage, limit, seed))
+
+
+def is_synthetic(source: str) -> bool:
+    """Tell whether a data set is drawn, not read."""
+    return source.partition(":")[0] == "synthetic"
+
+
+def _load_synthetic(source: str, seed: int) -> Dataset:
+    from fer_train.data.synthetic import DEFAULT_COUNT, synthetic_faces, synthetic_usage
+
+    _, _, number = source.partition(":")
+    count = int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
+    if source == "synthetic":
+        count = DEFAULT_COUNT
+    if not 1 <= count <= MAX_ENTRIES:
+        raise DataError(
+            f"Expected synthetic:COUNT with a count from 1 to {MAX_ENTRIES}, received {source}"
+        )
+    images, labels = synthetic_faces(count, seed)
+    names = np.asarray([f"synthetic {index}" for index in range(count)])
+    return Dataset(images, labels, synthetic_usage(count), names, name="synthetic")
+
+
+# --- csv ----------------------------------------------------------------------------------------
+
+
+def _load_csv(path: Path) -> Dataset:
+    opener: Callable[..., IO[str]] = gzip.open if path.suffix.lower() == ".gz" else open
+    images, labels, usages, names = bytearray(), [], [], []
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(_short_lines(file, path))
+            emotion, pixels, usage = _columns(next(rows, []), path)
+            for number, row in enumerate(rows, 1):
+                if not row:
+                    continue
+                where = f"{path}, row {number}"
+                if len(row) <= max(emotion, pixels, usage or 0):
+                    raise DataError(
+                        f"{where}: expected the fields of the header, received {len(row)} fields"
+                    )
+                names.append(f"row {number}")
+                labels.append(_parse_label(row[emotion], where))
+                usages.append("" if usage is None else _parse_usage(row[usage], where))
+                images += _parse_pixels(row[pixels], where)
+    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is not a readable csv: {error}") from error
+    if not labels:
+        raise DataError(f"{path} has no rows; expected one image a row below the header")
+    return Dataset(
+        np.frombuffer(images, np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE),
+        np.asarray(labels, np.int64),
+        np.asarray(usages),
+        np.asarray(names),
+        name=path.name.split(".")[0],
+    )
+
+
+def _short_lines(file: IO[str], path: Path) -> Iterator[str]:
+    # A gzip bomb may be one endless line; no honest row is longer than this.
+    while line := file.readline(_MAX_LINE):
+        if len(line) == _MAX_LINE:
+            raise DataError(f"{path} has a line of {_MAX_LINE} characters or more; is it FER-2013?")
+        yield line
+
+
+def _columns(header: Sequence[str], path: Path) -> tuple[int, int, int | None]:
+    found = {name.strip().lower(): index for index, name in enumerate(header)}
+    if "emotion" not in found or "pixels" not in found:
+        raise DataError(
+            f"{path}: expected the columns emotion, pixels and perhaps Usage, received "
+            f"{', '.join(name[:40] for name in header[:8]) or 'an empty file'}"
+        )
+    return found["emotion"], found["pixels"], found.get("usage")
+
+
+def _parse_label(text: str, where: str) -> int:
+    label = _LEVELS.get(text.strip(), len(EMOTIONS))
+    if label >= len(EMOTIONS):
+        raise DataError(
+            f"{where}: expected an emotion from 0 to {len(EMOTIONS) - 1}, received {text[:40]!r}"
+        )
+    return label
+
+
+def _parse_usage(text: str, where: str) -> str:
+    text = text.strip()
+    if text and text not in USAGES:
+        raise DataError(f"{where}: expected Usage {', '.join(USAGES)}, received {text[:40]!r}")
+    return text
+
+
+def _parse_pixels(text: str, where: str) -> bytes:
+    # Digits between single spaces are parsed three times as fast by numpy, which alone would take
+    # much else for a number.
+    if text.encode().translate(None, b"0123456789") == b" " * (_PIXELS - 1):
+        levels = np.fromstring(text, np.int64, sep=" ")
+        if len(levels) == _PIXELS and levels.max() < len(_LEVELS):
+            return levels.astype(np.uint8).tobytes()
+    tokens = text.split()
+    if len(tokens) != _PIXELS:
+        raise DataError(f"{where}: expected {_PIXELS} pixels, received {len(tokens)}")
+    try:
+        return bytes(map(_LEVELS.__getitem__, tokens))
+    except KeyError as error:
+        raise DataError(
+            f"{where}: expected pixels that are whole numbers from 0 to 255, received "
+            f"{str(error.args[0])[:40]!r} as pixel {tokens.index(error.args[0]) + 1}"
+        ) from error
+
+
+# --- folders and zip ----------------------------------------------------------------------------
+
+
+def _load_tree(
+    path: Path,
+    names: Sequence[str],
+    read: Callable[[str], bytes],
+    limit: int | None,
+    seed: int,
+) -> Dataset:
+    """Read the pictures among ``names``: relative paths with ``/``, in any order."""
+    pictures = _pictures(path, names)
+    labels = np.asarray([EMOTIONS.index(emotion) for _, emotion, _ in pictures], np.int64)
+    usage = np.asarray(_usages(pictures))
+    chosen = np.asarray([name for name, _, _ in pictures])
+    if limit is not None:
+        kept = sample(labels, usage, limit, seed)
+        labels, usage, chosen = labels[kept], usage[kept], chosen[kept]
+    images = np.empty((len(chosen), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    for image, name in zip(images, chosen, strict=True):
+        image[:] = _decode(read(str(name)), f"{path}: {name}")
+    return Dataset(images, labels, usage, chosen, name=path.stem or path.resolve().name)
+
+
+def _pictures(path: Path, names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return (name, emotion, split or "") of every picture, sorted by name."""
+    found = []
+    for name in sorted(names):
+        parts = PurePosixPath(name).parts
+        if _is_clutter(parts):
+            continue
+        is_picture = PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+        emotion = emotion_of(parts[-2]) if len(parts) > 1 else None
+        if emotion is None:
+            if is_picture:
+                folder = f"folder {parts[-2]!r}" if len(parts) > 1 else "no folder"
+                raise DataError(
+                    f"{path}: {name} lies in {folder}; expected folders named "
+                    f"{', '.join(EMOTIONS)}, perhaps inside train, test and validation"
+                )
+            continue
+        if not is_picture:
+            raise DataError(
+                f"{path}: {name} is not a picture "
+                f"({', '.join(sorted(IMAGE_SUFFIXES))}); take it out of the folder"
+            )
+        split = _SPLITS.get(parts[-3].lower(), "") if len(parts) > 2 else ""
+        found.append((name, emotion, split))
+    if not found:
+        raise DataError(
+            f"{path} holds no pictures; expected folders named {', '.join(EMOTIONS)}, perhaps "
+            "inside train, test and validation"
+        )
+    return found
+
+
+def _is_clutter(parts: Sequence[str]) -> bool:
+    """Tell what file managers leave behind from data."""
+    return (
+        any(part.startswith(".") for part in parts)
+        or parts[0] == "__MACOSX"
+        or parts[-1].lower() in ("thumbs.db", "desktop.ini")
+    )
+
+
+def _usages(pictures: Sequence[tuple[str, str, str]]) -> list[str]:
+    has_validation = any(split == "validation" for _, _, split in pictures)
+    of_split = {
+        "": "",
+        "train": "Training",
+        "validation": "PublicTest",
+        "test": "PrivateTest" if has_validation else "PublicTest",
+    }
+    usages = []
+    for name, _, split in pictures:
+        start = PurePosixPath(name).name.split("_", 1)[0]
+        usages.append(start if start in USAGES else of_split[split])
+    return usages
+
+
+def _decode(content: bytes, where: str) -> NDArray[np.uint8]:
+    """Decode a grey 48 x 48 picture with the runtime's own reader: (48, 48) uint8."""
+    try:
+        image_bgr = read_image(content)
+    except ImageError as error:
+        raise DataError(f"{where}: {error}") from error
+    height, width = image_bgr.shape[:2]
+    if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
+        raise DataError(
+            f"{where}: expected {IMAGE_SIZE} x {IMAGE_SIZE} pixels, received {width} x {height}"
+        )
+    if (image_bgr != image_bgr[..., :1]).any():
+        raise DataError(f"{where}: expected a grey picture, received one in colour")
+    return to_gray(image_bgr)
+
+
+def folder_files(folder: Path) -> list[str]:
+    """List all files below a folder but those of file managers, sorted, as ``a/b.jpg``.
+
+    Raises:
+        DataError: There are more than `MAX_ENTRIES`, or a folder in it cannot be read.
+    """
+    names: list[str] = []
+    for parent, _, files in os.walk(folder, onerror=_refuse):
+        inside = Path(parent).relative_to(folder)
+        names += [(inside / file).as_posix() for file in files]
+        if len(names) > MAX_ENTRIES:
+            raise DataError(f"{folder} holds more than {MAX_ENTRIES} files; is it a data set?")
+    return sorted(name for name in names if not _is_clutter(PurePosixPath(name).parts))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _read_file(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        content = opened.read(MAX_PICTURE_BYTES + 1)
+    if len(content) > MAX_PICTURE_BYTES:
+        raise DataError(f"{file} is larger than a 48 x 48 picture ({MAX_PICTURE_BYTES} bytes)")
+    return content
+
+
+def _load_zip(path: Path, limit: int | None, seed: int) -> Dataset:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = _checked_entries(archive, path)
+            return _load_tree(
+                path, list(entries), lambda name: _read_entry(archive, entries[name]), limit, seed
+            )
+    # zipfile raises NotImplementedError for a format that it does not know.
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(f"{path} is not a whole zip archive: {error}") from error
+
+
+def _checked_entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Return the files of an archive by name after checking that all of them are safe to read."""
+    entries: dict[str, zipfile.ZipInfo] = {}
+    infos = archive.infolist()
+    if len(infos) > MAX_ENTRIES:
+        raise DataError(f"{path} holds {len(infos)} entries; expected at most {MAX_ENTRIES}")
+    for info in infos:
+        parts = PurePosixPath(info.filename.replace("\\", "/")).parts
+        if ".." in parts or parts[:1] == ("/",) or (parts and ":" in parts[0]):
+            raise DataError(f"{path}: entry {info.filename!r} points outside of the archive")
+        if info.is_dir():
+            continue
+        if info.flag_bits & 0x1:
+            raise DataError(f"{path}: entry {info.filename!r} is encrypted; decrypt the archive")
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise DataError(f"{path}: entry {info.filename!r} is a link; pack the files themselves")
+        if info.filename in entries:
+            raise DataError(f"{path}: entry {info.filename!r} is there twice")
+        entries[info.filename] = info
+    return entries
+
+
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    where = f"{archive.filename}: entry {info.filename!r}"
+    if info.file_size > MAX_PICTURE_BYTES:
+        raise DataError(
+            f"{where} unpacks to {info.file_size} bytes; expected a 48 x 48 picture of at most "
+            f"{MAX_PICTURE_BYTES}"
+        )
+    try:
+        # zipfile stops at the declared size and then finds the wrong checksum of a lying entry.
+        return archive.read(info)
+    except _UNPACKING_ERRORS as error:
+        raise DataError(f"{where} cannot be unpacked: {error}") from error

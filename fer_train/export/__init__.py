@@ -1,0 +1,1 @@
+"""Trained models to ONNX files with their facts, cards and digests."""

@@ -1,0 +1,370 @@
+"""Smaller number formats of an exported model: int8 for processors, fp16 weights for GPUs.
+
+int8 is static: weights S8 with a scale for each output channel, activations U8 with a scale for
+each tensor, written as QuantizeLinear and DequantizeLinear pairs of standard ONNX that a runtime
+fuses into integer kernels. The image's own scaling, the logits and the softmax stay
+in float32. Scales are
+found on training images only; those that judge the model never take part.
+"""
+
+import contextlib
+import dataclasses
+import io
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from fer_edge._base.threads import available_threads
+from fer_edge.contract import INPUT_NAME
+from fer_edge.errors import ExportError
+from fer_edge.inference.classifier import Classifier
+from fer_edge.inference.session import Session, open_session
+from fer_train.export.channels_last import for_channels_last, take_levels
+from fer_train.export.convert import describe, file_digest
+from fer_train.run.folder import write_atomic
+
+Images = NDArray[np.uint8]
+
+LARGEST_LOSS = 0.005
+"""Share of top-1 that int8 may lose: 0.5 points."""
+LEAST_SPEEDUP = 2.0
+LEAST_JUDGES = 3000
+"""With fewer images half a point is within the noise of the comparison."""
+HALF_TOLERANCE = 1e-2
+"""Largest difference of probabilities between fp16 and fp32."""
+
+_QUANTISED = (
+    *("Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Transpose", "Flatten", "Gemm"),
+)
+_SELECTION_IMAGES = 1000
+_READ_BATCH = 16
+_STRIDE = 64
+_PAIRS = 40
+_RUNS = 5
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How activation scales are found.
+
+    Attributes:
+        percentile: Share of the levels that the range keeps, percent; 100 is minimum to maximum.
+        images: How many training images it looks at.
+    """
+
+    percentile: float
+    images: int
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        ranges = "minimum to maximum" if self.percentile == 100 else f"{self.percentile} % range"
+        return f"{ranges} over {self.images} images"
+
+
+CALIBRATIONS = (
+    Calibration(100, 64),
+    Calibration(100, 256),
+    Calibration(100, 1024),
+    Calibration(99.999, 256),
+    Calibration(99.999, 1024),
+)
+"""What is tried. Entropy is not: with onnxruntime's 128 bins it gives minimum to maximum on few
+images and up to twice the divergence on more, and with 1,024 bins it lost 4 points of top-1."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What became of an int8 export.
+
+    Attributes:
+        path: The file.
+        calibration: The calibration that was chosen.
+        divergence: Mean Kullback-Leibler divergence from fp32 of each calibration, nats.
+        accuracy: Top-1 of int8 on the judging images.
+        parent_accuracy: Top-1 of its fp32 on them.
+        images: How many judged.
+        speedup: Time of fp32 over that of int8 at batch 1 on this machine.
+    """
+
+    path: Path
+    calibration: Calibration
+    divergence: dict[str, float]
+    accuracy: float
+    parent_accuracy: float
+    images: int
+    speedup: float
+
+
+def quantize_int8(
+    parent: Path,
+    path: Path,
+    training_images: Images,
+    judging_images: Images,
+    judging_labels: NDArray[np.int64],
+    *,
+    reduce_range: bool = False,
+    calibrations: Sequence[Calibration] = CALIBRATIONS,
+    least_judges: int = LEAST_JUDGES,
+) -> Quantised:
+    """Write the int8 form of an exported model, if it is as good and much faster.
+
+    The calibration whose answers are nearest to those of fp32 is chosen, on training images that
+    no calibration has looked at.
+
+    Args:
+        parent: The fp32 file.
+        path: The int8 file; written atomically, and not at all if the gate refuses.
+        training_images: uint8 (M, 48, 48) that the model trained on.
+        judging_images: uint8 (N, 48, 48) that it did not.
+        judging_labels: int64 (N,), indices into the model's labels.
+        reduce_range: Use 7 bits for weights: x86 processors before VNNI add pairs of products in
+            16 bits, which overflow with 8.
+        calibrations: What to choose from.
+        least_judges: Fewest images that may judge.
+
+    Raises:
+        ExportError: The gate refuses, with the reason; nothing is written.
+        RunError: The file cannot be written.
+    """
+    if len(judging_images) < least_judges:
+        raise ExportError(
+            f"{path.name} is not written: expected at least {least_judges} real images that the "
+            f"model did not train on to judge it, received {len(judging_images)}"
+        )
+    order = np.random.default_rng(0).permutation(len(training_images))
+    held = max(1, min(_SELECTION_IMAGES, len(order) // 3))
+    selection = _batch(training_images[order[:held]])
+    calibration_images = training_images[order[held:]]
+    fp32 = Classifier(parent, provider="cpu", detector="none")
+    wanted = fp32.probabilities(selection)
+    divergence: dict[str, float] = {}
+    best: tuple[float, Calibration, bytes] | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        prepared, candidate = Path(folder, "prepared.onnx"), Path(folder, "candidate.onnx")
+        _prepare(parent, prepared)
+        for calibration in calibrations:
+            images = calibration_images[: calibration.images]
+            _quantize(prepared, candidate, images, calibration, reduce_range)
+            answers = Classifier(candidate, provider="cpu", detector="none").probabilities(
+                selection
+            )
+            distance = divergence[str(calibration)] = mean_divergence(wanted, answers)
+            if best is None or distance < best[0]:
+                best = distance, calibration, candidate.read_bytes()
+    if best is None:
+        raise ValueError("Expected at least one calibration, received none")
+    spec = dataclasses.replace(fp32.spec, precision="int8", parent=file_digest(parent))
+    parent_accuracy = _accuracy(fp32, judging_images, judging_labels)
+    model = onnx.load_model_from_string(best[2])
+    result: Quantised | None = None
+
+    def write(temporary: Path) -> None:
+        nonlocal result
+        onnx.save_model(describe(model, spec), temporary)
+        int8 = Classifier(temporary, provider="cpu", detector="none")
+        accuracy = _accuracy(int8, judging_images, judging_labels)
+        if parent_accuracy - accuracy > LARGEST_LOSS:
+            raise ExportError(
+                f"{path.name} is not written: expected at most {LARGEST_LOSS:.1%} of top-1 lost, "
+                f"received {parent_accuracy - accuracy:.2%} on {len(judging_labels)} images "
+                f"({parent_accuracy:.2%} in fp32, {accuracy:.2%} in int8)"
+            )
+        speedup = speed_ratio(_session(parent), _session(temporary), selection[:1])
+        if speedup < LEAST_SPEEDUP:
+            raise ExportError(
+                f"{path.name} is not written: expected at least {LEAST_SPEEDUP:g} times the speed "
+                f"of its fp32 on this machine, received {speedup:.2f}; processors without 8-bit "
+                "dot products (VNNI, ARMv8.2) gain less: export on one that has them"
+            )
+        result = Quantised(
+            path,
+            best[1],
+            divergence,
+            accuracy,
+            parent_accuracy,
+            len(judging_labels),
+            speedup,
+        )
+
+    write_atomic(path, write)
+    if result is None:
+        raise ValueError("Expected write_atomic to have written")
+    return result
+
+
+def convert_fp16(parent: Path, path: Path, sample: NDArray[np.float32]) -> float:
+    """Write an exported model with weights and products in float16, for GPUs.
+
+    Input, output and the softmax stay in float32, so that the contract is the same. Processors
+    have no kernels for float16 and run it more slowly than fp32.
+
+    Args:
+        parent: The fp32 file.
+        path: The fp16 file; written atomically, and not at all if the gate refuses.
+        sample: float32 (N, 48, 48, 1), grey, 0-255: what both are compared on.
+
+    Returns:
+        The largest difference of probabilities.
+
+    Raises:
+        ExportError: The difference is above `HALF_TOLERANCE`.
+        RunError: The file cannot be written.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    fp32 = Classifier(parent, provider="cpu", detector="none")
+    wanted = fp32.probabilities(sample)
+    model = convert_float_to_float16(
+        onnx.load(parent), keep_io_types=True, op_block_list=["Softmax"]
+    )
+    spec = dataclasses.replace(fp32.spec, precision="fp16", parent=file_digest(parent))
+    difference = float("nan")
+
+    def write(temporary: Path) -> None:
+        nonlocal difference
+        onnx.save_model(describe(model, spec), temporary)
+        answers = Classifier(temporary, provider="cpu", detector="none").probabilities(sample)
+        difference = float(np.abs(answers - wanted).max())
+        if not difference <= HALF_TOLERANCE:
+            raise ExportError(
+                f"{path.name} is not written: expected at most {HALF_TOLERANCE:g} between fp16 "
+                f"and fp32, received {difference:.3g}"
+            )
+
+    write_atomic(path, write)
+    return difference
+
+
+def mean_divergence(wanted: NDArray[np.float32], answers: NDArray[np.float32]) -> float:
+    """Return the mean Kullback-Leibler divergence of (N, K) answers from those wanted, nats."""
+    floor = 1e-9
+    logs = np.log(np.maximum(wanted, floor)) - np.log(np.maximum(answers, floor))
+    return float((wanted * logs).sum(axis=1).mean())
+
+
+def speed_ratio(first: Session, second: Session, batch: NDArray[np.float32]) -> float:
+    """Return how many times as long the first takes on a batch, the median over runs in turns.
+
+    Both of a pair run within milliseconds of one another, so that what else the machine does
+    slows both alike.
+    """
+    ratios = []
+    for _ in range(_PAIRS + 1):
+        times = []
+        for session in (first, second):
+            start = time.perf_counter()
+            for _ in range(_RUNS):
+                session.run(batch)
+            times.append(time.perf_counter() - start)
+        ratios.append(times[0] / times[1])
+    # The first pair warms both up.
+    return statistics.median(ratios[1:])
+
+
+class _Reader:
+    """Gives calibration images to onnxruntime, as many at a time as it asks for."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+        self._batches = self._cut(0, len(images))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._batches = self._cut(start_index, end_index)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT_NAME: batch}
+
+    def _cut(self, start: int, end: int) -> Iterator[NDArray[np.float32]]:
+        return (
+            _batch(self._images[first : min(first + _READ_BATCH, end)])
+            for first in range(start, end, _READ_BATCH)
+        )
+
+
+def _prepare(parent: Path, path: Path) -> None:
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    # ONNX's own shape inference suffices for these graphs; the symbolic one needs sympy.
+    quant_pre_process(str(parent), str(path), skip_symbolic_shape=True)
+    onnx.save_model(for_channels_last(onnx.load(path)), path)
+
+
+def _quantize(
+    prepared: Path, path: Path, images: Images, calibration: Calibration, reduce_range: bool
+) -> None:
+    from onnxruntime.quantization import (
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    extra: dict[str, Any] = {}
+    if len(images) > _STRIDE:
+        # All activations of a stride are in memory at once.
+        images = images[: len(images) // _STRIDE * _STRIDE]
+        extra["CalibStridedMinMax"] = _STRIDE
+    method = CalibrationMethod.MinMax
+    if calibration.percentile < 100:
+        method = CalibrationMethod.Percentile
+        extra["CalibPercentile"] = calibration.percentile
+    # onnxruntime tells at each call that the model could be prepared, which it is.
+    # The histograms of percentiles are told of on standard output.
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            quantize_static(
+                str(prepared),
+                str(path),
+                _Reader(images),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(_QUANTISED),
+                nodes_to_exclude=_nodes_in_float(prepared),
+                per_channel=True,
+                reduce_range=reduce_range,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=method,
+                extra_options=extra,
+            )
+    finally:
+        logging.disable(logging.NOTSET)
+    onnx.save_model(take_levels(onnx.load(path)), path)
+
+
+def _nodes_in_float(path: Path) -> list[str]:
+    """Return the nodes before the first convolution, and the last product: the logits.
+
+    They take about 1 % of the time, and in float32 the logits halve the divergence from fp32.
+    """
+    nodes = list(onnx.load(path).graph.node)
+    kinds = [node.op_type for node in nodes]
+    first = kinds.index("Conv") if "Conv" in kinds else 0
+    names = [node.name for node in nodes[:first]]
+    return names + [node.name for node in nodes if node.op_type == "Gemm"][-1:]
+
+
+def _session(path: Path) -> Session:
+    return open_session(path, "cpu", available_threads())
+
+
+def _accuracy(classifier: Classifier, images: Images, labels: NDArray[np.int64]) -> float:
+    answers = classifier.probabilities(_batch(images)).argmax(axis=1)
+    return float(np.mean(answers == labels))
+
+
+def _batch(images: Images) -> NDArray[np.float32]:
+    return images.astype(np.float32)[..., None]

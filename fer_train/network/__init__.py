@@ -1,0 +1,1 @@
+"""Keras models: built, loaded, averaged, and the device that they run on."""

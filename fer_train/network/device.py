@@ -1,0 +1,31 @@
+"""The device that Keras runs on, and the precision that suits it."""
+
+from pathlib import Path
+
+from fer_train.network._keras import keras
+from fer_train.run.recipes import Recipe
+
+PREDICTION_BATCH = 256
+
+
+def choose_precision(recipe: Recipe) -> str:
+    """Return the Keras dtype policy: bfloat16 products where the hardware has them."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    if on_accelerator():
+        return "mixed_bfloat16"
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return "float32"
+    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def describe_device() -> str:
+    """Name the back end and the devices that it uses, such as ``tensorflow on cpu:0``."""
+    return f"{keras.backend.backend()} on {', '.join(keras.distribution.list_devices())}"
+
+
+def on_accelerator() -> bool:
+    """Tell whether there is a device other than processors."""
+    return any("cpu" not in device for device in keras.distribution.list_devices())

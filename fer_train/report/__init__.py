@@ -1,0 +1,1 @@
+"""Runs, data and answers as Markdown, pages and pictures."""

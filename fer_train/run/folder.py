@@ -1,0 +1,338 @@
+"""The run folder: what is in it, how it is written, who may write it.
+
+    RUN/
+    ├── config.json        data set and its digest, folds, seed, the recipe of each model, versions
+    ├── folds.json         the images of each fold
+    ├── lock               held by the process that schedules
+    └── MODEL/fold-00/
+        ├── lock               held by the process that trains
+        ├── checkpoint-NNN.npz weights, optimizer, random state and history after epoch NNN
+        ├── best-NNN.npz       weights of the best epoch so far
+        ├── history.csv        one row an epoch
+        ├── predictions.npz    index, label and probabilities of each judged image
+        ├── model.keras        the judged model, float32
+        └── metrics.json       scores and seconds; written last: the fold is done
+
+Every file is written under another name and then renamed, so that none is ever half a file.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_edge import __version__
+from fer_edge.errors import RunError
+from fer_train.data.folds import Fold
+from fer_train.run.metrics import classification_metrics
+from fer_train.run.recipes import Protocol, Recipe
+
+FORMAT = 1
+DONE = "metrics.json"
+"""The file of a fold that is written last."""
+PREDICTIONS = "predictions.npz"
+TEACHER = "teacher.npz"
+TEACHER_MODEL = "teacher.keras"
+TEACHERS = "teachers"
+"""The folder of the files that teach by views."""
+
+Piece = tuple[str, int]
+"""A model's name and a fold's index: one independent piece of work."""
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a file under a temporary name, then rename it to ``path``.
+
+    Raises:
+        RunError: The file cannot be written, on a full disk for example; ``path`` is as it was.
+    """
+    _make_parent(path)
+    # The ending stays: numpy and Keras choose the format by it.
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"Could not write {path}: {error.strerror or error}; free some space or choose another "
+        "--run folder, then start the same command again: it goes on where it was"
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    write_atomic(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of the run folder.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"Expected a file that fer-train wrote at {path}: {error}") from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays with a SHA-256 over them, so that a damaged file is noticed."""
+
+    def write(temporary: Path) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        payload = buffer.getbuffer()
+        with temporary.open("wb") as file:
+            file.write(payload)
+            file.write(hashlib.sha256(payload).digest())
+
+    write_atomic(path, write)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read what `write_arrays` wrote.
+
+    Raises:
+        RunError: The file is missing or its digest does not fit.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"Could not read {path}: {error.strerror}") from error
+    payload, digest = data[:-32], data[-32:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise RunError(f"Expected {path} as it was written, received a damaged file; delete it")
+    with np.load(io.BytesIO(payload)) as archive:
+        return dict(archive)
+
+
+def write_results(
+    folder: Path,
+    fold: Fold,
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a fold's predictions.npz and then its metrics.json, which marks it as done.
+
+    Args:
+        folder: The fold's folder.
+        fold: The fold.
+        labels: (n,) true classes of its test images.
+        probabilities: (n, K) what the model says of them.
+        facts: What metrics.json says besides the scores, such as the seconds.
+    """
+    write_arrays(
+        folder / PREDICTIONS,
+        {"index": fold.test, "label": labels, "probabilities": probabilities},
+    )
+    write_json(folder / DONE, classification_metrics(labels, probabilities) | dict(facts))
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file while the block runs; the kernel frees it when the process dies.
+
+    Raises:
+        RunError: Another process holds it, and ``wait`` is not set; or it cannot be made.
+    """
+    _make_parent(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise RunError(
+                f"Another process is training in {path.parent}; wait for it or choose another --run"
+            ) from error
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        yield
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that has been set up.
+
+    Attributes:
+        folder: Where it lies.
+        protocol: The data and how it is split.
+        dataset_digest: SHA-256 of the data set that was loaded.
+        recipes: Settings of each model.
+        folds: The folds, the same for all models.
+        store: Address of its copy in object storage, see `fer_train.run.store`, or None.
+    """
+
+    folder: Path
+    protocol: Protocol
+    dataset_digest: str
+    recipes: Mapping[str, Recipe]
+    folds: list[Fold]
+    store: str | None = None
+
+    def fold_folder(self, model: str, index: int) -> Path:
+        """Return where a fold of a model lies."""
+        return self.folder / model / f"fold-{index:02d}"
+
+    def is_done(self, model: str, index: int) -> bool:
+        """Tell whether a fold is complete."""
+        folder = self.fold_folder(model, index)
+        return (folder / DONE).is_file() and (folder / PREDICTIONS).is_file()
+
+    def scores(self, model: str) -> list[dict[str, Any]]:
+        """Return what metrics.json holds, fold by fold.
+
+        Raises:
+            RunError: Some folds are not done yet; names them.
+        """
+        if missing := [f.index for f in self.folds if not self.is_done(model, f.index)]:
+            raise RunError(
+                f"Expected all folds of {model} in {self.folder} to be done, received none of "
+                f"{', '.join(map(str, missing))}; start fer-train all on it again"
+            )
+        return [self.score(model, fold.index) for fold in self.folds]
+
+    def score(self, model: str, index: int) -> dict[str, Any]:
+        """Return what metrics.json of a fold that is done holds."""
+        return dict(read_json(self.fold_folder(model, index) / DONE))
+
+    def write_file(self, piece: Piece, name: str, content: bytes) -> None:
+        """Write a fold's file that another machine has made."""
+        write_atomic(self.fold_folder(*piece) / name, lambda path: path.write_bytes(content))
+
+    def save(self) -> None:
+        """Write config.json, last, and folds.json."""
+        write_json(
+            self.folder / "folds.json",
+            [
+                {
+                    "index": fold.index,
+                    "train": fold.train.tolist(),
+                    "inner": fold.inner.tolist(),
+                    "test": fold.test.tolist(),
+                }
+                for fold in self.folds
+            ],
+        )
+        write_json(self.folder / "config.json", self._config())
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "package_version": __version__,
+            "dataset_digest": self.dataset_digest,
+            "protocol": dataclasses.asdict(self.protocol) | {"drop": list(self.protocol.drop)},
+            "models": {name: dataclasses.asdict(recipe) for name, recipe in self.recipes.items()},
+        }
+
+    def check_same(self, other: "Run") -> None:
+        """Check that another run would do the same work.
+
+        Raises:
+            RunError: It would not; names what differs.
+        """
+        pairs: list[tuple[str, Any, Any]] = [("", self.protocol, other.protocol)]
+        # A model that only one of them has is no difference: models can be added to a run.
+        pairs += [
+            (f"{name} ", recipe, other.recipes[name])
+            for name, recipe in self.recipes.items()
+            if name in other.recipes
+        ]
+        differences = [
+            f"{prefix}{field.name} {getattr(there, field.name)!r} there, "
+            f"{getattr(asked, field.name)!r} asked for"
+            for prefix, there, asked in pairs
+            for field in dataclasses.fields(there)
+            if getattr(there, field.name) != getattr(asked, field.name)
+        ]
+        if self.dataset_digest != other.dataset_digest:
+            differences.append("the images or labels have changed")
+        if differences:
+            raise RunError(
+                f"{self.folder} holds a run of other settings ({'; '.join(differences)}); give the "
+                "same flags or choose another --run"
+            )
+
+
+def open_run(folder: Path) -> Run:
+    """Open a run folder that `Run.save` made.
+
+    Raises:
+        RunError: There is none, or it is damaged or of another version.
+    """
+    if not (folder / "config.json").is_file():
+        raise RunError(f"Expected a run folder of fer-train, received {folder}")
+    config = read_json(folder / "config.json")
+    if config.get("format") != FORMAT:
+        raise RunError(
+            f"Expected a run folder of format {FORMAT}, received {config.get('format')!r} in "
+            f"{folder}; use the version of fer-edge that made it"
+        )
+    try:
+        protocol = Protocol(**config["protocol"] | {"drop": tuple(config["protocol"]["drop"])})
+        recipes = {name: Recipe(**settings) for name, settings in config["models"].items()}
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"Expected the settings of this version of fer-train in {folder}, received {error}"
+        ) from error
+    folds = [
+        Fold(
+            fold["index"],
+            *(np.asarray(fold[part], np.int64) for part in ("train", "inner", "test")),
+        )
+        for fold in read_json(folder / "folds.json")
+    ]
+    return Run(folder, protocol, config["dataset_digest"], recipes, folds)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to plan a run where other things lie.
+
+    Raises:
+        RunError: They do.
+    """
+    ours = ("lock", "folds.json")
+    if (folder / "config.json").is_file() or not folder.is_dir():
+        return
+    if any(path.name not in ours for path in folder.iterdir()):
+        raise RunError(f"Expected an empty folder or a run of fer-train, received {folder}")
+
+
+def read_teacher(run: Run) -> dict[str, Any]:
+    """Return what the folder of a student's run says of its teacher.
+
+    Raises:
+        RunError: It says nothing, or is damaged.
+    """
+    return dict(json.loads(read_arrays(run.folder / TEACHER)["facts"].tobytes()))

@@ -1,0 +1,108 @@
+"""A run is planned: its images are loaded and split into folds."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_edge.errors import DataError, RunError
+from fer_train.data.duplicates import (
+    blank_images,
+    conflicting_labels,
+    duplicate_groups,
+    identical_groups,
+)
+from fer_train.data.folds import Fold, holdout_fold, make_folds
+from fer_train.data.load import Dataset, load_dataset
+from fer_train.run.folder import Piece, Run, open_run, refuse_foreign
+from fer_train.run.recipes import Protocol, Recipe
+
+
+def load_images(protocol: Protocol) -> Dataset:
+    """Load the images that a protocol asks for, labels numbered in the order of its emotions.
+
+    Raises:
+        DataError: The data set is not what was expected.
+    """
+    dataset = load_dataset(protocol.data, limit=protocol.limit, seed=protocol.seed)
+    keep = np.isin(dataset.labels, [dataset.label_names.index(label) for label in protocol.labels])
+    if protocol.pool == "training" and protocol.folds > 1:
+        keep &= dataset.usage == "Training"
+    if not keep.all():
+        dataset = dataset.subset(keep)
+    return dataset.relabel(protocol.labels)
+
+
+def plan_run(folder: Path, protocol: Protocol, recipes: dict[str, Recipe], dataset: Dataset) -> Run:
+    """Make the run folder, or check that the one that is there is of the same settings.
+
+    Raises:
+        RunError: The folder holds something else.
+        DataError: The data set does not suffice for the folds.
+    """
+    run = Run(folder, protocol, dataset.digest, recipes, [])
+    if (folder / "config.json").is_file():
+        there = open_run(folder)
+        there.check_same(run)
+        run = replace(there, recipes={**there.recipes, **recipes})
+        if run.recipes != there.recipes:
+            run.save()
+        return run
+    refuse_foreign(folder)
+    for model, recipe in recipes.items():
+        if recipe.weights not in ("imagenet", "none") and not Path(recipe.weights).is_file():
+            raise DataError(f"Expected the weights of {model} at {recipe.weights}, found none")
+    run = replace(run, folds=split(protocol, dataset))
+    run.save()
+    return run
+
+
+def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
+    """Make the folds of a protocol.
+
+    Raises:
+        DataError: The data set does not suffice for them.
+    """
+    groups = np.arange(len(dataset))
+    trainable = None
+    if protocol.grouping == "duplicates":
+        groups = duplicate_groups(dataset.images)
+        # A near copy under another label is a doubtful label; the very same pixels are a wrong one.
+        identical = identical_groups(dataset.images)
+        trainable = ~blank_images(dataset.images) & ~conflicting_labels(dataset.labels, identical)
+    settings: dict[str, Any] = {
+        "grouping": protocol.grouping,
+        "inner": protocol.inner,
+        "seed": protocol.seed,
+        "trainable": trainable,
+    }
+    if protocol.folds == 1:
+        return [holdout_fold(dataset.labels, groups, dataset.usage, **settings)]
+    return make_folds(dataset.labels, groups, protocol.folds, **settings)
+
+
+def load_run_images(run: Run, data: str | None = None) -> Dataset:
+    """Load the images that a run was planned with, from elsewhere where ``data`` says so.
+
+    Raises:
+        RunError: They are not the same images and labels.
+    """
+    dataset = load_images(replace(run.protocol, data=data) if data else run.protocol)
+    if dataset.digest != run.dataset_digest:
+        raise RunError(
+            f"Expected the data set that {run.folder} was planned with, received other images or "
+            f"labels from {data or run.protocol.data}"
+        )
+    return dataset
+
+
+def pending(run: Run, models: Sequence[str]) -> list[Piece]:
+    """Return the folds that are not done yet, model by model."""
+    return [
+        (model, fold.index)
+        for model in models
+        for fold in run.folds
+        if not run.is_done(model, fold.index)
+    ]

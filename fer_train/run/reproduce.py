@@ -1,0 +1,58 @@
+"""The command that trains a model again."""
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fer_train.run.recipes import PROTOCOL_DEFAULTS, Protocol, Recipe, recipe_for
+
+
+def training_command(
+    protocol: Protocol, model: str, recipe: Recipe, teachers: Sequence[str] = ()
+) -> str:
+    """Return the command that trains this again: only what differs from the defaults.
+
+    Args:
+        protocol: The run's.
+        model: Name of the model.
+        recipe: Its settings.
+        teachers: Files that taught it; none where a run did, or nobody.
+    """
+    defaults_of_run = Protocol(data=protocol.data, **PROTOCOL_DEFAULTS[recipe.name])
+    if recipe.teacher_weight:
+        parts = ["fer-train distill", *map(shlex.quote, teachers or ["TEACHER_RUN"])]
+        parts += ["--student", model]
+        if teachers:
+            parts += ["--data", shlex.quote(Path(protocol.data).name)]
+        # The rest of it is the teacher's, or always so.
+        own = dataclasses.replace(
+            defaults_of_run,
+            grouping=protocol.grouping,
+            inner=protocol.inner,
+            seed=protocol.seed,
+        )
+        parts += _flags(own, defaults_of_run)
+    else:
+        parts = ["fer-train all --data", shlex.quote(Path(protocol.data).name), "--models", model]
+        parts += _flags(protocol, defaults_of_run)
+        if recipe.name != "modern":
+            parts += ["--recipe", recipe.name]
+    # The length of a training, and its weights, move the defaults of other settings.
+    moving = {"epochs": recipe.epochs, "weights": recipe.weights}
+    defaults = recipe_for(recipe.name, model)
+    given = {name: value for name, value in moving.items() if getattr(defaults, name) != value}
+    parts += [f"--{name} {value}" for name, value in given.items()]
+    parts += _flags(recipe, recipe_for(recipe.name, model, given))
+    return " ".join(parts)
+
+
+def _flags(settings: Any, defaults: Any) -> list[str]:
+    flags = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value != getattr(defaults, field.name):
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            flags.append(f"--{field.name.replace('_', '-')} {text}")
+    return flags

@@ -1,0 +1,1 @@
+"""Folds: taught, checkpointed, resumed, and spread over processes and machines."""

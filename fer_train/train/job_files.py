@@ -1,0 +1,144 @@
+"""Job files for clusters: one ``fer-train fold`` command for each fold of a planned run."""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fer_edge.errors import RunError
+from fer_train.data.load import is_synthetic
+from fer_train.run.folder import Piece, Run
+from fer_train.train.schedule import fold_arguments
+from fer_train.train.svm import SVM
+
+IMAGE = "fer-edge:latest"
+_RETRIES = 3
+
+
+def slurm_script(run: Run, pieces: Sequence[Piece]) -> str:
+    """Return a Slurm array job for ``sbatch``; run and data must be on a shared file system.
+
+    With a store the run folder need not be.
+
+    Raises:
+        RunError: No fold is left.
+    """
+    commands = "\n".join(f"  {shlex.quote(command)}" for command in _commands(run, pieces))
+    log = shlex.quote(str(run.folder.resolve() / "slurm-%A_%a.log"))
+    here = shlex.quote(str(Path.cwd()))
+    gpus = "\n#SBATCH --gpus=1" if _need_gpu(pieces) else ""
+    return f"""#!/bin/bash
+#SBATCH --job-name=fer-train
+#SBATCH --array=0-{len(pieces) - 1}
+#SBATCH --ntasks=1{gpus}
+#SBATCH --cpus-per-task=4
+#SBATCH --mem=16G
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output={log}
+#SBATCH --chdir={here}
+# Submit from the environment that has fer-train; flags of sbatch change what stands above, such as
+# --gpus=0 --partition=cpu. Each task is one fold; started again, it goes on from its last epoch.
+# When all are done, `fer-train all` on the same folder prints the scores and exports.
+folds=(
+{commands}
+)
+eval "exec ${{folds[$SLURM_ARRAY_TASK_ID]}}"
+"""
+
+
+def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
+    """Return an Indexed Job for ``kubectl apply -f``, as JSON (Kubernetes 1.29 or later).
+
+    It expects an image with fer-edge[train-gpu], and a ReadWriteMany volume claim ``fer-train``
+    with the run folder and the data set, mounted at the folder that is above both here. With a
+    store the run folder need not be on it.
+
+    Raises:
+        RunError: No fold is left, or run and data have no folder above both but the root.
+    """
+    commands = _commands(run, pieces)
+    cases = " ".join(f"{number}) exec {command};;" for number, command in enumerate(commands))
+    container: dict[str, Any] = {
+        "name": "fold",
+        "image": IMAGE,
+        "command": ["/bin/sh", "-c", f'case "$JOB_COMPLETION_INDEX" in {cases} esac'],
+        "resources": {
+            "requests": {"cpu": "4", "memory": "16Gi"},
+            "limits": {"memory": "16Gi"},
+        },
+    }
+    if _need_gpu(pieces):
+        container["resources"]["limits"]["nvidia.com/gpu"] = 1
+    if _weights(run):
+        container["workingDir"] = str(Path.cwd())
+    if backend := os.environ.get("KERAS_BACKEND"):
+        container["env"] = [{"name": "KERAS_BACKEND", "value": backend}]
+    pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
+    if shared := _shared_folder(run):
+        container["volumeMounts"] = [{"name": "run", "mountPath": shared}]
+        pod["volumes"] = [{"name": "run", "persistentVolumeClaim": {"claimName": "fer-train"}}]
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": _job_name(run)},
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": len(pieces),
+            "parallelism": len(pieces),
+            # A fold that fails for good must not take the others with it; a drained or preempted
+            # node is not the fold's fault.
+            "backoffLimitPerIndex": _RETRIES,
+            "podFailurePolicy": {
+                "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]
+            },
+            "template": {"spec": pod},
+        },
+    }
+    return json.dumps(job, indent=2) + "\n"
+
+
+def _need_gpu(pieces: Sequence[Piece]) -> bool:
+    return any(model != SVM for model, _ in pieces)
+
+
+def _commands(run: Run, pieces: Sequence[Piece]) -> list[str]:
+    if not pieces:
+        raise RunError(f"Expected folds that are left to do, received {run.folder}, which is done")
+    data = []
+    if not is_synthetic(run.protocol.data):
+        # The job starts in another folder, perhaps on another machine.
+        data = ["--data", str(Path(run.protocol.data).resolve())]
+    return [shlex.join(["fer-train", *fold_arguments(run, piece), *data]) for piece in pieces]
+
+
+def _shared_folder(run: Run) -> str | None:
+    """Return the folder that all nodes must see, or None if they need none."""
+    folders = [] if run.store else [run.folder.resolve().parent]
+    if not is_synthetic(run.protocol.data):
+        folders.append(Path(run.protocol.data).resolve().parent)
+    folders += [path.resolve().parent for path in _weights(run)]
+    if not folders:
+        return None
+    shared = os.path.commonpath(folders)
+    if shared == os.sep:
+        raise RunError(
+            "Expected --run, --data and --weights below one folder, on which the volume is "
+            f"mounted, received {', '.join(map(str, folders))}; plan the run on that volume"
+        )
+    return shared
+
+
+def _weights(run: Run) -> list[Path]:
+    """Return the files that models of the run start from."""
+    named = {recipe.weights for recipe in run.recipes.values()}
+    return [Path(name) for name in sorted(named - {"imagenet", "none"})]
+
+
+def _job_name(run: Run) -> str:
+    """Return a name that Kubernetes takes, with the run's own in it."""
+    own = re.sub(r"[^a-z0-9]+", "-", run.folder.resolve().name.lower()).strip("-")
+    return f"fer-train-{own}"[:52].rstrip("-")

@@ -1,0 +1,78 @@
+"""What a person sees on standard error while folds train."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from fer_train.train.fold import Progress
+
+
+class FoldReporter:
+    """Shows one fold: a bar with the time left on a terminal, and a line for each epoch.
+
+    Args:
+        title: What stands before each line, such as ``vgg16 fold 3/10``.
+        device: Back end, device and precision.
+        total: Folds that are still to be done, this one included.
+    """
+
+    def __init__(self, title: str, device: str, total: int) -> None:
+        """Start the clock; the bar appears with the first batch."""
+        self.title, self.device, self.total = title, device, total
+        self._bar: Any = None
+        self._started = time.perf_counter()
+        self._first_epoch = 0
+
+    def __enter__(self) -> "FoldReporter":
+        """Say what runs on what; return the reporter, to be passed to `FoldTrainer.train`."""
+        tqdm.write(f"{self.title}: {self.device}", file=sys.stderr)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, progress: "Progress") -> None:
+        """Show one step."""
+        if self._bar is None:
+            self._first_epoch = progress.epoch - 1
+            self._bar = tqdm(
+                desc=self.title,
+                total=progress.epochs * progress.images_total,
+                initial=self._first_epoch * progress.images_total,
+                unit="image",
+                unit_scale=True,
+                file=sys.stderr,
+                disable=None,
+                leave=False,
+            )
+        if progress.row is None:
+            done = (progress.epoch - 1) * progress.images_total + progress.images
+            self._bar.update(done - self._bar.n)
+            return
+        row = progress.row
+        tqdm.write(
+            f"{self.title} epoch {progress.epoch}/{progress.epochs} "
+            f"loss {row['loss']:.4f} accuracy {row['accuracy']:.4f} "
+            f"val_loss {row['val_loss']:.4f} val_accuracy {row['val_accuracy']:.4f} "
+            f"{row['seconds']:.0f} s, {self._left(progress)} left",
+            file=sys.stderr,
+        )
+
+    def _left(self, progress: "Progress") -> str:
+        """Return the time that this fold and the ones after it take at the pace so far."""
+        pace = (time.perf_counter() - self._started) / (progress.epoch - self._first_epoch)
+        epochs = progress.epochs - progress.epoch + (self.total - 1) * progress.epochs
+        return format_duration(pace * epochs)
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time such as ``2 h 5 min``, ``5 min`` or ``40 s``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,261 @@
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import fer_edge
+from fer_edge import Classifier, Emotion, FaceResult
+from fer_edge.contract import EMOTIONS, OUTPUT_NAME, ModelSpec
+from fer_edge.errors import ModelError, ProviderError
+from fer_edge.inference.detectors import Face
+from fer_edge.inference.providers import choose_providers
+from tests.support.models import (
+    level_of,
+    save,
+    save_brightness_model,
+    save_color_model,
+    save_sided_model,
+)
+
+COLOR_SPEC = {
+    "labels": ("red", "green", "blue"),
+    "color": "rgb",
+    "value_range": (0.0, 1.0),
+}
+
+
+@pytest.fixture
+def model(tmp_path):
+    return save_brightness_model(tmp_path / "brightness.onnx")
+
+
+def gray(emotion, height=60, width=60):
+    return np.full((height, width, 3), level_of(emotion), np.uint8)
+
+
+@pytest.mark.parametrize("emotion", EMOTIONS)
+def test_answers_as_the_model_does(model, emotion):
+    classify = Classifier(model, detector="none")
+    (face,) = classify(gray(emotion))
+    assert isinstance(face, FaceResult)
+    assert face.emotion == emotion
+    assert face.box == (0, 0, 60, 60)
+    assert face.detector_score is None
+    assert face.confidence == face.probabilities[emotion] > 0.9
+    assert list(face.probabilities) == list(EMOTIONS)
+    assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert all(type(value) is float for value in face.probabilities.values())
+    assert face.top(1) == [Emotion(emotion, face.confidence)]
+    assert len(face.top()) == 7
+
+
+def test_faces_of_a_frame_are_told_apart(model):
+    frame = np.hstack([gray("fear"), gray("neutral"), gray("angry")])
+    faces = [Face((60 * index, 0, 60, 60), 0.5) for index in (2, 0, 1)]
+    results = Classifier(model, detector="none").classify_faces(frame, faces)
+    assert [result.emotion for result in results] == ["angry", "fear", "neutral"]
+    assert [result.box for result in results] == [face.box for face in faces]
+    assert results[0].detector_score == 0.5
+
+
+def test_no_faces_are_an_empty_list(model):
+    classify = Classifier(model)
+    assert classify(gray("happy")) == []
+    assert classify.classify_faces(gray("happy"), []) == []
+    assert classify.probabilities(np.empty((0, 48, 48, 1), np.float32)).shape == (0, 7)
+
+
+def test_grey_frames_are_taken(model):
+    assert Classifier(model, detector="none")(gray("sad")[:, :, 0])[0].emotion == "sad"
+
+
+def test_batches_of_any_size_give_the_same(model):
+    batch = np.random.default_rng(0).uniform(0, 255, (23, 48, 48, 1)).astype(np.float32)
+    whole = Classifier(model, detector="none").probabilities(batch)
+    pieces = Classifier(model, detector="none", batch_size=5).probabilities(batch)
+    assert whole.dtype == np.float32
+    assert np.allclose(whole, pieces, atol=1e-6)
+
+
+def test_many_frames_share_batches_in_order(model):
+    classifier = Classifier(model, detector="none", batch_size=4)
+    sizes = []
+    run = classifier._run
+    classifier._run = lambda batch: sizes.append(len(batch)) or run(batch)
+    wanted = [EMOTIONS[index % 7] for index in range(10)]
+    found = [faces[0].emotion for faces in classifier.classify_many(map(gray, wanted))]
+    assert found == wanted
+    assert sizes == [4, 4, 2]
+
+
+def test_many_frames_are_read_only_as_needed(model):
+    read = 0
+
+    def endless():
+        nonlocal read
+        while True:
+            read += 1
+            yield gray("happy")
+
+    results = Classifier(model, detector="none", batch_size=4, threads=2).classify_many(endless())
+    assert next(results)[0].emotion == "happy"
+    results.close()
+    assert read <= 16
+
+
+def test_swapped_channels_are_seen(tmp_path):
+    model = save_color_model(tmp_path / "color.onnx")
+    classify = Classifier(model, detector="none", overrides=COLOR_SPEC)
+    red_bgr = np.zeros((50, 50, 3), np.uint8)
+    red_bgr[:, :, 2] = 255
+    assert classify(red_bgr)[0].emotion == "red"
+    assert classify(red_bgr[:, :, ::-1])[0].emotion == "blue"
+    assert (
+        Classifier(model, detector="none", overrides={**COLOR_SPEC, "color": "bgr"})(red_bgr)[
+            0
+        ].emotion
+        == "blue"
+    )
+
+
+def test_below_the_threshold_the_label_is_uncertain(model):
+    between = np.full((9, 9, 3), (level_of("happy") + level_of("sad")) // 2, np.uint8)
+    sure = Classifier(model, detector="none")(between)[0]
+    (unsure,) = Classifier(model, detector="none", uncertain=0.9)(between)
+    assert sure.emotion in ("happy", "sad")
+    assert unsure.emotion == "uncertain"
+    assert unsure.confidence == sure.confidence < 0.9
+    assert unsure.probabilities == sure.probabilities
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_the_mirror_image_is_averaged_with_the_image(tmp_path, layout):
+    model = save_sided_model(tmp_path / "sided.onnx", layout=layout)
+    images = np.random.default_rng(1).integers(0, 256, (5, 48, 48, 3), np.uint8)
+    alone = Classifier(model, detector="none")
+    both = Classifier(model, detector="none", mirror=True, batch_size=2)
+    rows, mirrored = (
+        np.array([list(alone(image)[0].probabilities.values()) for image in seen])
+        for seen in (images, images[:, :, ::-1])
+    )
+    assert np.abs(rows - mirrored).max() > 0.01
+    found = [list(answers[0].probabilities.values()) for answers in both.classify_many(images)]
+    np.testing.assert_allclose(found, (rows + mirrored) / 2, atol=1e-6)
+
+
+def test_margin_widens_the_crop(model):
+    frame = np.full((90, 90, 3), 255, np.uint8)
+    frame[30:60, 30:60] = level_of("angry")
+    face = [Face((30, 30, 30, 30), None)]
+    assert Classifier(model, detector="none").classify_faces(frame, face)[0].emotion == "angry"
+    wide = Classifier(model, detector="none", margin=1.0)
+    assert wide.spec.margin == 1.0
+    assert wide.classify_faces(frame, face)[0].emotion != "angry"
+
+
+def test_several_threads_may_share_a_classifier(model):
+    classify = Classifier(model)
+    portrait = np.asarray(fer_edge.read_image("tests/data/portrait.jpg"))
+    frames = [portrait, gray("sad"), portrait[:, ::-1], gray("fear")]
+    expected = [classify(frame) for frame in frames]
+    assert expected[0] and not expected[1]
+    barrier = threading.Barrier(4)
+
+    def work(_):
+        barrier.wait()
+        return [classify(frame) for frame in frames for _ in range(2)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(work, range(4)):
+            assert found == [result for result in expected for _ in range(2)]
+
+
+@pytest.mark.parametrize("batch", [3, 1])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_models_of_a_fixed_batch_are_filled_up(tmp_path, layout, batch):
+    model = save_color_model(tmp_path / "fixed.onnx", layout=layout, batch=batch)
+    classify = Classifier(model, detector="none", overrides=COLOR_SPEC)
+    assert classify.batch_size == batch
+    frame = np.zeros((10, 40, 3), np.uint8)
+    for index, channel in enumerate((2, 1, 0, 1)):
+        frame[:, 10 * index : 10 * index + 10, channel] = 255
+    faces = [Face((10 * index, 0, 10, 10), None) for index in range(4)]
+    found = [result.emotion for result in classify.classify_faces(frame, faces)]
+    assert found == ["red", "green", "blue", "green"]
+
+
+def test_logits_become_probabilities(tmp_path):
+    model = save_color_model(tmp_path / "logits.onnx", softmax=False)
+    frame = np.full((10, 10, 3), 200, np.uint8)
+    with pytest.raises(ModelError, match="give --outputs logits"):
+        Classifier(model, detector="none", overrides=COLOR_SPEC)(frame)
+    classify = Classifier(model, detector="none", overrides={**COLOR_SPEC, "outputs": "logits"})
+    assert list(classify(frame)[0].probabilities.values()) == pytest.approx([1 / 3] * 3)
+
+
+def test_says_what_it_is(model):
+    classifier = Classifier(model, threads=1)
+    assert classifier.provider == "cpu"
+    assert classifier.threads == 1
+    assert classifier.model_path == model
+    assert classifier.digest == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert classifier.spec == ModelSpec(model="brightness")
+    assert classifier.notes == []
+
+
+def test_mistakes_of_the_caller_are_value_errors(model):
+    classifier = Classifier(model, detector="none")
+    for batch in (np.zeros((1, 48, 48, 1)), np.zeros((1, 1, 48, 48), np.float32)):
+        with pytest.raises(ValueError, match=r"Expected float32 \(N, 48, 48, 1\)"):
+            classifier.probabilities(batch)
+    with pytest.raises(ValueError, match="uint8"):
+        classifier(np.zeros((9, 9, 3)))
+    with pytest.raises(ValueError, match="batch_size"):
+        Classifier(model, batch_size=0)
+    with pytest.raises(ValueError, match="haar, yunet or none"):
+        Classifier(model, detector="dlib")
+
+
+def test_a_provider_that_is_not_there_is_an_error(model):
+    with pytest.raises(ProviderError, match=r"Expected the cuda provider.*fer-edge\[gpu\]"):
+        Classifier(model, provider="cuda")
+    with pytest.raises(ValueError, match="received 'gpu'"):
+        Classifier(model, provider="gpu")
+
+
+def test_auto_takes_the_best_provider_that_is_there(monkeypatch):
+    there = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: there)
+    assert choose_providers("auto") == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert choose_providers("cpu") == ["CPUExecutionProvider"]
+    assert choose_providers("tensorrt")[0] == "TensorrtExecutionProvider"
+
+
+def test_a_provider_that_fails_to_load_is_never_replaced_quietly(model, monkeypatch):
+    # The list is made longer than what this onnxruntime can do, as with a missing CUDA library.
+    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: there)
+    with pytest.raises(ProviderError, match="failed to load"):
+        Classifier(model, provider="cuda")
+    classifier = Classifier(model, provider="auto")
+    assert classifier.provider == "cpu"
+    assert "cuda provider is installed but failed to load" in classifier.notes[0]
+
+
+def test_nan_and_infinity_are_refused(tmp_path):
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Mul", ["mean", "nan"], [OUTPUT_NAME]),
+    ]
+    model = save(
+        tmp_path / "nan.onnx",
+        nodes,
+        {"nan": np.full((1, 7), np.nan, np.float32)},
+        metadata=ModelSpec().to_metadata(),
+    )
+    with pytest.raises(ModelError, match="infinite numbers or NaN"):
+        Classifier(model, detector="none")(gray("happy"))

@@ -1,0 +1,478 @@
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fer_edge.cli import main
+from fer_edge.contract import EMOTIONS
+from tests.support.models import level_of, save_brightness_model, save_sided_model
+
+ROOT = Path(__file__).parents[3]
+PORTRAIT = ROOT / "tests/data/portrait.jpg"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A working folder with a model and three flat pictures."""
+    monkeypatch.chdir(tmp_path)
+    save_brightness_model(tmp_path / "tiny.onnx")
+    (tmp_path / "in/deep").mkdir(parents=True)
+    for name, emotion in (("b.png", "happy"), ("a.jpg", "sad"), ("deep/c.bmp", "fear")):
+        picture = np.full((50, 40, 3), level_of(emotion), np.uint8)
+        cv2.imwrite(str(tmp_path / "in" / name), picture)
+    (tmp_path / "in/notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def classify(*arguments, stdin=None, model="tiny.onnx"):
+    command = ["classify", *map(str, arguments), "--model", model]
+    return CliRunner().invoke(main, command, input=stdin)
+
+
+def records(result):
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_mirror_answers_the_mean_of_both_views():
+    save_sided_model(Path("sided.onnx"))
+    view = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    cv2.imwrite("left.png", view)
+    cv2.imwrite("right.png", view[:, ::-1])
+    flags = ("left.png", "right.png", "--detector", "none", "--format", "jsonl")
+    alone, both = (
+        [
+            np.array(list(record["faces"][0]["probabilities"].values()))
+            for record in records(classify(*flags, *more, model="sided.onnx"))
+        ]
+        for more in ((), ("--mirror",))
+    )
+    assert np.abs(alone[0] - alone[1]).max() > 0.01
+    for answers in both:
+        np.testing.assert_allclose(answers, (alone[0] + alone[1]) / 2, atol=2e-6)
+
+
+def test_one_record_for_each_picture(folder):
+    result = classify("in", "--detector", "none", "--format", "jsonl")
+    assert result.exit_code == 0, result.output
+    found = records(result)
+    names = [str(Path("in", name)) for name in ("a.jpg", "b.png", "deep/c.bmp")]
+    assert [record["image"] for record in found] == names
+    first = found[0]
+    assert list(first) == ["image", "width", "height", "status", "error", "faces", "model"]
+    assert (first["width"], first["height"]) == (40, 50)
+    assert (first["status"], first["error"], first["model"]) == ("ok", None, "tiny.onnx")
+    (face,) = first["faces"]
+    assert list(face) == ["box", "detector_score", "emotion", "confidence", "probabilities"]
+    assert face["box"] == [0, 0, 40, 50]
+    assert face["detector_score"] is None
+    assert face["emotion"] == "sad"
+    assert list(face["probabilities"]) == list(EMOTIONS)
+    assert face["confidence"] == face["probabilities"]["sad"]
+    assert [record["faces"][0]["emotion"] for record in found] == ["sad", "happy", "fear"]
+
+
+def test_a_real_face_is_found():
+    result = classify(PORTRAIT, "--format", "jsonl")
+    assert result.exit_code == 0, result.output
+    (record,) = records(result)
+    (face,) = record["faces"]
+    left, top, width, height = face["box"]
+    assert abs(left + width / 2 - 226) < 12 and abs(top + height / 2 - 114) < 12
+    assert 70 < width < 120
+    assert face["detector_score"] > 0
+
+
+def test_no_face_is_a_status_of_its_own():
+    result = classify("in/a.jpg", "--format", "jsonl")
+    assert result.exit_code == 0
+    (record,) = records(result)
+    assert (record["status"], record["faces"], record["width"]) == ("no_face", [], 40)
+
+
+def test_bad_pictures_are_reported_and_the_others_go_on(folder):
+    (folder / "in/broken.png").write_bytes((folder / "in/b.png").read_bytes()[:60])
+    (folder / "in/phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / "empty").mkdir()
+    result = classify("in", "missing.png", "empty", "in/notes.txt", "-", "--detector", "none",
+                      "--format", "jsonl", stdin=b"")  # fmt: skip
+    assert result.exit_code == 1
+    found = {Path(record["image"]).name: record for record in records(result)}
+    assert len(found) == 9
+    errors = {name: record["error"] for name, record in found.items()}
+    assert "damaged" in errors["broken.png"]
+    assert "HEIC" in errors["phone.heic"]
+    assert "no such file" in errors["missing.png"]
+    assert "folder with pictures" in errors["empty"]
+    assert "another kind" in errors["notes.txt"]
+    assert "empty file" in errors["-"]
+    assert errors["a.jpg"] is errors["b.png"] is errors["c.bmp"] is None
+    assert found["missing.png"]["faces"] == []
+    assert found["missing.png"]["width"] is None
+    assert "6 of 9 inputs failed" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_reads_standard_input():
+    result = classify("-", "--format", "jsonl", stdin=PORTRAIT.read_bytes())
+    assert result.exit_code == 0
+    assert records(result)[0]["image"] == "-"
+    assert len(records(result)[0]["faces"]) == 1
+    assert classify("-", "-", stdin=b"").exit_code == 2
+
+
+def test_tables_are_for_people():
+    result = classify(PORTRAIT, "in/a.jpg", "--top", "2")
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["image", "box", "emotion"]
+    assert lines[1].count("%") == 2
+    assert lines[2].endswith("no face")
+
+
+def test_csv_has_one_row_for_each_face():
+    result = classify(PORTRAIT, "in/a.jpg", "missing.png", "--format", "csv")
+    assert result.exit_code == 1
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["status"] for row in rows] == ["ok", "no_face", "error"]
+    assert float(rows[0]["confidence"]) == max(float(rows[0][label]) for label in EMOTIONS)
+    assert rows[0]["model"] == "tiny.onnx"
+    assert rows[0]["face"] == "0" and rows[1]["face"] == ""
+    assert "no such file" in rows[2]["error"]
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "-x.png", "@sum.png", "+a.png", "\t=a.png"])
+def test_csv_cells_never_run_as_formulas(folder, name):
+    (folder / "in/b.png").rename(folder / name)
+    result = classify("--format", "csv", "--detector", "none", "--", name)
+    command = ["classify", "--format", "csv", "--detector", "none", "--model", "tiny.onnx", "--"]
+    result = CliRunner().invoke(main, [*command, name])
+    assert result.exit_code == 0, result.output
+    (row,) = csv.DictReader(io.StringIO(result.stdout, newline=""))
+    assert row["image"] == "'" + name
+
+
+@pytest.mark.parametrize("name", ["é 笑顔 \u202e.png", "a" * 250 + ".png", "new\nline.png"])
+@pytest.mark.parametrize("output_format", ["jsonl", "csv", "table"])
+def test_any_name_will_do(folder, name, output_format):
+    (folder / "in/b.png").rename(folder / name)
+    result = classify(name, "--format", output_format, "--detector", "none", "--annotate", "drawn")
+    assert result.exit_code == 0, result.output
+    if output_format == "jsonl":
+        assert records(result)[0]["image"] == name
+    elif output_format == "csv":
+        assert next(csv.DictReader(io.StringIO(result.stdout, newline="")))["image"] == name
+    else:
+        assert len(result.stdout.splitlines()) == 2
+    assert (folder / "drawn" / name).is_file()
+
+
+def test_names_that_are_no_text_or_too_long(folder):
+    name = os.fsdecode(b"\xff.png")
+    (folder / "in/b.png").rename(folder / "in" / name)
+    result = classify("in", "x" * 5000, "--format", "jsonl", "--detector", "none")
+    assert result.exit_code == 1
+    found = records(result)
+    assert [record["status"] for record in found] == ["ok", "ok", "ok", "error"]
+    assert "too long" in found[3]["error"]
+
+
+def test_output_is_whole_and_never_replaced_by_chance(folder):
+    target = folder / "new/out.jsonl"
+    command = ["in", "--detector", "none", "--format", "jsonl", "--output", target]
+    result = classify(*command)
+    assert (result.exit_code, result.stdout) == (0, "")
+    content = target.read_text()
+    assert len(content.splitlines()) == 3
+    target.write_text("kept")
+    result = classify(*command)
+    assert result.exit_code == 1
+    assert "give --force" in result.stderr
+    assert target.read_text() == "kept"
+    assert classify(*command, "--force").exit_code == 0
+    assert target.read_text() == content
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".csv", "in/" + "y" * 300])
+def test_names_that_no_disk_takes_are_clear_errors(folder, name):
+    for flag in ("--output", "--annotate"):
+        result = classify("in", flag, name)
+        assert result.exit_code == 1
+        assert "name too long" in result.output
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("arguments", [("classify", "in"), ("info", "tiny.onnx"), ("doctor",)])
+def test_a_full_disk_behind_stdout_is_a_clear_error(folder, arguments):
+    command = [sys.executable, "-c", "from fer_edge.cli import main; main()", *arguments]
+    command += ["--model", "tiny.onnx"] if arguments[0] == "classify" else []
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: Cannot write the output: No space left")
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_with_the_records_until_then(folder, number, code):
+    os.mkfifo("ready")
+    program = """
+from pathlib import Path
+from fer_edge import cli, pictures
+read, count = pictures.read_image, []
+def slowly(source, **limits):
+    count.append(source)
+    if len(count) == 100:
+        Path("ready").write_text("now")
+    return read(source, **limits)
+pictures.read_image = slowly
+cli.main()
+"""
+    command = [sys.executable, "-c", program, "classify", *(["in/a.jpg"] * 20_000)]
+    command += ["--model", "tiny.onnx", "--detector", "none", "--output", "out.jsonl"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert Path("ready").read_text() == "now"
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == code, messages
+    lines = Path("out.jsonl").read_text().splitlines()
+    assert f"Ended after {len(lines)} of 20000 inputs" in messages
+    assert 0 < len(lines) < 20_000
+    assert all(json.loads(line)["status"] == "ok" for line in lines)
+    assert not list(folder.glob(".fer-edge-*"))
+
+
+def test_a_failure_leaves_no_output(folder):
+    (folder / "model.onnx").write_bytes(b"nothing")
+    result = classify("in", "--output", "out.csv", model="model.onnx")
+    assert result.exit_code == 1
+    assert "Expected an ONNX model" in result.stderr
+    assert not (folder / "out.csv").exists()
+    assert "is a folder" in classify("in", "--output", "in").stderr
+    result = classify("in", "--output", "tiny.onnx/out.csv")
+    assert result.exit_code == 1
+    assert "Cannot write" in result.stderr
+
+
+def test_annotated_pictures_keep_their_places(folder):
+    (folder / "other").mkdir()
+    (folder / "other/a.jpg").write_bytes(PORTRAIT.read_bytes())
+    (folder / "in/moving.gif").write_bytes(
+        b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;"
+    )
+    result = classify("in", "other/a.jpg", "missing.png", "--annotate", "drawn")
+    assert result.exit_code == 1
+    drawn = folder / "drawn"
+    found = {file.relative_to(drawn).as_posix() for file in drawn.rglob("*") if file.is_file()}
+    assert found == {"a.jpg", "a-2.jpg", "b.png", "deep/c.bmp", "moving.gif.png"}
+    portrait = cv2.imread(str(PORTRAIT))
+    annotated = cv2.imread(str(drawn / "a-2.jpg"))
+    assert annotated.shape == portrait.shape
+    changed = np.abs(annotated.astype(int) - portrait).max(axis=2) > 60
+    assert changed[160:230, 170:330].mean() > 0.3
+    assert changed[300:].mean() < 0.01
+    result = classify("in/a.jpg", "--annotate", "drawn")
+    assert result.exit_code == 1
+    assert "give --force" in result.stderr
+    assert classify("in/a.jpg", "--annotate", "drawn", "--force").exit_code == 0
+
+
+def test_a_picture_is_never_replaced_by_its_annotated_self(folder):
+    before = (folder / "in/a.jpg").read_bytes()
+    result = classify("in/a.jpg", "--annotate", "in", "--force")
+    assert result.exit_code == 1
+    assert "in/a.jpg is what is read" in result.stderr
+    assert (folder / "in/a.jpg").read_bytes() == before
+
+
+def test_no_picture_is_replaced_whatever_is_forced(folder):
+    """Neither by the annotated form of another one, nor by the records, nor through a link."""
+    shutil.copytree(folder / "in", folder / "kept")
+    (folder / "other").mkdir()
+    shutil.copy(folder / "in/b.png", folder / "other/a.jpg")
+    (folder / "link.csv").symlink_to(folder / "in/a.jpg")
+    for extra in (
+        ("other/a.jpg", "--annotate", "in"),
+        ("--output", "in/a.jpg"),
+        ("--output", "link.csv"),
+    ):
+        result = classify("in", *extra, "--force", "--detector", "none")
+        assert result.exit_code == 1
+        assert "is what is read; write to another file" in result.stderr
+    for kept in (folder / "kept").rglob("*.*"):
+        assert kept.read_bytes() == (folder / "in" / kept.relative_to(folder / "kept")).read_bytes()
+
+
+def test_pictures_given_twice_or_too_large_to_be_drawn_do_not_end_the_run(folder):
+    cv2.imwrite("wide.png", np.full((2, 16400), 90, np.uint8))
+    Path("wide.png").rename("wide.webp")
+    result = classify("in/a.jpg", "wide.webp", "in/a.jpg", "--detector", "none",
+                      "--format", "jsonl", "--annotate", "drawn")  # fmt: skip
+    assert result.exit_code == 1
+    first, wide, again = records(result)
+    assert (first["status"], wide["status"], again["status"]) == ("ok", "error", "ok")
+    assert "not drawn: 16400 x 2 pixels do not fit into a .webp file" in wide["error"]
+    assert len(wide["faces"]) == 1
+    assert [path.name for path in Path("drawn").iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names")
+def test_pipes_and_devices_are_read_and_written_as_they_are(folder):
+    os.mkfifo("pipe")
+    feed = threading.Thread(target=lambda: Path("pipe").write_bytes(PORTRAIT.read_bytes()))
+    feed.start()
+    result = classify("pipe", "--format", "jsonl", "--annotate", "drawn", "--output", os.devnull)
+    feed.join()
+    assert result.exit_code == 0, result.output
+    assert cv2.imread("drawn/pipe.png") is not None
+    assert not Path(os.devnull).is_file()
+    texts = []
+    drain = threading.Thread(target=lambda: texts.append(Path("pipe").read_text()))
+    drain.start()
+    assert classify("in", "--detector", "none", "--output", "pipe").exit_code == 0
+    drain.join()
+    assert len(texts[0].splitlines()) == 4
+
+
+def test_links_are_written_through(folder):
+    (folder / "target.csv").write_text("old")
+    (folder / "link.csv").symlink_to("target.csv")
+    assert classify("in", "--output", "link.csv").exit_code == 1
+    assert classify("in", "--output", "link.csv", "--force").exit_code == 0
+    assert (folder / "link.csv").is_symlink()
+    assert (folder / "target.csv").read_text().startswith("image,width")
+    (folder / "loop.csv").symlink_to("loop.csv")
+    result = classify("in", "--output", "loop.csv", "--detector", "none")
+    assert isinstance(result.exception, SystemExit) or result.exception is None
+
+
+def test_the_ending_of_the_output_tells_its_format(folder):
+    for name, start in (("a.csv", "image,width,"), ("a.jsonl", '{"image": '), ("a.txt", "image  ")):
+        assert classify("in", "--detector", "none", "--output", name).exit_code == 0
+        assert Path(name).read_text().startswith(start)
+    assert classify("in", "--output", "b.csv", "--format", "jsonl").exit_code == 0
+    assert Path("b.csv").read_text().startswith("{")
+    result = classify("in", "--detector", "none", "--output", "-")
+    assert result.stdout.startswith("image  ")
+    assert not Path("-").exists()
+
+
+def test_folders_that_cannot_be_searched_are_said(folder, monkeypatch):
+    def walk(top, onerror):
+        onerror(PermissionError(errno.EACCES, "Permission denied", str(top / "deep")))
+        yield str(top), [], ["a.jpg", "drawing.svg", "scan.ppm"]
+
+    (folder / "in/drawing.svg").write_text("<svg/>")
+    (folder / "in/scan.ppm").write_bytes(b"P6 1 1 255 abc")
+    monkeypatch.setattr("fer_edge.picture.batch.os.walk", walk)
+    result = classify("in", "--detector", "none", "--format", "jsonl")
+    assert result.exit_code == 1
+    found = {Path(record["image"]).name: record["error"] for record in records(result)}
+    assert found["a.jpg"] is found["scan.ppm"] is None
+    assert "SVG" in found["drawing.svg"]
+    assert "Permission denied" in found["deep"]
+
+
+def test_small_faces_of_large_pictures_are_found_when_asked_for(folder):
+    portrait = cv2.imread(str(PORTRAIT))
+    wide = np.full((2000, 3000, 3), 128, np.uint8)
+    wide[700 : 700 + 316, 1200 : 1200 + 316] = cv2.resize(
+        portrait, (316, 316), interpolation=cv2.INTER_AREA
+    )
+    cv2.imwrite("wide.jpg", wide)
+    assert records(classify("wide.jpg", "--format", "jsonl"))[0]["faces"] == []
+    (record,) = records(classify("wide.jpg", "--format", "jsonl", "--min-face", "40"))
+    (face,) = record["faces"]
+    assert abs(face["box"][0] + face["box"][2] / 2 - (1200 + 226 * 316 / 512)) < 12
+
+
+def test_two_faces_or_the_largest(folder):
+    portrait = cv2.imread(str(PORTRAIT))
+    small = cv2.resize(portrait, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+    pair = np.full((512, 512 + small.shape[1], 3), 128, np.uint8)
+    pair[:, :512] = portrait
+    pair[: small.shape[0], 512:] = small
+    cv2.imwrite("pair.png", pair)
+    (record,) = records(classify("pair.png", "--format", "jsonl"))
+    widths = [face["box"][2] for face in record["faces"]]
+    assert len(widths) == 2
+    assert widths[0] > widths[1]
+    (record,) = records(classify("pair.png", "--format", "jsonl", "--largest"))
+    assert [face["box"][2] for face in record["faces"]] == widths[:1]
+    (record,) = records(classify("pair.png", "--format", "jsonl", "--min-face", "80"))
+    assert [face["box"][2] for face in record["faces"]] == widths[:1]
+
+
+def test_the_int8_file_stands_in_and_says_so(folder):
+    (folder / "exported").mkdir()
+    (folder / "tiny.onnx").rename(folder / "exported/vgg16.int8.onnx")
+    result = classify("in/a.jpg", "--format", "jsonl", model="vgg16.onnx")
+    assert result.exit_code == 0
+    assert records(result)[0]["model"] == "vgg16.int8.onnx"
+    assert "There is no vgg16.onnx here" in result.stderr
+    result = classify("in/a.jpg", model="nothing.onnx")
+    assert result.exit_code == 1
+    assert "Expected a model named nothing.onnx" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["in", "--format", "xml"],
+        ["in", "--top", "0"],
+        ["in", "--batch-size", "0"],
+        ["in", "--threads", "0"],
+        ["in", "--margin", "-1"],
+        ["in", "--uncertain", "2"],
+        ["in", "--provider", "tpu"],
+        ["in", "--detector", "dlib"],
+        ["in", "--detector-model", "x.onnx"],
+        ["in", "--detector", "yunet"],
+        ["in", "--labels", "a,a"],
+        ["in", "--labels", "a,,b"],
+        ["in", "--no-such-flag"],
+    ],
+)
+def test_wrong_usage_is_exit_2(arguments):
+    assert classify(*arguments).exit_code == 2
+
+
+def test_detectors_that_cannot_work_are_errors(folder):
+    result = classify("in", "--detector", "yunet", "--detector-model", "missing.onnx")
+    assert result.exit_code == 1
+    assert "found none at missing.onnx" in result.stderr
+    result = classify("in", "--detector", "yunet", "--detector-model", "tiny.onnx")
+    assert result.exit_code == 1
+    assert "YuNet" in result.stderr
+    (folder / "bad.onnx").write_bytes(b"no network")
+    result = classify("in", "--detector", "yunet", "--detector-model", "bad.onnx")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+
+
+def test_as_a_process():
+    """The whole thing once as users run it: pipes, exit codes, nothing but records on stdout."""
+    command = [sys.executable, "-c", "from fer_edge.cli import main; main()", "classify"]
+    command += ["-", "in", "--model", "tiny.onnx", "--format", "jsonl", "--threads", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        command, input=PORTRAIT.read_bytes(), capture_output=True, env=environment, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    assert json.loads(done.stdout.splitlines()[0])["status"] == "ok"
+    assert done.stderr == b""

@@ -1,0 +1,214 @@
+"""An http MJPEG server on loopback that stalls, cuts and restarts."""
+
+import json
+import signal
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import pytest
+from click.testing import CliRunner
+
+from fer_edge.cli import main
+from fer_edge.errors import SourceError
+from fer_edge.video import source as video
+from fer_edge.video.source import VideoSource
+from tests.support.clips import gray_frames, write_clip
+from tests.support.models import level_of, save_brightness_model
+
+FRAME_S = 0.01
+
+
+class Stream(ThreadingHTTPServer):
+    """Serves one script a connection: how many frames, then ``cut``, ``stall`` or ``garbage``.
+
+    Connections after the last script are refused with status 503.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, *scripts):
+        super().__init__(("127.0.0.1", 0), StreamHandler)
+        self.scripts = list(scripts)
+        self.connections = 0
+        self.closing = threading.Event()
+        self.jpegs = [
+            cv2.imencode(".jpg", frame)[1].tobytes()
+            for frame in gray_frames([level_of("happy"), level_of("sad")])
+        ]
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *details):
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
+
+    @property
+    def url(self):
+        return f"http://user:secret@127.0.0.1:{self.server_address[1]}/live?key=secret"
+
+
+class StreamHandler(BaseHTTPRequestHandler):
+    server: Stream
+
+    def log_message(self, *details):
+        pass
+
+    def do_GET(self):
+        self.server.connections += 1
+        if not self.server.scripts:
+            self.send_error(503)
+            return
+        frames, ending = self.server.scripts.pop(0)
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        try:
+            for index in range(frames):
+                if self.server.closing.wait(FRAME_S):
+                    return
+                self.send_part(self.server.jpegs[index % 2])
+            if ending == "garbage":
+                self.send_part(b"\xff\xd8" + bytes(2000))
+            if ending == "stall":
+                self.server.closing.wait(20)
+        except OSError:
+            pass  # The reader has left, as it may.
+
+    def send_part(self, data):
+        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+        self.wfile.write(head.encode() + data + b"\r\n")
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(video, "FIRST_PAUSE_S", 0.05)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return str(save_brightness_model(tmp_path / "brightness.onnx"))
+
+
+def watch(model, stream, *arguments):
+    command = ["video", stream.url, "--model", model, "--detector", "none", "--no-display"]
+    return CliRunner().invoke(main, [*command, "--timeout", "1", *map(str, arguments)])
+
+
+def test_a_stream_that_stalls_cuts_and_restarts_leaves_whole_outputs(model, tmp_path):
+    log, recording = tmp_path / "log.jsonl", tmp_path / "out.mp4"
+    with Stream((20, "cut"), (20, "stall"), (20, "garbage"), (20, "cut")) as stream:
+        result = watch(model, stream, "--output", log, "--record", recording, "--retries", 5)
+    assert result.exit_code == 1
+    assert "stopped after" in result.stderr
+    assert "did not come back in 5 tries" in result.stderr
+    assert "gave no frame for 2 s" in result.stderr or "trying again" in result.stderr
+    assert "secret" not in result.output + log.read_text()
+    assert "Traceback" not in result.output
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert log.read_text().endswith("\n")
+    assert len(lines) > 20
+    assert [line["status"] for line in lines[:-1]] == ["ok"] * (len(lines) - 1)
+    assert lines[-1]["status"] == "error"
+    assert "did not come back" in lines[-1]["error"]
+    indices = [line["frame"] for line in lines[:-1]]
+    times_s = [line["time_s"] for line in lines[:-1]]
+    assert indices == sorted(set(indices))
+    assert times_s == sorted(times_s)
+    with VideoSource(recording) as source:
+        assert len(list(source)) >= 2
+    # The first opening, and no more tries in a row than were allowed.
+    assert stream.connections <= 1 + 5
+
+
+def test_tries_grow_further_apart_and_are_bounded(model):
+    with Stream((5, "cut")) as stream:
+        began = time.monotonic()
+        result = watch(model, stream, "--retries", 3)
+        spent_s = time.monotonic() - began
+    assert result.exit_code == 1
+    pauses = [line for line in result.stderr.splitlines() if "trying again" in line]
+    assert [line.split(" in ")[1] for line in pauses] == [
+        "0.1 s (1 of 3)",
+        "0.1 s (2 of 3)",
+        "0.2 s (3 of 3)",
+    ]
+    assert stream.connections == 4
+    assert spent_s < 10
+
+
+def test_a_restarted_stream_goes_on(model):
+    with Stream((10, "cut"), (10**6, "cut")) as stream:
+        result = watch(model, stream, "--max-frames", 30)
+    assert result.exit_code == 0, result.stderr
+    assert "opened again 1 times" in result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(lines) == 30
+    assert {line["faces"][0]["emotion"] for line in lines} == {"happy", "sad"}
+
+
+def test_a_stream_that_never_answers_is_timed_out(model):
+    with Stream((0, "stall")) as stream:
+        began = time.monotonic()
+        result = watch(model, stream)
+        assert time.monotonic() - began < 10
+    assert result.exit_code == 1
+    assert "did not open (time-out 1 s)" in result.stderr
+    assert "secret" not in result.output
+
+
+def test_ctrl_c_while_a_stream_does_not_open(model):
+    with Stream((0, "stall")) as stream:
+        threading.Timer(0.6, signal.raise_signal, [signal.SIGINT]).start()
+        result = watch(model, stream, "--timeout", 10)
+    assert result.exit_code == 130
+    assert "did not open" not in result.stderr
+
+
+def test_duration_ends_a_stream_that_stalls(model):
+    with Stream((5, "stall")) as stream:
+        began = time.monotonic()
+        result = watch(model, stream, "--duration", 0.5)
+        assert time.monotonic() - began < 6
+    assert result.exit_code == 0, result.stderr
+    assert 1 <= len(result.stdout.splitlines()) <= 5
+
+
+def test_a_finished_video_behind_a_url_is_read_whole(tmp_path):
+    clip = write_clip(tmp_path / "clip.avi", gray_frames([40] * 30))
+
+    class FileHandler(BaseHTTPRequestHandler):
+        def log_message(self, *details):
+            pass
+
+        def do_GET(self):
+            data = clip.read_bytes()
+            start = int(self.headers.get("Range", "bytes=0-")[6:].split("-")[0])
+            self.send_response(206 if start else 200)
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(len(data) - start))
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.end_headers()
+            with suppress(OSError):
+                self.wfile.write(data[start:])
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FileHandler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        with VideoSource(f"http://127.0.0.1:{server.server_address[1]}/clip.avi") as source:
+            assert not source.live
+            assert len([time.sleep(0.005) for _ in source]) == 30
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_an_address_where_nobody_listens_is_said():
+    with pytest.raises(SourceError, match="did not open"), VideoSource("http://127.0.0.1:9/x"):
+        pass

@@ -1,0 +1,120 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from fer_edge.errors import RunError
+from fer_train.run.evaluation import (
+    Comparison,
+    compare_models,
+    evaluate_model,
+    evaluate_run,
+    merge_predictions,
+    predictions_csv,
+)
+from fer_train.run.folder import read_arrays, write_arrays
+from fer_train.run.metrics import paired_test
+from tests.support.fake_runs import make_run
+
+
+def test_all_images_are_judged_once_and_scores_are_means_over_folds(tmp_path):
+    run = make_run(tmp_path / "run", images=140)
+    evaluation = evaluate_model(run, "sequential")
+    assert evaluation.is_complete
+    assert evaluation.predictions.index.tolist() == list(range(140))
+    assert evaluation.predictions.labels.tolist() == [index % 7 for index in range(140)]
+    assert evaluation.merged["images"] == 140
+    by_fold = [run.score("sequential", index)["accuracy"] for index in range(3)]
+    assert evaluation.spread("accuracy").mean == pytest.approx(np.mean(by_fold))
+    assert evaluation.spread("accuracy").sd == pytest.approx(np.std(by_fold, ddof=1))
+    assert evaluation.mean_confusion.sum(axis=1) == pytest.approx(np.ones(7))
+    assert list(evaluation.folds[0].curves["epoch"]) == [1, 2, 3]
+
+
+def test_missing_folds_are_named_unless_a_part_will_do(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run.fold_folder("sequential", 1) / "metrics.json").unlink()
+    with pytest.raises(RunError, match=r"missing 1; start fer-train all .* --partial"):
+        evaluate_model(run, "sequential")
+    evaluation = evaluate_model(run, "sequential", partial=True)
+    assert [fold.fold.index for fold in evaluation.folds] == [0, 2]
+    assert not evaluation.is_complete
+    assert evaluation.merged["images"] == len(evaluation.predictions.index) < 140
+
+
+def test_a_run_without_any_finished_fold_is_refused(tmp_path):
+    run = make_run(tmp_path / "run")
+    for index in range(3):
+        (run.fold_folder("sequential", index) / "metrics.json").unlink()
+    with pytest.raises(RunError, match=r"Expected finished folds in .*run, received none"):
+        evaluate_run(run, partial=True)
+
+
+def test_a_fold_that_stands_there_twice_is_named(tmp_path):
+    run = make_run(tmp_path / "run")
+    shutil.rmtree(run.fold_folder("sequential", 2))
+    shutil.copytree(run.fold_folder("sequential", 0), run.fold_folder("sequential", 2))
+    with pytest.raises(RunError, match=r"47 that folds 0 and 2 of sequential in .* both judge"):
+        evaluate_model(run, "sequential")
+
+
+def test_predictions_of_other_images_than_planned_are_refused(tmp_path):
+    run = make_run(tmp_path / "run")
+    path = run.fold_folder("sequential", 1) / "predictions.npz"
+    arrays = {name: values[1:] for name, values in read_arrays(path).items()}
+    write_arrays(path, arrays)
+    with pytest.raises(RunError, match=r"fold 1 of sequential .* folds.json gives it"):
+        evaluate_model(run, "sequential")
+
+
+def test_an_image_twice_in_one_fold_is_refused():
+    part = {
+        "index": np.array([4, 4]),
+        "label": np.array([0, 1]),
+        "probabilities": np.zeros((2, 7), np.float32),
+    }
+    with pytest.raises(RunError, match="some twice in fold 5"):
+        merge_predictions({5: part})
+
+
+def test_a_damaged_history_is_a_clear_error(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run.fold_folder("sequential", 0) / "history.csv").write_text("epoch,loss\n1,oops\n")
+    with pytest.raises(RunError, match=r"Expected a table of numbers in .*history\.csv"):
+        evaluate_model(run, "sequential")
+
+
+def test_the_merged_predictions_as_csv(tmp_path):
+    evaluation = evaluate_model(make_run(tmp_path / "run"), "sequential")
+    lines = predictions_csv(evaluation.predictions, evaluation.labels).splitlines()
+    assert lines[0].startswith("index,fold,emotion,predicted,angry,disgust")
+    assert len(lines) == 141
+    assert lines[4].split(",")[2] == "happy"
+
+
+def test_a_good_and_a_bad_model_differ_and_two_alike_do_not(tmp_path):
+    run = make_run(tmp_path / "run", ("sequential", "vgg16"), folds=6, images=420, skill=3)
+    (comparison,) = compare_models(evaluate_run(run))
+    assert comparison.test.folds == 6
+    assert comparison.test.difference > 0.2
+    assert comparison.verdict == "differs by more than chance"
+    again = evaluate_model(run, "sequential")
+    (same,) = compare_models([again, again])
+    assert same.verdict == "no difference shown"
+
+
+def test_too_few_folds_leave_it_open(tmp_path):
+    evaluation = evaluate_model(make_run(tmp_path / "run", folds=3), "sequential")
+    assert compare_models([evaluation] * 2)[0].verdict == "open: 3 folds are too few to tell"
+
+
+def test_equal_differences_of_two_folds_prove_nothing(tmp_path):
+    evaluation = evaluate_model(make_run(tmp_path / "run", folds=2), "sequential")
+    test = paired_test([0.6, 0.5], [0.55, 0.45], 1.0)
+    assert test.p < 1e-9
+    assert Comparison(evaluation, evaluation, test, test.p).verdict.startswith("open: 2 folds")
+
+
+def test_models_of_other_folds_are_not_paired(tmp_path):
+    runs = [make_run(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    assert compare_models([evaluate_model(run, "sequential") for run in runs]) == []

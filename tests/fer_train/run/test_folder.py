@@ -1,0 +1,116 @@
+import errno
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_edge.errors import RunError
+from fer_train.data.folds import Fold
+from fer_train.run.folder import (
+    Run,
+    locked,
+    open_run,
+    read_arrays,
+    write_arrays,
+    write_atomic,
+    write_text,
+)
+from fer_train.run.recipes import Protocol, recipe_for
+
+
+def _run(folder: Path, **protocol: object) -> Run:
+    halves = np.arange(3), np.arange(3, 6)
+    none = np.empty(0, np.int64)
+    folds = [Fold(0, halves[0], none, halves[1]), Fold(1, halves[1], none, halves[0])]
+    recipes = {"sequential": recipe_for("modern", "sequential", {"epochs": 2})}
+    return Run(folder, Protocol("synthetic", **protocol), "digest", recipes, folds)  # type: ignore[arg-type]
+
+
+def test_a_run_is_read_back_as_it_was_saved(tmp_path):
+    run = _run(tmp_path, drop=("disgust",), limit=6)
+    run.save()
+    again = open_run(tmp_path)
+    assert again.protocol == run.protocol
+    assert again.recipes == run.recipes
+    for fold, same in zip(run.folds, again.folds, strict=True):
+        assert np.array_equal(fold.train, same.train)
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    run = _run(tmp_path)
+    with pytest.raises(RunError, match=r"seed 0 there, 5 asked for.*choose another --run"):
+        run.check_same(_run(tmp_path, seed=5))
+    run.check_same(_run(tmp_path))
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"format": 99}', '{"format": 1}'])
+def test_a_folder_that_is_no_run_is_refused(tmp_path, content):
+    if content:
+        (tmp_path / "config.json").write_text(content)
+        (tmp_path / "folds.json").write_text("[]")
+    with pytest.raises(RunError, match="Expected"):
+        open_run(tmp_path)
+
+
+def test_a_damaged_array_file_is_noticed(tmp_path):
+    path = tmp_path / "arrays.npz"
+    write_arrays(path, {"a": np.arange(1000)})
+    assert np.array_equal(read_arrays(path)["a"], np.arange(1000))
+    content = bytearray(path.read_bytes())
+    content[400] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunError, match="damaged"):
+        read_arrays(path)
+    path.write_bytes(content[:200])
+    with pytest.raises(RunError, match="damaged"):
+        read_arrays(path)
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_half_one(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+
+    def fill(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RunError, match=r"No space left on device; free some space"):
+        write_atomic(path, fill)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("make", [lambda path: write_text(path, "new"), lambda path: _enter(path)])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, make):
+    (tmp_path / "run").write_text("a file is in the way")
+    with pytest.raises(RunError, match=r"Could not write .*config\.json"):
+        make(tmp_path / "run" / "config.json")
+
+
+def _enter(path: Path) -> None:
+    with locked(path):
+        pass
+
+
+def _hold(path: Path, ready: object, leave: object) -> None:
+    with locked(path):
+        ready.set()  # type: ignore[attr-defined]
+        leave.wait(30)  # type: ignore[attr-defined]
+
+
+def test_a_second_process_is_refused_and_a_dead_ones_lock_is_free(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, leave = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / "lock", ready, leave))
+    holder.start()
+    assert ready.wait(30)
+    with (
+        pytest.raises(RunError, match=r"Another process.*choose another --run"),
+        locked(tmp_path / "lock"),
+    ):
+        pass
+    holder.kill()
+    holder.join()
+    with locked(tmp_path / "lock"):
+        pass

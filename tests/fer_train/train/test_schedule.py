@@ -1,0 +1,527 @@
+"""Planning, the classical baseline, distillation and job files."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import helper, numpy_helper
+
+from fer_edge.contract import EMOTIONS, OUTPUT_NAME, ModelSpec
+from fer_edge.errors import RunError
+from fer_edge.inference.classifier import Classifier
+from fer_train.cli import main
+from fer_train.data.synthetic import synthetic_faces
+from fer_train.export.convert import describe
+from fer_train.export.facts import training_facts
+from fer_train.network._keras import keras
+from fer_train.network.models import build_model
+from fer_train.run.folder import open_run, read_arrays
+from fer_train.run.plan import load_run_images
+from fer_train.run.recipes import recipe_for
+from fer_train.train.fold import FoldTrainer
+from fer_train.train.lessons import Taught, mixed_targets
+from tests.support.tiny_onnx import save_tiny_onnx
+
+pytestmark = pytest.mark.tensorflow
+
+
+def _invoke(*arguments: str):
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_the_baseline_is_judged_like_the_networks(tmp_path):
+    run = tmp_path / "run"
+    result = _invoke(
+        *("all", "--data", "synthetic:420", "--models", "svm", "--folds", "2"),
+        *("--run", str(run), "--no-export"),
+    )
+    assert result.exit_code == 0, result.output
+    scores = open_run(run).scores("svm")
+    assert min(score["accuracy"] for score in scores) > 0.4  # chance is 0.14
+
+
+def test_a_dropped_emotion_is_gone_from_the_run(tmp_path):
+    run = tmp_path / "run"
+    result = _invoke(
+        *("all", "--data", "synthetic:210", "--models", "svm", "--folds", "2"),
+        *("--run", str(run), "--no-export", "--drop", "disgust"),
+    )
+    assert result.exit_code == 0, result.output
+    assert [len(score["recall"]) for score in open_run(run).scores("svm")] == [6, 6]
+
+
+def test_a_student_learns_from_out_of_fold_answers(tmp_path):
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    plan = ("--data", "synthetic:210", "--epochs", "1", "--models", "edge", "--folds", "2")
+    result = _invoke("all", *plan, "--pool", "training", "--run", str(teacher), "--no-export")
+    assert result.exit_code == 0, result.output
+    flags = ("--epochs", "1", "--grouping", "none", "--erasing", "0.5")
+    result = _invoke("distill", str(teacher), *flags, "--run", str(student))
+    assert result.exit_code == 0, result.output
+    assert "on images that it did not train on" in result.stderr
+    run = open_run(student)
+    answers = read_arrays(student / "teacher.npz")["probabilities"]
+    fold = run.folds[0]
+    assert np.isfinite(answers[fold.train]).all()
+    assert np.isnan(answers[fold.test]).all(), "judged images must have no teacher"
+    assert run.recipes["edge"].teacher_weight == 0.7
+    facts = training_facts(run, "edge", 0)
+    command = "fer-train distill TEACHER_RUN --student edge --grouping none --epochs 1"
+    assert facts["command"].startswith(command)
+    assert facts["teacher"]["images"] == np.isfinite(answers).all(axis=1).sum()
+    assert facts["teacher"]["commands"] == [
+        "fer-train all --data synthetic:210 --models edge --pool training --folds 2 --epochs 1"
+    ]
+
+    result = _invoke("export", str(student), "--export-dir", str(tmp_path / "exported"))
+    assert result.exit_code == 0, result.output
+    card = (tmp_path / "exported" / "MODELS.md").read_text()
+    assert f"| Teacher | `{facts['teacher']['commands'][0]}`: top-1 " in card
+
+    # By hand: the mean of the answers to an image and to its mirror image, of its own fold's model.
+    dataset = load_run_images(run)
+    taught = load_run_images(open_run(teacher))
+    for index, judged in enumerate(open_run(teacher).folds):
+        model = teacher / "edge" / f"fold-{index:02}" / "model.keras"
+        net = keras.saving.load_model(model, compile=False)
+        faces = taught.images[judged.test].astype(np.float32)[..., None]
+        expected = (net.predict(faces) + net.predict(faces[:, :, ::-1])) / 2
+        rows = [dataset.names.tolist().index(name) for name in taught.names[judged.test].tolist()]
+        np.testing.assert_allclose(answers[rows], expected, atol=1e-5)
+    # A drawn face of another seed has the same name.
+    result = _invoke("distill", str(teacher), "--seed", "3", "--run", str(tmp_path / "seed"))
+    assert result.exit_code == 1
+    assert "received others of the same names" in result.stderr
+    result = _invoke(
+        "distill", str(model), *flags, "--data", "synthetic:210", "--run", str(student)
+    )
+    assert result.exit_code == 1
+    assert "began with, received another" in result.stderr
+    result = _invoke("distill", str(teacher), "--teachers", "vgg16", "--run", str(student))
+    assert result.exit_code == 2
+    assert "expected models of edge, received vgg16" in result.stderr
+    model.write_bytes(b"PK\x05\x06" + bytes(18))
+    result = _invoke("distill", str(teacher), *flags, "--run", str(tmp_path / "other"))
+    assert result.exit_code == 1
+    assert "trained model of each fold" in result.stderr
+
+
+def test_a_student_learns_from_a_finished_model(tmp_path):
+    run, student = tmp_path / "run", tmp_path / "student"
+    plan = ("--data", "synthetic:210", "--models", "edge", "--folds", "2", "--epochs", "1")
+    exported = ("--export-dir", str(tmp_path / "exported"))
+    assert _invoke("all", *plan, "--run", str(run), "--no-export").exit_code == 0
+    assert _invoke("export", str(run), *exported, "--keras").exit_code == 0
+    teacher = tmp_path / "exported" / "edge.keras"
+
+    flags = ("--epochs", "1", "--seed", "3", "--teacher-weight", "1", "--run", str(student))
+    result = _invoke("distill", str(teacher), *flags)
+    assert result.exit_code == 2
+    assert "expected --data where the teacher is a file" in result.stderr
+    flags += ("--data", "synthetic:210", "--student", "sequential")
+    result = _invoke("distill", str(teacher), *flags)
+    assert result.exit_code == 0, result.output
+    facts = training_facts(open_run(student), "sequential", 0)
+    assert facts["command"].startswith(
+        "fer-train distill edge.keras --student sequential --data synthetic:210 --seed 3 --epochs 1"
+    )
+    assert _invoke("export", str(student), *exported).exit_code == 0
+    card = (tmp_path / "exported" / "MODELS.md").read_text()
+    assert "| Teacher | `edge.keras`, by the mean of the answers to each image as" in card
+
+    other = student / "sequential" / "fold-00" / "model.keras"
+    result = _invoke("distill", str(teacher), str(run), *flags)
+    assert result.exit_code == 2
+    assert "expected one run or files as teachers" in result.stderr
+    for path, message in (
+        (other, "began with, received another"),
+        (
+            tmp_path / "exported" / "edge.onnx",
+            "a Keras file or, with --views, an ONNX file",
+        ),
+    ):
+        result = _invoke("distill", str(path), *flags)
+        assert result.exit_code == 1
+        assert message in result.stderr
+
+
+def test_several_finished_models_teach_by_their_mean_answer(tmp_path):
+    paths = [tmp_path / name for name in ("one.keras", "two.keras")]
+    nets = [build_model("edge", recipe_for("modern", "edge"), 7) for _ in paths]
+    for path, net in zip(paths, nets, strict=True):
+        net.save(path)
+    student = tmp_path / "student"
+    flags = ("--data", "synthetic:210", "--epochs", "1", "--run", str(student))
+    result = _invoke("distill", *map(str, paths), *flags)
+    assert result.exit_code == 0, result.output
+    images = np.random.default_rng(0).uniform(0, 255, (5, 48, 48, 1)).astype(np.float32)
+    taught = keras.saving.load_model(student / "teacher.keras", compile=False)
+    mean = (nets[0].predict(images) + nets[1].predict(images)) / 2
+    np.testing.assert_allclose(taught.predict(images), mean, atol=1e-6)
+    facts = training_facts(open_run(student), "edge", 0)
+    assert facts["command"].startswith("fer-train distill one.keras two.keras --student edge")
+    result = _invoke("distill", str(paths[0]), *flags)
+    assert result.exit_code == 1
+    assert "began with, received another" in result.stderr
+
+
+def test_files_teach_by_answers_given_once(tmp_path):
+    """A Keras file and an ONNX file of other label order, killed after two epochs of three."""
+    labels = ("happy", *(label for label in EMOTIONS if label != "happy"))
+    keras_file, onnx_file = tmp_path / "one.keras", save_tiny_onnx(tmp_path / "two.onnx", shift=2)
+    build_model("edge", recipe_for("modern", "edge"), 7).save(keras_file)
+    (tmp_path / "two.toml").write_text(f"labels = {list(labels)}")
+    flags = ("--data", "synthetic:210", "--views", "2", "--mixup", "0.4", "--epochs", "3")
+    flags += ("--teacher-weight", "1", "--keep", "last", "--precision", "float32")
+
+    def distill(name: str):
+        return _invoke("distill", str(keras_file), str(onnx_file), *flags, "--run", str(name))
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    result = distill(whole)
+    assert result.exit_code == 0, result.output
+    assert not list((whole / "edge" / "fold-00").glob("view-*"))
+    facts = training_facts(open_run(whole), "edge", 0)
+    assert facts["command"].startswith("fer-train distill one.keras two.onnx --student edge")
+    assert " --views 2" in facts["command"]
+
+    assert _stopped_after(2, distill, stopped)
+    run = open_run(stopped)
+    trainer = FoldTrainer(run, "edge", run.folds[0], *_images_and_labels(run))
+    net = keras.saving.load_model(keras_file, compile=False)
+    classifier = Classifier(onnx_file, detector="none")
+    columns = [labels.index(label) for label in EMOTIONS]
+    views = []
+    for epoch in range(3):
+        lesson = trainer._viewed_lesson(epoch)
+        assert sorted(lesson.order) == sorted(run.folds[0].train)
+        assert not np.array_equal(lesson.order, trainer._order(epoch % 2)), "each its own order"
+        images = lesson.inputs[0].astype(np.float32)
+        answers = [
+            answer
+            for sides in (images, np.ascontiguousarray(images[:, :, ::-1]))
+            for answer in (net.predict(sides), classifier.probabilities(sides)[:, columns])
+        ]
+        np.testing.assert_allclose(lesson.targets, np.mean(answers, axis=0), atol=1e-5)
+        assert not np.array_equal(images, trainer.images[lesson.order])
+        views.append(images[np.argsort(lesson.order)])
+    assert np.array_equal(views[0], views[2]), "the third epoch sees the first view"
+    assert not np.array_equal(views[0], views[1])
+
+    assert distill(stopped).exit_code == 0
+    ours, theirs = (
+        read_arrays(folder / "edge" / "fold-00" / "predictions.npz")["probabilities"]
+        for folder in (stopped, whole)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def _images_and_labels(run):
+    dataset = load_run_images(run)
+    return dataset.images, dataset.labels
+
+
+def _stopped_after(epoch: int, command, folder) -> bool:
+    """Tell whether the command was stopped by an error after so many epochs."""
+    train = FoldTrainer.train
+
+    def until(self, report=None):
+        def stop(progress):
+            if progress.row and progress.epoch == epoch:
+                raise RunError("stopped")
+
+        return train(self, stop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FoldTrainer, "train", until)
+        result = command(folder)
+    return result.exit_code == 1 and "stopped" in result.stderr
+
+
+def test_views_keep_what_labels_say_beside_the_teacher(tmp_path):
+    teacher = save_tiny_onnx(tmp_path / "teacher.onnx")
+    result = _invoke(
+        *("distill", str(teacher), "--data", "synthetic:210", "--views", "1", "--epochs", "2"),
+        *("--teacher-weight", "0.25", "--label-smoothing", "0.14", "--augmentation", "0"),
+        *("--run", str(tmp_path / "run")),
+    )
+    assert result.exit_code == 0, result.output
+    run = open_run(tmp_path / "run")
+    trainer = FoldTrainer(run, "edge", run.folds[0], *_images_and_labels(run))
+    lesson = trainer._viewed_lesson(0)
+    assert np.array_equal(lesson.inputs[0], trainer.images[lesson.order])
+    answers = Classifier(teacher, detector="none", mirror=True).probabilities(
+        lesson.inputs[0].astype(np.float32)
+    )
+    smooth = 0.86 * trainer.one_hot[lesson.order] + 0.14 / 7
+    np.testing.assert_allclose(lesson.targets, 0.75 * smooth + 0.25 * answers, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "code", "message"),
+    [
+        ("two.onnx", (), 1, "with --views, an ONNX file to teach"),
+        ("two.onnx", ("--views", "-1"), 2, "Expected views of 0 or more"),
+        ("six.onnx", ("--views", "2"), 1, "six.onnx of angry, disgust, fear, happy, sad, surprise"),
+        ("not.onnx", ("--views", "2"), 1, "Expected a model to teach in"),
+        ("run", ("--views", "2"), 2, "--views is for files as teachers"),
+    ],
+)
+def test_files_that_cannot_teach_by_views_are_refused(tmp_path, name, flags, code, message):
+    save_tiny_onnx(tmp_path / "two.onnx")
+    (tmp_path / "not.onnx").write_bytes(b"no model")
+    six = [helper.make_node("Slice", ["all", "first", "last", "axis"], [OUTPUT_NAME])]
+    model = onnx.load(tmp_path / "two.onnx")
+    model.graph.node[-1].output[0] = "all"
+    model.graph.node.extend(six)
+    for constant, value in (("first", 0), ("last", 6), ("axis", 1)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([value]), constant))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 6
+    describe(model, ModelSpec(labels=EMOTIONS[:6]))
+    onnx.save(model, tmp_path / "six.onnx")
+    plan = ("--data", "synthetic:210", "--models", "edge", "--pool", "training", "--folds", "2")
+    assert _invoke("plan", *plan, "--run", str(tmp_path / "run")).exit_code == 0
+    student = tmp_path / "student"
+    result = _invoke(
+        "distill", str(tmp_path / name), "--data", "synthetic:210", *flags, "--run", str(student)
+    )
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert not (student / "config.json").exists()
+
+
+def test_a_teacher_adds_the_cross_entropy_to_its_answers_to_both_views():
+    image = keras.Input((48, 48, 1))
+    teacher = keras.Model(
+        image, keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(image))
+    )
+    rng = np.random.default_rng(0)
+    images = rng.random((4, 48, 48, 1), np.float32)
+    answers = rng.dirichlet([1, 1, 1], 4).astype(np.float32)
+    layer = Taught(teacher, 0.25)
+    assert np.array_equal(layer(answers, images), answers)
+    targets = (teacher.predict(images) + teacher.predict(images[:, :, ::-1])) / 2
+    expected = -0.25 * np.mean(np.sum(targets * np.log(answers), axis=1))
+    assert float(layer.losses[0]) == pytest.approx(expected, rel=1e-4)
+    assert not layer.trainable_variables
+
+
+@pytest.mark.parametrize(
+    ("pool", "folds", "message"),
+    [
+        ("training", "2", "missing|none of"),
+        ("all", "2", "pool all"),
+        ("training", "1", "of 1 fold"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_refused(tmp_path, pool, folds, message):
+    plan = ("--data", "synthetic:210", "--models", "edge", "--pool", pool, "--folds", folds)
+    assert _invoke("plan", *plan, "--run", str(tmp_path / "t")).exit_code == 0
+    result = _invoke("distill", str(tmp_path / "t"), "--run", str(tmp_path / "s"))
+    assert result.exit_code == 1
+    assert re.search(message, result.stderr)
+    assert not (tmp_path / "s" / "config.json").exists()
+
+
+def test_targets_mix_labels_and_answers():
+    labels = np.eye(2, dtype=np.float32)
+    answers = np.array([[0.5, 0.5], [np.nan, np.nan]], np.float32)
+    assert mixed_targets(labels, answers, 0.5).tolist() == [[0.75, 0.25], [0.0, 1.0]]
+
+
+def _emit(run: Path, system: str, *flags: str) -> str:
+    result = _invoke(
+        *("all", "--data", "synthetic:210", "--models", "edge,svm", "--folds", "3"),
+        *("--run", str(run), "--emit", system, *flags),
+    )
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def _fold_of(command: list[str]) -> tuple[str, str, str]:
+    assert command[:2] == ["fer-train", "fold"]
+    values = dict(zip(command[2::2], command[3::2], strict=True))
+    return values["--model"], values["--fold"], values["--run"]
+
+
+def test_jobs_find_the_weights_that_a_model_starts_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    Path("begun.keras").touch()
+    flags = ("--weights", "begun.keras")
+    assert f"#SBATCH --chdir={tmp_path}\n" in _emit(
+        tmp_path / "runs" / "First Run", "slurm", *flags
+    )
+    job = json.loads(_emit(tmp_path / "runs" / "First Run", "kubernetes", *flags))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["workingDir"] == str(tmp_path)
+    assert container["volumeMounts"][0]["mountPath"] == str(tmp_path)
+    assert container["env"] == [{"name": "KERAS_BACKEND", "value": "jax"}]
+    assert job["metadata"]["name"] == "fer-train-first-run"
+
+
+def test_a_slurm_array_runs_every_fold_that_is_left_once(tmp_path):
+    script = tmp_path / "job.sh"
+    run = tmp_path / "a run"
+    script.write_text(_emit(run, "slurm"))
+    subprocess.run(["bash", "-n", script], check=True)
+    first, last = re.search(r"^#SBATCH --array=(\d+)-(\d+)$", script.read_text(), re.M).groups()
+    # A stand-in on the path shows what each task of the array would start.
+    stand_in = tmp_path / "fer-train"
+    stand_in.write_text('#!/bin/sh\nprintf "%s\\n" fer-train "$@"\n')
+    stand_in.chmod(0o755)
+    folds = []
+    for task in range(int(first), int(last) + 1):
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": str(task)}
+        shown = subprocess.run(["bash", script], env=environment, capture_output=True, text=True)
+        assert shown.returncode == 0, shown.stderr
+        folds.append(_fold_of(shown.stdout.splitlines()))
+    assert folds == [(model, str(fold), str(run)) for model in ("edge", "svm") for fold in range(3)]
+
+
+def test_folds_of_the_classical_baseline_ask_for_no_gpu(tmp_path):
+    run = tmp_path / "run"
+    assert "#SBATCH --gpus=1\n" in _emit(run, "slurm")
+    assert "nvidia.com/gpu" in _emit(run, "kubernetes")
+    assert "#SBATCH --gpus" not in _emit(run, "slurm", "--models", "svm")
+    assert "gpu" not in _emit(run, "kubernetes", "--models", "svm")
+
+
+def test_a_kubernetes_job_runs_every_fold_that_is_left_once(tmp_path):
+    run = tmp_path / "a run"
+    text = _emit(run, "kubernetes")
+    spec = json.loads(text)["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 6, 6)
+    pod = spec["template"]["spec"]
+    # Retries for each index, and a policy for failed pods, are only taken with this.
+    assert pod["restartPolicy"] == "Never"
+    (container,) = pod["containers"]
+    (mount,) = container["volumeMounts"]
+    assert mount["mountPath"] == str(tmp_path)
+    assert mount["name"] == pod["volumes"][0]["name"]
+    shell, flag, program = container["command"]
+    folds = []
+    for index in range(spec["completions"]):
+        shown = subprocess.run(
+            [shell, flag, program.replace("exec ", "printf '%s\\n' ")],
+            env={"JOB_COMPLETION_INDEX": str(index)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        folds.append(_fold_of(shown.stdout.splitlines()))
+    assert folds == [(model, str(fold), str(run)) for model in ("edge", "svm") for fold in range(3)]
+    # kubectl reads YAML first of all.
+    assert pytest.importorskip("yaml").safe_load(text)["spec"] == spec
+
+
+def test_jobs_find_the_data_from_any_folder(tmp_path, monkeypatch):
+    images, labels = synthetic_faces(70)
+    lines = [
+        f"{label},{' '.join(map(str, image.ravel()))},Training"
+        for image, label in zip(images, labels, strict=True)
+    ]
+    monkeypatch.chdir(tmp_path)
+    Path("faces.csv").write_text("\n".join(["emotion,pixels,Usage", *lines]))
+    flags = ("all", "--data", "faces.csv", "--models", "svm", "--folds", "2", "--run", "runs/one")
+    result = _invoke(*flags, "--emit", "kubernetes")
+    assert result.exit_code == 0, result.output
+    container = json.loads(result.stdout)["spec"]["template"]["spec"]["containers"][0]
+    assert (
+        f"--run {tmp_path / 'runs/one'} --data {tmp_path / 'faces.csv'}" in container["command"][2]
+    )
+    assert container["volumeMounts"][0]["mountPath"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("system", ["slurm", "kubernetes"])
+def test_a_run_that_is_done_needs_no_job(tmp_path, system):
+    run = str(tmp_path / "run")
+    flags = ("all", "--data", "synthetic:140", "--models", "svm", "--folds", "2", "--run", run)
+    assert _invoke(*flags, "--no-export").exit_code == 0
+    result = _invoke(*flags, "--emit", system)
+    assert result.exit_code == 1
+    assert "which is done" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_a_fold_that_could_not_write_goes_on_when_it_can(tmp_path):
+    """A limit on the size of files stands for a disk that is full."""
+    import resource
+
+    run = tmp_path / "run"
+    flags = ("--data", "synthetic:140", "--models", "svm", "--folds", "2", "--run", str(run))
+    assert _invoke("plan", *flags).exit_code == 0
+
+    def train(limit: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fer_train.cli", "all", *flags, "--no-export"],
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    failed = train(1024)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    assert re.search(r"Could not write .*predictions\.npz.*goes on where it was", failed.stderr)
+    assert {path.name for path in (run / "svm" / "fold-00").iterdir()} == {"lock"}
+    assert train(resource.RLIM_INFINITY).returncode == 0
+    assert len(open_run(run).scores("svm")) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (("all", "--models", "vgg19"), 2, "received vgg19"),
+        (("all", "--folds", "0"), 2, "--folds"),
+        (("all", "--jobs", "2", "--ray", "local"), 2, "exclude one another"),
+        (("all", "--ray", "local", "--ray-gpus", "1.5"), 2, "--ray-gpus"),
+        (("all", "--data", "nowhere.csv"), 1, "nowhere.csv"),
+        (("all", "--epochs", "0", "--data", "synthetic:70"), 2, "Expected epochs"),
+        (("all", "--models", ","), 2, "received none"),
+        (("all", "--ray-gpus", "1"), 2, "are for --ray"),
+        (("all", "--int8", "--no-export"), 2, "exclude one another"),
+        (("all", "--teacher-weight", "0.5"), 2, "fer-train distill"),
+        (("all", "--views", "2"), 2, "--views is for fer-train distill"),
+        (("all", "--warmup-epochs", "inf"), 2, "Expected warmup_epochs of a number"),
+        (("all", "--augmentation", "20"), 2, "Expected augmentation of from 0 to 10"),
+        (("all", "--models", "edge", "--weights", "some.h5"), 2, "in a .keras file"),
+        (
+            ("plan", "--data", "synthetic:70", "--folds", "2", "--weights", "no.keras"),
+            1,
+            "at no.keras, found none",
+        ),
+        (
+            ("all", "--data", "synthetic:14", "--models", "svm", "--folds", "2"),
+            1,
+            "3 training images or more of each emotion for svm",
+        ),
+        (("plan", "--data", "synthetic:70", "--folds", "60"), 1, "for 60 folds"),
+        (("fold", "--model", "edge", "--fold", "0"), 1, "Expected a run folder"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, flags, code, message):
+    result = _invoke(*flags, "--run", str(tmp_path / "run"))
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("setting", ["teacher_weight = 0.5", "[edge]\nviews = 2"])
+def test_a_file_of_settings_brings_no_teacher_either(tmp_path, setting):
+    (tmp_path / "settings.toml").write_text(setting)
+    plan = ("all", "--data", "synthetic:70", "--models", "edge", "--folds", "2")
+    result = _invoke(
+        *plan, "--config", str(tmp_path / "settings.toml"), "--run", str(tmp_path / "run")
+    )
+    assert result.exit_code == 2
+    assert "is for fer-train distill, which has a teacher" in result.stderr
+    assert not (tmp_path / "run" / "config.json").exists()
