@@ -231,7 +231,8 @@ def test_signals_end_with_the_records_until_then(folder, number, code):
     os.mkfifo("ready")
     program = """
 from pathlib import Path
-from fer_edge import cli, pictures
+from fer_edge import cli
+from fer_edge.picture import batch as pictures
 read, count = pictures.read_image, []
 def slowly(source, **limits):
     count.append(source)

@@ -188,7 +188,7 @@ def test_export_works_under_another_back_end(tiny_keras: Path, tmp_path: Path) -
     path = tmp_path / "tiny.onnx"
     program = (
         "import sys; from pathlib import Path; from fer_edge.contract import ModelSpec\n"
-        "from fer_train.export import export_file\n"
+        "from fer_train.export.convert import export_file\n"
         "source, path = map(Path, sys.argv[1:])\n"
         "export_file(source, ModelSpec(model='tiny'), path)\n"
         "assert 'tensorflow' not in sys.modules"
