@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fer_edge.errors import OutputError, SourceError
-from fer_edge.video import address, cameras
+from fer_edge.video import address
 from fer_edge.video import source as video
 from fer_edge.video.address import find_source, hide_secrets
 from fer_edge.video.cameras import list_cameras
@@ -289,7 +289,7 @@ def test_numbers_out_of_range_are_programmer_mistakes():
 
 def test_cameras_that_open_are_listed(cameras, monkeypatch):
     cameras += [FakeCapture(frames=0), FakeCapture(opens=False), FakeCapture(frames=0)]
-    monkeypatch.setattr(cameras, "_camera_indices", lambda: [0, 1, 4])
+    monkeypatch.setattr("fer_edge.video.cameras._camera_indices", lambda: [0, 1, 4])
     found = list_cameras()
     assert [(cam.source, cam.width, cam.height, cam.fps) for cam in found] == [
         ("cam0", 32, 24, 30),
