@@ -230,8 +230,8 @@ def best_fold(run: Run, model: str) -> int:
         RunError: A fold is not done.
     """
     folds = evaluate_model(run, model).folds
-    kept = [fold.curves["val_accuracy"][int(fold.scores["kept_epoch"]) - 1] for fold in folds]
-    return folds[int(np.argmax(kept))].fold.index
+    kept = [fold.curves["val_accuracy"][int(fold.score["kept_epoch"]) - 1] for fold in folds]
+    return folds[int(np.argmax(kept))].index
 
 
 def fold_spec(run: Run, model: str, index: int) -> ModelSpec:

@@ -67,10 +67,9 @@ class FoldAverage:
 
     def __init__(self, run: Run, model: str, fold: int | None = None) -> None:
         """Find the files; they are loaded one at a time when they answer."""
-        wanted = [fold] if fold is not None else [each.index for each in run.folds]
-        folders = [run.fold_folder(model, index) for index in wanted if run.is_done(model, index)]
+        wanted = run.folds_of(model) if fold is None else [run.fold(model, fold)]
         self.files = [
-            folder / "model.keras" for folder in folders if (folder / "model.keras").is_file()
+            each.keras_file for each in wanted if each.is_done and each.keras_file.is_file()
         ]
         if not self.files:
             which = "folds" if fold is None else f"fold {fold}"

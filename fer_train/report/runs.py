@@ -345,9 +345,9 @@ def _model_section(evaluation: ModelEvaluation, name: str) -> list[Block]:
         _merged_report(evaluation),
         Gallery(pictures),
     ]
-    first = evaluation.run.fold_folder(evaluation.model, evaluation.folds[0].fold.index)
-    if (first / "model.keras").is_file():  # what is not a network has no layers to show
-        rows = saved_layer_rows(first / "model.keras")
+    keras_file = evaluation.folds[0].keras_file
+    if keras_file.is_file():  # what is not a network has no layers to show
+        rows = saved_layer_rows(keras_file)
         total = sum(row.parameters for row in rows)
         diagram = plots.layer_diagram(rows, f"{name}: {total:,} parameters")
         alt = f"{name}: layers in order, with names and output shapes"
@@ -365,10 +365,10 @@ def _fold_table(evaluation: ModelEvaluation) -> Table:
     columns = {**SCORES, "loss": "loss", "training_s": "training s", "evaluation_s": "judging s"}
     rows = [
         [
-            f"fold {fold.fold.index}",
-            str(fold.scores["images"]),
-            _plain(fold.scores.get("kept_epoch")),
-            *(format_score(name, fold.scores.get(name)) for name in columns),
+            f"fold {fold.index}",
+            str(fold.score["images"]),
+            _plain(fold.score.get("kept_epoch")),
+            *(format_score(name, fold.score.get(name)) for name in columns),
         ]
         for fold in evaluation.folds
     ]
@@ -425,7 +425,7 @@ def class_report(
 
 
 def _thesis_folds(evaluation: ModelEvaluation, entry: Published) -> Table:
-    ours = {fold.fold.index: fold.scores for fold in evaluation.folds}
+    ours = {fold.index: fold.score for fold in evaluation.folds}
 
     def cell(index: int, name: str) -> str:
         return format_score(name, ours[index].get(name)) if index in ours else NONE
@@ -451,8 +451,8 @@ def _thesis_folds(evaluation: ModelEvaluation, entry: Published) -> Table:
 
 def _fold_section(evaluation: ModelEvaluation, number: int, key: str) -> Folded:
     fold = evaluation.folds[number]
-    title = f"{evaluation.model}, fold {fold.fold.index}"
-    stem = f"{key}-fold-{fold.fold.index:02d}"
+    title = f"{evaluation.model}, fold {fold.index}"
+    stem = f"{key}-fold-{fold.index:02d}"
     labels = evaluation.labels
     pictures = []
     for names in (("accuracy",), ("loss",), ("auc", "recall", "precision", "f1")):
@@ -466,7 +466,7 @@ def _fold_section(evaluation: ModelEvaluation, number: int, key: str) -> Folded:
                     plots.to_svg(figure),
                 )
             )
-    counts = np.asarray(fold.scores["confusion"])
+    counts = np.asarray(fold.score["confusion"])
     pictures += [
         Picture(
             f"{stem}-confusion",
@@ -476,12 +476,12 @@ def _fold_section(evaluation: ModelEvaluation, number: int, key: str) -> Folded:
         Picture(
             f"{stem}-classes",
             f"{title}: scores of each emotion",
-            _class_svg(fold.scores, labels, title),
+            _class_svg(fold.score, labels, title),
         ),
     ]
-    report = class_report(fold.scores, labels, f"Classification report of {title}")
-    top = format_score("accuracy", fold.scores["accuracy"])
-    return Folded(f"Fold {fold.fold.index}: top-1 {top}", [Gallery(pictures), report])
+    report = class_report(fold.score, labels, f"Classification report of {title}")
+    top = format_score("accuracy", fold.score["accuracy"])
+    return Folded(f"Fold {fold.index}: top-1 {top}", [Gallery(pictures), report])
 
 
 def _class_svg(scores: Mapping[str, Any], labels: Sequence[str], title: str) -> bytes:
@@ -504,7 +504,7 @@ def format_score(name: str, value: float | None) -> str:
 
 
 def _spread(evaluation: ModelEvaluation, name: str) -> str:
-    if any(name not in fold.scores for fold in evaluation.folds):
+    if any(name not in fold.score for fold in evaluation.folds):
         return NONE
     mean, sd = evaluation.spread(name)
     text = format_score(name, mean)
@@ -518,7 +518,7 @@ def _span(values: Sequence[float]) -> str:
 
 def _common(evaluation: ModelEvaluation, name: str) -> str:
     """Return what the folds say of themselves, each answer once."""
-    found = dict.fromkeys(_plain(fold.scores.get(name)) for fold in evaluation.folds)
+    found = dict.fromkeys(_plain(fold.score.get(name)) for fold in evaluation.folds)
     return ", ".join(found)
 
 

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge.errors import RunError
-from fer_train.data.folds import Fold
-from fer_train.run.folder import PREDICTIONS, Run, read_arrays
+from fer_train.run.folder import PREDICTIONS, Run, RunFold, read_arrays
 from fer_train.run.metrics import (
     PairedTest,
     Spread,
@@ -31,9 +30,6 @@ from fer_train.run.recipes import Recipe
 
 MIN_TEST_FOLDS = 5
 """With fewer folds, differences that are equal by chance pass for certain ones."""
-
-Curves = Mapping[str, NDArray[np.float64]]
-"""Columns of history.csv, each with one value an epoch."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +50,6 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class FoldEvaluation:
-    """One fold of a model: its split, its scores, and the curves of its epochs.
-
-    Attributes:
-        fold: The split.
-        scores: What metrics.json holds and, of a network, ``loss``.
-        curves: Of the epochs.
-    """
-
-    fold: Fold
-    scores: Mapping[str, Any]
-    curves: Curves
-
-
-@dataclass(frozen=True)
 class ModelEvaluation:
     """All finished folds of one model of a run.
 
@@ -81,7 +62,7 @@ class ModelEvaluation:
 
     run: Run
     model: str
-    folds: Sequence[FoldEvaluation]
+    folds: Sequence[RunFold]
     predictions: Predictions
 
     @property
@@ -106,7 +87,7 @@ class ModelEvaluation:
 
     def values(self, name: str) -> list[float]:
         """Return one score of each fold."""
-        return [float(fold.scores[name]) for fold in self.folds]
+        return [float(fold.score[name]) for fold in self.folds]
 
     def spread(self, name: str) -> Spread:
         """Return mean and standard deviation of a score over the folds."""
@@ -115,9 +96,7 @@ class ModelEvaluation:
     @property
     def mean_confusion(self) -> NDArray[np.float64]:
         """The folds' confusion matrices, each normalised by true class, averaged: (K, K)."""
-        matrices = [
-            normalise_confusion(np.asarray(fold.scores["confusion"])) for fold in self.folds
-        ]
+        matrices = [normalise_confusion(np.asarray(fold.score["confusion"])) for fold in self.folds]
         return np.asarray(np.mean(matrices, axis=0))
 
 
@@ -132,25 +111,24 @@ def evaluate_model(run: Run, model: str, *, partial: bool = False) -> ModelEvalu
     Raises:
         RunError: Folds are missing, two of them judge the same image, or a file is damaged.
     """
-    done = [fold for fold in run.folds if run.is_done(model, fold.index)]
-    if not done or (len(done) < len(run.folds) and not partial):
-        missing = sorted({fold.index for fold in run.folds} - {fold.index for fold in done})
+    planned = run.folds_of(model)
+    done = [fold for fold in planned if fold.is_done]
+    if not done or (len(done) < len(planned) and not partial):
+        missing = [fold.index for fold in planned if not fold.is_done]
         hint = "; or report on the others with --partial" if done else ""
         raise RunError(
             f"Expected all folds of {model} in {run.folder} to be done, missing "
             f"{', '.join(map(str, missing))}; start fer-train all on it again{hint}"
         )
-    parts = {
-        fold.index: read_arrays(run.fold_folder(model, fold.index) / PREDICTIONS) for fold in done
-    }
+    parts = {fold.index: read_arrays(fold.folder / PREDICTIONS) for fold in done}
     predictions = merge_predictions(parts, f"{model} in {run.folder}")
     for fold in done:
-        if not np.array_equal(np.sort(parts[fold.index]["index"]), np.sort(fold.test)):
+        if not np.array_equal(np.sort(parts[fold.index]["index"]), np.sort(fold.split.test)):
             raise RunError(
-                f"Expected fold {fold.index} of {model} in {run.folder} to judge the images that "
-                "folds.json gives it, received others; delete that fold and train it again"
+                f"Expected {fold} to judge the images that folds.json gives it, received others; "
+                "delete that fold and train it again"
             )
-    if len(done) == len(run.folds) > 1:
+    if len(done) == len(planned) > 1:
         parts_of_all = [part for fold in run.folds for part in (fold.train, fold.inner, fold.test)]
         everyone = np.unique(np.concatenate(parts_of_all))
         if missing_images := np.setdiff1d(everyone, predictions.index).size:
@@ -158,20 +136,10 @@ def evaluate_model(run: Run, model: str, *, partial: bool = False) -> ModelEvalu
                 f"Expected each image to be judged, received {missing_images} that no fold of "
                 f"{model} in {run.folder} judges; plan the run again"
             )
-    folds = [
-        FoldEvaluation(
-            fold, _with_loss(run.score(model, fold.index)), _read_curves(run, model, fold.index)
-        )
-        for fold in done
-    ]
-    return ModelEvaluation(run, model, folds, predictions)
-
-
-def _with_loss(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the evaluation loss of a network: its log-loss and the L2 penalty of its weights."""
-    if "penalty" not in scores:
-        return dict(scores)
-    return {**scores, "loss": scores["log_loss"] + scores["penalty"]}
+    # Damaged files are told of here, not in the middle of a report.
+    for fold in done:
+        _ = fold.score, fold.curves
+    return ModelEvaluation(run, model, done, predictions)
 
 
 def evaluate_run(run: Run, *, partial: bool = False) -> list[ModelEvaluation]:
@@ -183,7 +151,7 @@ def evaluate_run(run: Run, *, partial: bool = False) -> list[ModelEvaluation]:
     started = [
         model
         for model in run.recipes
-        if not partial or any(run.is_done(model, fold.index) for fold in run.folds)
+        if not partial or any(fold.is_done for fold in run.folds_of(model))
     ]
     if not started:
         raise RunError(f"Expected finished folds in {run.folder}, received none; train it first")
@@ -287,15 +255,15 @@ def compare_models(evaluations: Sequence[ModelEvaluation]) -> list[Comparison]:
 
 
 def _test(first: ModelEvaluation, second: ModelEvaluation) -> PairedTest | None:
-    by_fold = [{fold.fold.index: fold for fold in side.folds} for side in (first, second)]
+    by_fold = [{fold.index: fold for fold in side.folds} for side in (first, second)]
     common = sorted(by_fold[0].keys() & by_fold[1].keys())
     pairs = [(by_fold[0][index], by_fold[1][index]) for index in common]
     if not pairs:
         return None
     return paired_test(
-        [one.scores["accuracy"] for one, _ in pairs],
-        [other.scores["accuracy"] for _, other in pairs],
-        float(np.mean([one.fold.test.size / one.fold.train.size for one, _ in pairs])),
+        [one.score["accuracy"] for one, _ in pairs],
+        [other.score["accuracy"] for _, other in pairs],
+        float(np.mean([one.split.test.size / one.split.train.size for one, _ in pairs])),
     )
 
 
@@ -308,14 +276,3 @@ def _same_folds(first: Run, second: Run) -> bool:
             for one, other in zip(first.folds, second.folds, strict=True)
         )
     )
-
-
-def _read_curves(run: Run, model: str, index: int) -> Curves:
-    path = run.fold_folder(model, index) / "history.csv"
-    if not path.is_file():  # a model that is not trained by epochs
-        return {}
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
-        return {name: np.asarray([float(row[name]) for row in rows]) for name in rows[0]}
-    except (OSError, ValueError, TypeError, IndexError) as error:
-        raise RunError(f"Expected a table of numbers in {path}, received {error}") from error

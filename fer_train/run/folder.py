@@ -17,6 +17,7 @@ Every file is written under another name and then renamed, so that none is ever 
 """
 
 import contextlib
+import csv
 import dataclasses
 import fcntl
 import hashlib
@@ -25,6 +26,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +43,15 @@ FORMAT = 1
 DONE = "metrics.json"
 """The file of a fold that is written last."""
 PREDICTIONS = "predictions.npz"
+KERAS_FILE = "model.keras"
+HISTORY = "history.csv"
 TEACHER = "teacher.npz"
 TEACHER_MODEL = "teacher.keras"
 TEACHERS = "teachers"
 """The folder of the files that teach by views."""
+
+Curves = Mapping[str, NDArray[np.float64]]
+"""Columns of history.csv, each with one value an epoch."""
 
 Piece = tuple[str, int]
 """A model's name and a fold's index: one independent piece of work."""
@@ -201,14 +208,21 @@ class Run:
     folds: list[Fold]
     store: str | None = None
 
+    def fold(self, model: str, index: int) -> "RunFold":
+        """Return a fold of one of the models, by its index from 0."""
+        return RunFold(self, model, self.folds[index])
+
+    def folds_of(self, model: str) -> list["RunFold"]:
+        """Return all folds of one of the models."""
+        return [RunFold(self, model, split) for split in self.folds]
+
     def fold_folder(self, model: str, index: int) -> Path:
         """Return where a fold of a model lies."""
-        return self.folder / model / f"fold-{index:02d}"
+        return self.fold(model, index).folder
 
     def is_done(self, model: str, index: int) -> bool:
         """Tell whether a fold is complete."""
-        folder = self.fold_folder(model, index)
-        return (folder / DONE).is_file() and (folder / PREDICTIONS).is_file()
+        return self.fold(model, index).is_done
 
     def scores(self, model: str) -> list[dict[str, Any]]:
         """Return what metrics.json holds, fold by fold.
@@ -216,16 +230,17 @@ class Run:
         Raises:
             RunError: Some folds are not done yet; names them.
         """
-        if missing := [f.index for f in self.folds if not self.is_done(model, f.index)]:
+        folds = self.folds_of(model)
+        if missing := [fold.index for fold in folds if not fold.is_done]:
             raise RunError(
                 f"Expected all folds of {model} in {self.folder} to be done, received none of "
                 f"{', '.join(map(str, missing))}; start fer-train all on it again"
             )
-        return [self.score(model, fold.index) for fold in self.folds]
+        return [fold.score for fold in folds]
 
     def score(self, model: str, index: int) -> dict[str, Any]:
         """Return what metrics.json of a fold that is done holds."""
-        return dict(read_json(self.fold_folder(model, index) / DONE))
+        return self.fold(model, index).score
 
     def write_file(self, piece: Piece, name: str, content: bytes) -> None:
         """Write a fold's file that another machine has made."""
@@ -283,6 +298,93 @@ class Run:
                 f"{self.folder} holds a run of other settings ({'; '.join(differences)}); give the "
                 "same flags or choose another --run"
             )
+
+
+@dataclass(frozen=True)
+class RunFold:
+    """One fold of one model of a run: where it lies, and what came of it.
+
+    Attributes:
+        run: The run.
+        model: Name of the model.
+        split: The images that train it, steer it and judge it.
+    """
+
+    run: Run
+    model: str
+    split: Fold
+
+    def __str__(self) -> str:
+        """Name it as messages do."""
+        return f"fold {self.index} of {self.model} in {self.run.folder}"
+
+    @property
+    def index(self) -> int:
+        """Number of the fold, from 0."""
+        return self.split.index
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self.run.folder / self.model / f"fold-{self.index:02d}"
+
+    @property
+    def keras_file(self) -> Path:
+        """The trained model."""
+        return self.folder / KERAS_FILE
+
+    @property
+    def history_file(self) -> Path:
+        """The log of its epochs."""
+        return self.folder / HISTORY
+
+    @property
+    def recipe(self) -> Recipe:
+        """The model's settings."""
+        return self.run.recipes[self.model]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is complete."""
+        return (self.folder / DONE).is_file() and (self.folder / PREDICTIONS).is_file()
+
+    def check_done(self) -> None:
+        """Check that it is complete.
+
+        Raises:
+            RunError: It is not; says which command completes it.
+        """
+        if not self.is_done:
+            raise RunError(
+                f"Expected {self} to be done; start fer-train fold --model {self.model} --fold "
+                f"{self.index} on it"
+            )
+
+    @cached_property
+    def score(self) -> dict[str, Any]:
+        """What metrics.json holds and, of a network, ``loss``: log-loss and penalty of weights."""
+        found = dict(read_json(self.folder / DONE))
+        if "penalty" in found:
+            found["loss"] = found["log_loss"] + found["penalty"]
+        return found
+
+    @cached_property
+    def curves(self) -> Curves:
+        """What history.csv holds; nothing of a model that is not trained by epochs."""
+        return read_curves(self.history_file) if self.history_file.is_file() else {}
+
+
+def read_curves(path: Path) -> Curves:
+    """Read a history.csv.
+
+    Raises:
+        RunError: It cannot be read, or is no table of numbers.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
+        return {name: np.asarray([float(row[name]) for row in rows]) for name in rows[0]}
+    except (OSError, ValueError, TypeError, IndexError) as error:
+        raise RunError(f"Expected a table of numbers in {path}, received {error}") from error
 
 
 def open_run(folder: Path) -> Run:

@@ -100,9 +100,5 @@ def load_run_images(run: Run, data: str | None = None) -> Dataset:
 
 def pending(run: Run, models: Sequence[str]) -> list[Piece]:
     """Return the folds that are not done yet, model by model."""
-    return [
-        (model, fold.index)
-        for model in models
-        for fold in run.folds
-        if not run.is_done(model, fold.index)
-    ]
+    folds = [fold for model in models for fold in run.folds_of(model)]
+    return [(fold.model, fold.index) for fold in folds if not fold.is_done]

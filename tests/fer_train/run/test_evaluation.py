@@ -37,7 +37,7 @@ def test_missing_folds_are_named_unless_a_part_will_do(tmp_path):
     with pytest.raises(RunError, match=r"missing 1; start fer-train all .* --partial"):
         evaluate_model(run, "sequential")
     evaluation = evaluate_model(run, "sequential", partial=True)
-    assert [fold.fold.index for fold in evaluation.folds] == [0, 2]
+    assert [fold.index for fold in evaluation.folds] == [0, 2]
     assert not evaluation.is_complete
     assert evaluation.merged["images"] == len(evaluation.predictions.index) < 140
 

@@ -89,8 +89,8 @@ def test_the_evaluation_loss_is_that_of_keras_with_the_penalty(tmp_path):
     _trainer(tmp_path, "sequential").train()
     [fold] = evaluate_model(open_run(tmp_path), "sequential", partial=True).folds
     # This recipe judges each epoch by the fold itself.
-    assert fold.scores["loss"] == pytest.approx(fold.curves["val_loss"][-1], rel=1e-3)
-    assert fold.scores["loss"] > fold.scores["log_loss"] + 0.1
+    assert fold.score["loss"] == pytest.approx(fold.curves["val_loss"][-1], rel=1e-3)
+    assert fold.score["loss"] > fold.score["log_loss"] + 0.1
 
 
 @pytest.mark.parametrize("stop", [1, 2])
