@@ -14,7 +14,7 @@ import click
 from fer_edge import __version__
 from fer_edge._base.command import CommandGroup, stop_on_signals
 from fer_edge.errors import SourceError
-from fer_edge.inference.locate import DEFAULT_MODEL
+from fer_edge.inference.locate import DEFAULT_MODEL, DETECTORS
 from fer_edge.inference.providers import AUTO, PROVIDERS
 from fer_edge.video.options import DETECT_EVERY, MIN_FACE, RETRIES, TIMEOUT_S, VideoOptions
 
@@ -196,7 +196,7 @@ _face_options = _grouped(
     [
         click.option(
             "--detector",
-            type=click.Choice(["haar", "yunet", "none"]),
+            type=click.Choice(DETECTORS),
             default="haar",
             show_default=True,
             help="How faces are found; none: the picture is the face.",

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
@@ -20,11 +20,14 @@ from fer_edge import __version__
 from fer_edge._base.command import CommandGroup
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError, RunError
+from fer_edge.inference.locate import DETECTORS, DetectorName
 from fer_train.run.recipes import (
     KERAS_MODELS,
+    LARGEST_SEED,
     MODEL_NAMES,
     PROTOCOL_DEFAULTS,
     THESIS_MODELS,
+    TRANSFER_MODELS,
     Protocol,
     Recipe,
     read_overrides,
@@ -39,6 +42,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_RUN = Path("runs/default")
 EXPORTED = Path("exported")
+SEED = click.IntRange(0, LARGEST_SEED)
 
 
 class NameList(click.ParamType[tuple[str, ...]]):
@@ -148,7 +152,7 @@ def plan_options(function: F) -> F:
         ),
         click.option("--folds", type=click.IntRange(1), help="1: Training against PublicTest."),
         click.option("--limit", type=click.IntRange(1), help="Most images used."),
-        click.option("--seed", type=click.IntRange(0)),
+        click.option("--seed", type=SEED),
         click.option("--drop", type=NameList(EMOTIONS), help="Emotions left out, with commas."),
         run_option,
         store_option,
@@ -177,7 +181,9 @@ def _plan(
     run_folder: Path,
     store: str | None,
     flags: dict[str, Any],
+    check: "Callable[[Mapping[str, Recipe]], None]" = lambda recipes: None,
 ) -> "tuple[Run, Dataset]":
+    """Plan a run, or go on with it; ``check`` sees the recipes before anything is written."""
     from fer_train.run.plan import load_images, plan_run
     from fer_train.run.store import Store
 
@@ -206,6 +212,7 @@ def _plan(
     if there:
         there.fetch_plan(run_folder)
     dataset = load_images(protocol)
+    check(recipes)
     run = plan_run(run_folder, protocol, recipes, dataset)
     if there:
         run = dataclasses.replace(run, store=store)
@@ -214,19 +221,43 @@ def _plan(
     return run, dataset
 
 
+def _check_pretrained(recipes: Mapping[str, Recipe]) -> None:
+    """Look for pretrained weights before the first fold of any model, not in mid-run."""
+    needed = {
+        model: recipe
+        for model, recipe in recipes.items()
+        if model in TRANSFER_MODELS and recipe.weights != "none"
+    }
+    if needed:
+        from fer_train.network.models import check_pretrained
+
+        for model, recipe in needed.items():
+            check_pretrained(model, recipe)
+
+
 @main.command()
 @click.option("--model", type=click.Choice(MODEL_NAMES), required=True)
 @click.option("--fold", "index", type=click.IntRange(0), required=True, help="From 0.")
 @click.option("--data", help="Where the run's data set lies on this machine.")
+@click.option("--ends-with-parent", is_flag=True, hidden=True)
 @run_option
 @store_option
-def fold(model: str, index: int, data: str | None, run_folder: Path, store: str | None) -> None:
+def fold(
+    model: str,
+    index: int,
+    data: str | None,
+    ends_with_parent: bool,
+    run_folder: Path,
+    store: str | None,
+) -> None:
     """Train one fold of a planned run, from its last epoch if it has begun."""
     from fer_train.run.folder import open_run
     from fer_train.run.plan import load_run_images
     from fer_train.run.store import Store
-    from fer_train.train.schedule import run_here
+    from fer_train.train.schedule import end_with_parent, run_here
 
+    if ends_with_parent:
+        end_with_parent()
     if store:
         Store(store).fetch_plan(run_folder)
     run = dataclasses.replace(open_run(run_folder), store=store)
@@ -254,7 +285,10 @@ def plan(
     **flags: Any,
 ) -> None:
     """Set up a run folder, for `fer-train fold` on one machine or many."""
-    run, _ = _plan(data, models, recipe, config, run_folder, store, flags)
+    from fer_train.run.folder import locked_run
+
+    with locked_run(run_folder):
+        run, _ = _plan(data, models, recipe, config, run_folder, store, flags)
     click.echo(f"{run.folder}: {len(run.folds)} folds of {', '.join(run.recipes)}")
 
 
@@ -306,12 +340,13 @@ def train_all(
         raise click.UsageError("--ray-cpus and --ray-gpus are for --ray")
     if int8 and no_export:
         raise click.UsageError("--int8 and --no-export exclude one another")
-    from fer_train.run.folder import Piece, locked
+    from fer_train.run.folder import Piece, locked_run
     from fer_train.run.plan import pending
     from fer_train.train import schedule
 
-    with locked(run_folder / "lock"):
-        run, dataset = _plan(data, models, recipe, config, run_folder, store, flags)
+    with locked_run(run_folder):
+        check = _check_pretrained if not emit else lambda recipes: None
+        run, dataset = _plan(data, models, recipe, config, run_folder, store, flags, check)
         pieces = pending(run, models)
         if emit:
             from fer_train.train import job_files
@@ -362,7 +397,7 @@ def train_all(
 )
 @click.option("--export-dir", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--data", help="Where RUN's data set lies on this machine; needed with FILE.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @run_option
 @_setting_options(Protocol, skip=("data", "limit", "pool", "drop", "folds", "seed"))
 @recipe_options
@@ -383,7 +418,7 @@ def distill(
     image as augmentation has just changed it, and to its mirror image, is taught. With --views N
     they answer N changed versions of each image once, ahead of training, and may be FILE.onnx.
     """
-    from fer_train.run.folder import locked, open_run
+    from fer_train.run.folder import locked_run, open_run
     from fer_train.run.plan import load_images, pending, plan_run
     from fer_train.train.distill import folds_as_teacher, models_as_teacher
     from fer_train.train.schedule import run_here
@@ -415,7 +450,7 @@ def distill(
             **split,
         )
         recipe = recipe_for("modern", student, {"teacher_weight": 0.7} | given)
-    with locked(run_folder / "lock"):
+    with locked_run(run_folder):
         dataset = load_images(protocol)
         if teacher:
             models = teachers or tuple(teacher.recipes)
@@ -448,7 +483,7 @@ def output_option(default: str) -> Callable[[F], F]:
 @main.command()
 @click.option("--data", required=True, help="As for `fer-train all`.")
 @click.option("--limit", type=click.IntRange(1), help="Look at no more images.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @output_option("explore")
 def explore(data: str, limit: int | None, seed: int, output: Path) -> None:
     """Look at a data set before training: samples, counts, copies and faults."""
@@ -502,12 +537,17 @@ def report(run_folders: tuple[Path, ...], partial: bool, output: Path) -> None:
 )
 @click.option(
     "--detector",
-    type=click.Choice(["haar", "none"]),
+    type=click.Choice(DETECTORS),
     default="haar",
     show_default=True,
     help="How faces are found; none: the picture is the face.",
 )
-@click.option("--model", type=click.Choice(MODEL_NAMES), help="Which model of a RUN with several.")
+@click.option(
+    "--detector-model",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="ONNX file of the yunet detector.",
+)
+@click.option("--model", type=click.Choice(KERAS_MODELS), help="Which model of a RUN with several.")
 @click.option("--fold", type=click.IntRange(0), help="One fold of RUN alone, not their average.")
 @click.option(
     "--pages",
@@ -521,7 +561,8 @@ def predict(
     source: Path,
     data: Path,
     layout: str,
-    detector: str,
+    detector: DetectorName,
+    detector_model: Path | None,
     model: str | None,
     fold: int | None,
     pages: int,
@@ -534,12 +575,18 @@ def predict(
     from fer_train.report.predict import answer_pictures, describe_answers, open_model
 
     chosen = open_model(source, model, fold)
-    pictures = load_layout(data, layout)
-    finder = open_detector("none" if detector == "none" else "haar")
+    pictures = load_layout(data, layout, chosen.spec.labels)
+    finder = open_detector(detector, detector_model)
     answers = answer_pictures(chosen, pictures.pictures, finder)
     title = f"{data.resolve().name} ({layout}) judged by {chosen.name}"
     document = describe_answers(answers, chosen.spec.labels, pictures, data, title, pages)
     _echo_paths(save(document, output, "predictions"))
+    if faceless := sum(answer.status == "no_face" for answer in answers):
+        click.echo(
+            f"In {faceless} of {len(answers)} pictures no face was found; where each picture is a "
+            "face already, give --detector none",
+            err=True,
+        )
     failed = [answer for answer in answers if answer.error is not None]
     for answer in failed:
         click.echo(f"{answer.picture.path}: {answer.error}", err=True)

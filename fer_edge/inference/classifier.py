@@ -18,8 +18,8 @@ from fer_edge.contract import check_spec
 from fer_edge.errors import ModelError
 from fer_edge.image.read import Frame
 from fer_edge.inference.describe import describe_model, model_input_shape
-from fer_edge.inference.detectors import DetectorName, Face, FaceDetector, open_detector
-from fer_edge.inference.locate import find_model
+from fer_edge.inference.detectors import Face, FaceDetector, open_detector
+from fer_edge.inference.locate import DetectorName, find_model
 from fer_edge.inference.onnx_file import read_model
 from fer_edge.inference.preprocess import Box, prepare
 from fer_edge.inference.session import open_session

@@ -5,16 +5,15 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from fer_edge._base._cv2 import cv2
 from fer_edge.errors import DetectorError
 from fer_edge.image.read import Frame
+from fer_edge.inference.locate import DetectorName
 from fer_edge.inference.preprocess import Box, check_frame, to_gray
-
-DetectorName = Literal["haar", "yunet", "none"]
 
 WORKING_SIDE = 640
 """Frames are searched at no more than this many pixels on their longer side."""

@@ -3,11 +3,15 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args
 
 from fer_edge.errors import ModelError
 
 # In fp32, which is right on every processor and provider; int8 is a name away.
 DEFAULT_MODEL = "edge.onnx"
+
+DetectorName = Literal["haar", "yunet", "none"]
+DETECTORS: tuple[DetectorName, ...] = get_args(DetectorName)
 
 
 def model_folders() -> Iterator[Path]:

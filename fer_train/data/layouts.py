@@ -14,10 +14,11 @@ Whatever is left out is counted with the reason, since a score means little with
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError
 from fer_edge.image.read import IMAGE_SUFFIXES
 from fer_train.data.load import emotion_of, folder_files
@@ -64,12 +65,13 @@ _RAFDB_EMOTIONS = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neut
 _RAFDB_LISTS = ("list_patition_label.txt", "list_partition_label.txt")
 
 
-def load_layout(folder: str | Path, layout: str) -> UnseenSet:
+def load_layout(folder: str | Path, layout: str, labels: Sequence[str] = EMOTIONS) -> UnseenSet:
     """List the pictures of a data set with their emotions.
 
     Args:
         folder: Where the data set was unpacked.
         layout: One of `LAYOUTS`.
+        labels: Emotions that the model knows; folders may be named by them too.
 
     Raises:
         DataError: The folder is missing, its label list is broken, or no picture in it is named
@@ -83,7 +85,7 @@ def load_layout(folder: str | Path, layout: str) -> UnseenSet:
         raise DataError(f"{root} is not a folder; expected an unpacked data set ({layout})")
     names = [PurePosixPath(name) for name in folder_files(root)]
     make_rule, example = _MAKERS[layout]
-    rule = make_rule(root, names)
+    rule = make_rule(root, names, frozenset(label.lower() for label in labels))
     pictures: list[UnseenPicture] = []
     skipped: Counter[str] = Counter()
     for name in names:
@@ -102,22 +104,28 @@ def load_layout(folder: str | Path, layout: str) -> UnseenSet:
     return UnseenSet(tuple(pictures), dict(sorted(skipped.items())))
 
 
-def _folders(root: Path, names: Sequence[PurePosixPath]) -> _Rule:
-    labelled = any(emotion_of(name.parent.name) for name in names)
+def _folders(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rule:
+    labelled = any(_meant(name.parent.name, labels) for name in names)
 
     def rule(name: PurePosixPath) -> str | None:
-        emotion = emotion_of(name.parent.name)
+        emotion = _meant(name.parent.name, labels)
         if labelled and emotion is None:
-            raise _SkippedError(f"folder {name.parent.name!r} is none of the seven emotions")
+            raise _SkippedError(f"folder {name.parent.name!r} is no emotion that is known")
         return emotion
 
     return rule
 
 
-def _ckplus(root: Path, names: Sequence[PurePosixPath]) -> _Rule:
+def _meant(folder: str, labels: Set[str]) -> str | None:
+    """Return the emotion of a folder's name: one of the seven, or one that the model has beside."""
+    lowered = folder.strip().lower()
+    return emotion_of(folder) or (lowered if lowered in labels else None)
+
+
+def _ckplus(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rule:
     def rule(name: PurePosixPath) -> str:
         folder = name.parent.name
-        if emotion := emotion_of(folder):
+        if emotion := _meant(folder, labels):
             return emotion
         if folder.lower() == "contempt":
             raise _SkippedError("contempt is none of the seven emotions")
@@ -126,7 +134,7 @@ def _ckplus(root: Path, names: Sequence[PurePosixPath]) -> _Rule:
     return rule
 
 
-def _jaffe(root: Path, names: Sequence[PurePosixPath]) -> _Rule:
+def _jaffe(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rule:
     def rule(name: PurePosixPath) -> str:
         if match := _JAFFE_NAME.fullmatch(name.stem):
             return _LETTERS[match[1].upper()]
@@ -135,7 +143,7 @@ def _jaffe(root: Path, names: Sequence[PurePosixPath]) -> _Rule:
     return rule
 
 
-def _kdef(root: Path, names: Sequence[PurePosixPath]) -> _Rule:
+def _kdef(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rule:
     def rule(name: PurePosixPath) -> str:
         match = _KDEF_NAME.fullmatch(name.stem)
         if match is None:
@@ -148,22 +156,22 @@ def _kdef(root: Path, names: Sequence[PurePosixPath]) -> _Rule:
     return rule
 
 
-def _rafdb(root: Path, names: Sequence[PurePosixPath]) -> _Rule:
+def _rafdb(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rule:
     lists = [name for name in names if name.name.lower() in _RAFDB_LISTS]
     if len(lists) != 1:
         raise DataError(
             f"{root}: expected one label list {_RAFDB_LISTS[0]} (rafdb), found {len(lists)}"
         )
-    labels = _read_label_list(root / lists[0])
+    listed = _read_label_list(root / lists[0])
     aligned = {name.stem for name in names if name.stem.endswith("_aligned")}
 
     def rule(name: PurePosixPath) -> str:
         stem = name.stem.removesuffix("_aligned")
-        if stem not in labels:
+        if stem not in listed:
             raise _SkippedError("not in the label list")
         if name.stem == stem and f"{stem}_aligned" in aligned:
             raise _SkippedError("original beside its aligned picture")
-        return labels[stem]
+        return listed[stem]
 
     return rule
 
@@ -189,7 +197,7 @@ def _read_label_list(file: Path) -> dict[str, str]:
     return labels
 
 
-_MAKERS: dict[str, tuple[Callable[[Path, Sequence[PurePosixPath]], _Rule], str]] = {
+_MAKERS: dict[str, tuple[Callable[[Path, Sequence[PurePosixPath], Set[str]], _Rule], str]] = {
     "folders": (_folders, "happy/1.jpg or 1.jpg"),
     "jaffe": (_jaffe, "KA.AN1.39.tiff"),
     "ckplus": (_ckplus, "anger/S010_004_00000017.png"),

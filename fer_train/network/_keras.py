@@ -1,6 +1,7 @@
 """Keras, quietly, or one clear message: write ``from fer_train.network._keras import keras``."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 import sys
@@ -40,6 +41,15 @@ try:
 
         # The search for GPUs complains natively too, where there is none.
         keras.distribution.list_devices()
+        if keras.backend.backend() != "tensorflow" and importlib.util.find_spec("tensorflow"):
+            # Keras loads it all the same when it trains, and it is as talkative then.
+            import tensorflow  # noqa: F401
+except ValueError as error:
+    # Keras names a back end that it does not know so.
+    raise DependencyError(
+        f"Expected KERAS_BACKEND=tensorflow or jax, received "
+        f"{os.environ.get('KERAS_BACKEND')!r} ({error})"
+    ) from error
 except ImportError as error:
     raise DependencyError(
         f"Keras or its back end cannot be loaded ({error}); run: pip install 'fer-edge[train]', or "

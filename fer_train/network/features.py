@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fer_train.network._keras import keras
 from fer_train.network.models import leaves
-from fer_train.run.folder import locked, write_atomic, write_text
+from fer_train.run.folder import LOCK, locked, write_atomic, write_text
 
 _BATCH = 64
 
@@ -33,7 +33,7 @@ def backbone_features(
     """
     path = folder / f"{_digest(backbone, images)}.npy"
     # The second of two processes waits for the first and then reads what it wrote.
-    with locked(folder / "lock", wait=True):
+    with locked(folder / LOCK, wait=True):
         if not _is_whole(path):
             write_atomic(path, lambda temporary: _compute(backbone, images, temporary))
             write_text(path.with_suffix(".sha256"), _file_digest(path))

@@ -23,6 +23,8 @@ _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 BACKBONE = "backbone"
 _WHOLE_MODEL = ".keras"
 HEAD = "head"
+_LONGEST_REASON = 300
+"""Letters of Keras's own words in a message."""
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
@@ -104,7 +106,7 @@ def _start_from(net: keras.Model, path: Path) -> None:
     try:
         net.set_weights(load_trained(path, expected).get_weights())
     except ValueError as error:
-        raise RunError(f"Expected {expected}, received {path}: {error}") from error
+        raise RunError(f"Expected {expected}, received {path}: {_brief(error)}") from error
 
 
 def _scale(recipe: Recipe) -> Any:
@@ -171,11 +173,20 @@ def _pretrained_backbone(name: str, x: Any, recipe: Recipe) -> Any:
     return network(x)
 
 
+def check_pretrained(name: str, recipe: Recipe) -> None:
+    """Fetch or read the pretrained weights of a backbone, so that a training has them later.
+
+    Raises:
+        DataError: They cannot be had or do not fit.
+    """
+    build_model(name, recipe, 2)
+
+
 def _weights_message(weights: str, error: Exception) -> str:
     if weights == "imagenet":
         return (
             f"Keras could not fetch the ImageNet weights ({error}); use --weights FILE with a "
-            "file fetched elsewhere, or --weights none to train from scratch"
+            "file fetched elsewhere, or --weights none --frozen-epochs 0 to train from scratch"
         )
     found = "which does not fit" if Path(weights).is_file() else "which is not there"
     return f"Expected a Keras weights file of this model, received {weights}, {found} ({error})"
@@ -268,7 +279,13 @@ def load_trained(path: Path, expected: str) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise RunError(f"Expected {expected}, received {path}: {error}") from error
+        raise RunError(f"Expected {expected}, received {path}: {_brief(error)}") from error
+
+
+def _brief(error: Exception) -> str:
+    """Return the beginning of what Keras says, which can go on to list a whole model."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} ..."
 
 
 def leaves(net: keras.Model) -> list[keras.layers.Layer]:

@@ -7,6 +7,7 @@ models, which is what a cross-validation has to offer for pictures that none of 
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,13 @@ from fer_edge.inference.detectors import FaceDetector
 from fer_edge.inference.preprocess import Box, crop_face, prepare, resize
 from fer_edge.records import plain_cell
 from fer_train.data.layouts import UnseenPicture, UnseenSet
+from fer_train.data.load import emotion_of
 from fer_train.report import plots
 from fer_train.report.document import Block, Document, Gallery, Heading, Picture, Table, Text
 from fer_train.report.runs import SCORES, class_report, format_score
 from fer_train.run.folder import Run, open_run
 from fer_train.run.metrics import classification_metrics, normalise_confusion
+from fer_train.run.recipes import KERAS_MODELS
 
 PAGE_PICTURES = 12
 _SHOWN_SIDE = 160
@@ -129,7 +132,9 @@ def open_model(source: Path, model: str | None = None, fold: int | None = None) 
             raise RunError(f"--model and --fold choose from a RUN, received the file {source}")
         return OnnxModel(source)
     run = open_run(source)
-    names = list(run.recipes)
+    names = [name for name in run.recipes if name in KERAS_MODELS]
+    if not names:
+        raise RunError(f"Expected a network in {source}, received {', '.join(run.recipes)} alone")
     if model is None and len(names) > 1:
         raise RunError(f"{source} has the models {', '.join(names)}; choose one with --model")
     if model is not None and model not in names:
@@ -209,13 +214,19 @@ def describe_answers(
     Returns:
         The document; attached to it ``predictions.csv`` and ``metrics.json``.
     """
+    columns = {emotion_of(label) or label.lower(): place for place, label in enumerate(labels)}
     known = [
-        (labels.index(emotion), row)
+        (columns[emotion], row)
         for each in answers
         if (row := each.probabilities) is not None
         and (emotion := each.picture.emotion) is not None
-        and emotion in labels
+        and emotion in columns
     ]
+    unknown = Counter(
+        each.picture.emotion
+        for each in answers
+        if each.status == "ok" and each.picture.emotion not in (None, *columns)
+    )
     judged = [each for each in answers if each.status == "ok"]
     counts = {
         "pictures": len(answers),
@@ -223,6 +234,7 @@ def describe_answers(
         "unreadable": sum(each.status == "error" for each in answers),
         "judged": len(judged),
         "judged and of an emotion that the model knows": len(known),
+        **{f"of {name}, which the model does not know": n for name, n in sorted(unknown.items())},
         **{f"left out: {reason}": count for reason, count in data.skipped.items()},
     }
     blocks: list[Block] = [
@@ -238,7 +250,7 @@ def describe_answers(
         true, rows = zip(*known, strict=True)
         scores = classification_metrics(np.asarray(true, np.int64), np.stack(rows))
         faceless = [each for each in answers if each.status == "no_face"]
-        unseen = sum(each.picture.emotion in labels for each in faceless)
+        unseen = sum(each.picture.emotion in columns for each in faceless)
         scores["accuracy_faceless_wrong"] = scores["accuracy"] * len(known) / (len(known) + unseen)
         blocks += _score_blocks(scores, labels)
         # JSON has no word for what is not a number, such as the AUC of a single emotion.

@@ -19,7 +19,6 @@ Every file is written under another name and then renamed, so that none is ever 
 import contextlib
 import csv
 import dataclasses
-import fcntl
 import hashlib
 import io
 import json
@@ -30,6 +29,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +45,7 @@ DONE = "metrics.json"
 PREDICTIONS = "predictions.npz"
 KERAS_FILE = "model.keras"
 HISTORY = "history.csv"
+LOCK = "lock"
 TEACHER = "teacher.npz"
 TEACHER_MODEL = "teacher.keras"
 TEACHERS = "teachers"
@@ -169,7 +170,7 @@ def write_results(
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file while the block runs; the kernel frees it when the process dies.
+    """Hold a lock file while the block runs; it is free again when the process dies.
 
     Raises:
         RunError: Another process holds it, and ``wait`` is not set; or it cannot be made.
@@ -177,15 +178,36 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     _make_parent(path)
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(path.open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
+            stack.enter_context(filelock.FileLock(path, timeout=-1 if wait else 0))
+        except filelock.Timeout as error:
             raise RunError(
                 f"Another process is training in {path.parent}; wait for it or choose another --run"
             ) from error
         except OSError as error:
             raise _cannot_write(path, error) from error
         yield
+
+
+@contextlib.contextmanager
+def locked_run(folder: Path) -> Iterator[None]:
+    """Hold a run folder while a run is planned and trained; a plan that fails leaves no folder.
+
+    Raises:
+        RunError: Another process holds it, other things lie in it, or it cannot be made.
+    """
+    refuse_foreign(folder)
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    lock = folder / LOCK
+    with locked(lock):
+        try:
+            yield
+        finally:
+            # Nothing was planned: only the lock was made, and the folders above it.
+            if missing and [path.name for path in folder.iterdir()] == [LOCK]:
+                with contextlib.suppress(OSError):
+                    lock.unlink()
+                    for place in missing:
+                        place.rmdir()
 
 
 @dataclass(frozen=True)
@@ -277,7 +299,9 @@ class Run:
         Raises:
             RunError: It would not; names what differs.
         """
-        pairs: list[tuple[str, Any, Any]] = [("", self.protocol, other.protocol)]
+        # The digest tells whether the data are the same, wherever they lie now.
+        moved = dataclasses.replace(other.protocol, data=self.protocol.data)
+        pairs: list[tuple[str, Any, Any]] = [("", self.protocol, moved)]
         # A model that only one of them has is no difference: models can be added to a run.
         pairs += [
             (f"{name} ", recipe, other.recipes[name])
@@ -292,7 +316,7 @@ class Run:
             if getattr(there, field.name) != getattr(asked, field.name)
         ]
         if self.dataset_digest != other.dataset_digest:
-            differences.append("the images or labels have changed")
+            differences.append(f"the images or labels of {other.protocol.data} are others")
         if differences:
             raise RunError(
                 f"{self.folder} holds a run of other settings ({'; '.join(differences)}); give the "
@@ -424,10 +448,11 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         RunError: They do.
     """
-    ours = ("lock", "folds.json")
     if (folder / "config.json").is_file() or not folder.is_dir():
         return
-    if any(path.name not in ours for path in folder.iterdir()):
+    foreign = [path for path in folder.iterdir() if path.name not in (LOCK, "folds.json")]
+    lock = folder / LOCK
+    if foreign or (lock.exists() and (not lock.is_file() or lock.stat().st_size)):
         raise RunError(f"Expected an empty folder or a run of fer-train, received {folder}")
 
 

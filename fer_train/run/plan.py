@@ -46,8 +46,8 @@ def plan_run(folder: Path, protocol: Protocol, recipes: dict[str, Recipe], datas
     if (folder / "config.json").is_file():
         there = open_run(folder)
         there.check_same(run)
-        run = replace(there, recipes={**there.recipes, **recipes})
-        if run.recipes != there.recipes:
+        run = replace(there, protocol=protocol, recipes={**there.recipes, **recipes})
+        if (run.protocol, run.recipes) != (there.protocol, there.recipes):
             run.save()
         return run
     refuse_foreign(folder)

@@ -21,6 +21,8 @@ KERAS_MODELS = ("sequential", "vgg16", "resnet50", "edge")
 MODEL_NAMES = (*KERAS_MODELS, "svm")
 THESIS_MODELS = ("sequential", "vgg16", "resnet50")
 TRANSFER_MODELS = ("vgg16", "resnet50")
+LARGEST_SEED = 2**32 - 1
+"""What the random generators of all libraries take."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,8 @@ class Protocol:
             raise _wrong(self, "drop", "a list of emotions")
         if self.folds < 1:
             raise DataError(f"Expected 1 fold or more, received {self.folds}")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise DataError(f"Expected a seed from 0 to {LARGEST_SEED}, received {self.seed}")
         if not 0 <= self.inner <= 0.5:
             raise DataError(f"Expected an inner share from 0 to 0.5, received {self.inner}")
         if unknown := set(self.drop) - set(EMOTIONS):
@@ -222,6 +226,15 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
         scratch = {"frozen_epochs": 0, "learning_rate": 2e-3, "preprocessing": "symmetric"}
         merged |= {key: value for key, value in scratch.items() if key not in (overrides or {})}
     recipe = Recipe(**merged)
+    pretrained = recipe.weights != "none" and (
+        model in TRANSFER_MODELS or recipe.weights.endswith(".keras")
+    )
+    if recipe.frozen_epochs and not pretrained:
+        raise DataError(
+            f"Expected trained weights for {model}, whose backbone is frozen for "
+            f"{recipe.frozen_epochs} epochs, received none: its head would learn from random "
+            "features; use --weights FILE, or --frozen-epochs 0 to train all of it"
+        )
     named = recipe.weights in ("imagenet", "none") or recipe.weights.endswith(".keras")
     if model not in TRANSFER_MODELS and not named:
         raise DataError(f"Expected weights of {model} in a .keras file, received {recipe.weights}")

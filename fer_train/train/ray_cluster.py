@@ -13,7 +13,7 @@ from typing import Any
 
 from fer_edge.errors import DependencyError, RunError
 from fer_train.data.load import Dataset
-from fer_train.run.folder import DONE, Piece, Run, locked
+from fer_train.run.folder import DONE, LOCK, Piece, Run, locked
 from fer_train.train.schedule import fold_name, raise_failed, train_piece
 
 _RAY_RETRIES = 3
@@ -139,7 +139,7 @@ def _train_on_node(data: Any, piece: Piece, backend: str | None) -> dict[str, by
         os.environ["KERAS_BACKEND"] = backend
     if _identity(run) == identity:
         # A worker whose node has died may train for a moment more before it notices.
-        with locked(run.fold_folder(*piece) / "lock", wait=True):
+        with locked(run.fold_folder(*piece) / LOCK, wait=True):
             pass
         train_piece(run, piece, images, labels)
         return {}
@@ -149,5 +149,5 @@ def _train_on_node(data: Any, piece: Piece, backend: str | None) -> dict[str, by
         return {
             path.name: path.read_bytes()
             for path in run.fold_folder(*piece).iterdir()
-            if path.name != "lock"
+            if path.name != LOCK
         }

@@ -1,10 +1,14 @@
 """Many independent folds: planned once, then run here, in subprocesses, or on Ray."""
 
 import logging
+import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +22,11 @@ from fer_train.run.store import Store
 if TYPE_CHECKING:
     from fer_train.train.fold import FoldTrainer, Progress
     from fer_train.train.svm import SvmTrainer
+
+PARENT_FLAG = "--ends-with-parent"
+"""Of ``fer-train fold``: its standard input tells it whether its parent lives."""
+
+_log = logging.getLogger(__name__)
 
 
 def run_here(run: Run, dataset: Dataset, pieces: Sequence[Piece]) -> None:
@@ -62,7 +71,7 @@ def train_piece(
                 try:
                     store.send_fold(run, piece)
                 except RunError as error:
-                    logging.getLogger(__name__).warning("%s; training goes on", error)
+                    _log.warning("%s; training goes on", error)
 
         store.fetch_fold(run, piece)
         trainer.train(report_and_send)
@@ -92,26 +101,61 @@ def run_in_subprocesses(
     Raises:
         RunError: Some folds failed; the others are done.
     """
+    running: set[subprocess.Popen[bytes]] = set()
+    ended = threading.Event()
 
     def train(piece: Piece) -> int:
-        command = [sys.executable, "-m", "fer_train.cli", *fold_arguments(run, piece)]
-        return subprocess.run(command, check=False).returncode
+        command = [sys.executable, "-m", "fer_train.cli", *fold_arguments(run, piece), PARENT_FLAG]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+            running.add(process)
+            if ended.is_set():
+                process.terminate()
+            code = process.wait()
+            running.discard(process)
+            return code
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
 
     failed = []
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(train, piece): piece for piece in pieces}
-        try:
-            for future in as_completed(futures):
-                if future.result():
-                    # The process has said why.
-                    failed.append(futures[future])
-                else:
-                    report(futures[future])
-        except KeyboardInterrupt:
-            # A terminal interrupts the processes too; without this the next ones would start.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    futures: dict[Future[int], Piece] = {}
+    before = signal.signal(signal.SIGTERM, end)
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        futures |= {pool.submit(train, piece): piece for piece in pieces}
+        for future in as_completed(futures):
+            if future.result():
+                # The process has said why.
+                failed.append(futures[future])
+            else:
+                report(futures[future])
+    except (KeyboardInterrupt, SystemExit):
+        ended.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(running):
+            process.terminate()
+        _log.warning(
+            "Ended; %s had not ended and go on from their last epoch when the same command is "
+            "started again",
+            ", ".join(fold_name(piece) for future, piece in futures.items() if not future.done()),
+        )
+        raise
+    finally:
+        pool.shutdown()
+        signal.signal(signal.SIGTERM, before)
     raise_failed(failed)
+
+
+def end_with_parent() -> None:
+    """End this process when its standard input ends: its parent, who holds it, has died."""
+
+    def wait() -> None:
+        # Nobody writes to it.
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def fold_arguments(run: Run, piece: Piece) -> list[str]:

@@ -19,7 +19,7 @@ from fer_edge._base._cv2 import cv2
 from fer_edge.contract import IMAGE_SIZE
 from fer_edge.errors import DataError
 from fer_train.data.folds import Fold
-from fer_train.run.folder import Run, locked, write_results
+from fer_train.run.folder import LOCK, Run, locked, write_results
 
 SVM = "svm"
 _INNER_FOLDS = 3
@@ -53,7 +53,7 @@ class SvmTrainer:
             RunError: Another process trains this fold, or the folder cannot be written.
             DataError: An emotion has too few images.
         """
-        with locked(self.run.fold_folder(SVM, self.fold.index) / "lock"):
+        with locked(self.run.fold_folder(SVM, self.fold.index) / LOCK):
             if not self.run.is_done(SVM, self.fold.index):
                 self._fit()
             return self.run.score(SVM, self.fold.index)

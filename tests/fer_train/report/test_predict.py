@@ -14,7 +14,7 @@ from fer_train.cli import main
 from tests.support.fake_runs import make_run
 
 
-def write_model(path: Path) -> Path:
+def write_model(path: Path, labels: tuple[str, ...] = EMOTIONS) -> Path:
     """Write a model that takes a picture's mean level, in steps of 36, for its emotion."""
     levels = np.arange(7, dtype=np.float32) * 36 + 18
     nodes = [
@@ -36,7 +36,7 @@ def write_model(path: Path) -> Path:
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, ModelSpec(model="levels").to_metadata())
+    helper.set_model_props(model, ModelSpec(model="levels", labels=labels).to_metadata())
     onnx.save(model, path)
     return path
 
@@ -190,3 +190,36 @@ def test_a_run_answers_with_the_average_of_its_folds(data, tmp_path):
     assert (float(row["angry"]), float(row["sad"])) == (pytest.approx(0.5), pytest.approx(0.5))
     assert predict(run.folder, *arguments, "--fold", 1, "--output", tmp_path / "one").exit_code == 0
     assert float(read_rows(tmp_path / "one")[0]["sad"]) == pytest.approx(1.0)
+
+
+def test_other_names_of_the_emotions_count(tmp_path, data):
+    names = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+    model = write_model(tmp_path / "other.onnx", names)
+    out = tmp_path / "out"
+    result = predict(model, "--data", data, "--detector", "none", "--output", out)
+    assert result.exit_code == 0, result.output
+    assert json.loads((out / "metrics.json").read_text())["accuracy"] == pytest.approx(14 / 15)
+
+
+def test_emotions_that_only_one_side_knows_are_told(tmp_path, data):
+    names = ("angry", "contempt", "fear", "happy", "sad", "surprise", "neutral")
+    model = write_model(tmp_path / "other.onnx", names)
+    picture(tmp_path / "data/contempt/0.png", "disgust")
+    out = tmp_path / "out"
+    assert predict(model, "--data", data, "--detector", "none", "--output", out).exit_code == 0
+    text = (out / "predictions.md").read_text()
+    assert "| judged and of an emotion that the model knows | 14 |" in text
+    assert "| of disgust, which the model does not know | 2 |" in text
+
+
+def test_where_no_face_is_found_the_other_way_is_told(model, data, tmp_path):
+    result = predict(model, "--data", data, "--output", tmp_path / "out")
+    assert "In 15 of 15 pictures no face was found" in result.stderr
+    assert "--detector none" in result.stderr
+
+
+def test_a_baseline_offers_no_pictures(tmp_path, data):
+    run = make_run(tmp_path / "run", ("svm",))
+    result = predict(run.folder, "--data", data, "--output", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "Expected a network" in result.stderr

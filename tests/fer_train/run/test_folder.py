@@ -1,5 +1,8 @@
 import errno
 import multiprocessing
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from fer_train.data.folds import Fold
 from fer_train.run.folder import (
     Run,
     locked,
+    locked_run,
     open_run,
     read_arrays,
     write_arrays,
@@ -114,3 +118,53 @@ def test_a_second_process_is_refused_and_a_dead_ones_lock_is_free(tmp_path):
     holder.join()
     with locked(tmp_path / "lock"):
         pass
+
+
+def test_a_plan_that_fails_leaves_no_folder_behind(tmp_path):
+    folder = tmp_path / "runs" / "new"
+    with pytest.raises(RunError, match="no data"), locked_run(folder):
+        raise RunError("no data")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_was_there_stays(tmp_path):
+    with pytest.raises(RunError, match="no data"), locked_run(tmp_path):
+        raise RunError("no data")
+    assert tmp_path.is_dir()
+
+
+@pytest.mark.parametrize("name", ["lock", "photo.jpg"])
+def test_a_folder_of_other_things_is_refused_untouched(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(RunError, match="Expected an empty folder"), locked_run(tmp_path):
+        pass
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "precious"}
+
+
+def test_data_that_have_moved_are_the_same_data(tmp_path):
+    run = _run(tmp_path)
+    run.check_same(replace(run, protocol=replace(run.protocol, data="/elsewhere/fer2013.zip")))
+    with pytest.raises(RunError, match=r"images or labels of synthetic are others"):
+        run.check_same(replace(run, dataset_digest="another"))
+
+
+def test_locks_need_no_fcntl(tmp_path):
+    """As on Windows, where there is none."""
+    program = (
+        "import sys, warnings; sys.modules['fcntl'] = None; warnings.simplefilter('ignore');"
+        "from pathlib import Path; from fer_train.run.folder import locked;"
+        "from fer_edge.errors import RunError\n"
+        "path = Path(sys.argv[1])\n"
+        "with locked(path):\n"
+        "    try:\n"
+        "        with locked(path): print('held twice')\n"
+        "    except RunError: print('held')\n"
+        "with locked(path): print('free')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "lock")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["held", "free"]

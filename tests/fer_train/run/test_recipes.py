@@ -88,3 +88,28 @@ def test_a_dropped_emotion_leaves_the_others_in_order():
 
 def test_the_defaults_of_a_recipe_are_valid():
     assert Recipe() == recipe_for("modern", "edge")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model", "overrides"),
+    [
+        ("thesis", "vgg16", {"weights": "none"}),
+        ("thesis", "resnet50", {"weights": "none", "epochs": 5}),
+        ("modern", "vgg16", {"weights": "none", "frozen_epochs": 2}),
+        ("modern", "edge", {"frozen_epochs": 2}),
+    ],
+)
+def test_no_head_learns_from_random_features(recipe, model, overrides):
+    with pytest.raises(DataError, match=r"Expected trained weights.*--frozen-epochs 0"):
+        recipe_for(recipe, model, overrides)
+
+
+def test_a_backbone_from_scratch_trains_under_the_thesis_recipe_too():
+    recipe = recipe_for("thesis", "vgg16", {"weights": "none", "frozen_epochs": 0})
+    assert (recipe.frozen_epochs, recipe.optimizer) == (0, "sgd")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_suits_all_random_generators(seed):
+    with pytest.raises(DataError, match="seed from 0 to 4294967295"):
+        Protocol("synthetic", seed=seed)

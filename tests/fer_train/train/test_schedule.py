@@ -3,10 +3,14 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -22,7 +26,7 @@ from fer_train.export.convert import describe
 from fer_train.export.facts import training_facts
 from fer_train.network._keras import keras
 from fer_train.network.models import build_model
-from fer_train.run.folder import open_run, read_arrays
+from fer_train.run.folder import locked, open_run, read_arrays
 from fer_train.run.plan import load_run_images
 from fer_train.run.recipes import recipe_for
 from fer_train.train.fold import FoldTrainer
@@ -525,3 +529,82 @@ def test_a_file_of_settings_brings_no_teacher_either(tmp_path, setting):
     assert result.exit_code == 2
     assert "is for fer-train distill, which has a teacher" in result.stderr
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_run_goes_on_where_its_data_lie_now(tmp_path):
+    for name in ("one", "two"):
+        for emotion in EMOTIONS:
+            for number in range(4):
+                picture = tmp_path / name / "train" / emotion / f"{number}.png"
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                image = synthetic_faces(28, 0)[0][EMOTIONS.index(emotion) * 4 + number]
+                cv2.imwrite(str(picture), image)
+    flags = ("--models", "svm", "--folds", "2", "--run", str(tmp_path / "run"))
+    assert _invoke("plan", "--data", str(tmp_path / "one"), *flags).exit_code == 0
+    (tmp_path / "one").rename(tmp_path / "moved")
+    assert _invoke("plan", "--data", str(tmp_path / "moved"), *flags).exit_code == 0
+    assert open_run(tmp_path / "run").protocol.data == str(tmp_path / "moved")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_folds_end_with_the_command_that_started_them(tmp_path, number):
+    flags = ("--data", "synthetic:140", "--models", "sequential", "--folds", "2", "--jobs", "2")
+    command = [sys.executable, "-m", "fer_train.cli", "all", *flags, "--epochs", "200"]
+    command += ["--run", str(tmp_path / "run"), "--no-export"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    locks = [tmp_path / "run/sequential" / fold / "lock" for fold in ("fold-00", "fold-01")]
+    _wait_until(lambda: all(lock.exists() for lock in locks))
+    process.send_signal(number)
+    if number == signal.SIGTERM:
+        _, messages = process.communicate(timeout=60)
+        assert process.returncode == 143
+        assert "sequential fold 0, sequential fold 1 had not ended and go on" in messages
+    else:
+        process.wait(timeout=60)
+        process.stderr.close()
+
+    def free(lock: Path) -> bool:
+        try:
+            with locked(lock):
+                return True
+        except RunError:
+            return False
+
+    _wait_until(lambda: all(map(free, locks)))
+
+
+def _wait_until(true: Callable[[], bool], most_s: float = 120.0) -> None:
+    end = time.monotonic() + most_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_refused_data_and_missing_weights_leave_no_run(tmp_path):
+    run = tmp_path / "runs/new"
+    flags = ("--models", "vgg16", "--run", str(run), "--folds", "2")
+    assert _invoke("all", "--data", str(tmp_path / "none.zip"), *flags).exit_code == 1
+    lost = str(tmp_path / "lost.h5")
+    assert _invoke("all", "--data", "synthetic:140", "--weights", lost, *flags).exit_code == 1
+    assert not run.parent.exists()
+
+
+def test_an_unknown_back_end_is_named():
+    done = subprocess.run(
+        [sys.executable, "-c", "import fer_train.network._keras"],
+        env={**os.environ, "KERAS_BACKEND": "foo"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Expected KERAS_BACKEND=tensorflow or jax, received 'foo'" in done.stderr
+
+
+def test_weights_of_another_model_are_refused_in_few_words(tmp_path):
+    recipe = recipe_for("modern", "edge")
+    build_model("edge", recipe, 7).save(tmp_path / "edge.keras")
+    other = recipe_for("modern", "sequential", {"weights": str(tmp_path / "edge.keras")})
+    with pytest.raises(RunError, match="Expected a Keras file of a sequential model") as raised:
+        build_model("sequential", other, 7)
+    assert len(raised.value.message) < 600
