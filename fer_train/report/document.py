@@ -246,14 +246,20 @@ p { max-width: 46rem; }
 a { color: #005a8e; }
 code { font-size: .9em; background: #f2f2f2; padding: .05em .25em; overflow-wrap: anywhere; }
 nav ul { columns: 2 14rem; padding-left: 1.2rem; }
-.scroll { overflow-x: auto; margin: 1rem 0; }
+/* A shadow at the side on which a table goes on; the white covers move with the table. */
+.scroll { overflow-x: auto; margin: 1rem 0;
+  background: linear-gradient(to right, #fff 30%, #fff0) 0 0 / 3rem 100% no-repeat local,
+    linear-gradient(to left, #fff 30%, #fff0) 100% 0 / 3rem 100% no-repeat local,
+    linear-gradient(to right, #0006, #0000) 0 0 / .9rem 100% no-repeat scroll,
+    linear-gradient(to left, #0006, #0000) 100% 0 / .9rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #d5d5d5; text-align: right;
   white-space: nowrap; }
 th:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 thead th { border-bottom: 2px solid #777; vertical-align: bottom; }
-tbody tr:nth-child(even) > * { background: #f6f8fa; }
+tbody tr:nth-child(even) > td { background: #0000000a; }
+tbody tr:nth-child(even) > th { background: #f6f6f6; }
 .gallery { display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
 .wide { grid-template-columns: 1fr; max-width: 64rem; overflow-x: auto; }

@@ -274,7 +274,8 @@ def prediction_page(
         right.set_axis_on()
         bars = right.barh(list(labels), row, color=SKY, edgecolor="white")
         best = int(np.argmax(row))
-        bars[best].set_color(BLUE)
+        # Not its colour as a whole, which would be the hatching's too.
+        bars[best].set_facecolor(BLUE)
         if true is not None and true in labels:
             bars[list(labels).index(true)].set(hatch="////", edgecolor=ORANGE)
         right.bar_label(bars, fmt="{:.0%}", fontsize=6, padding=1)

@@ -29,7 +29,7 @@ from fer_train.run.evaluation import (
 )
 from fer_train.run.folder import Run, read_json
 from fer_train.run.metrics import calibration, normalise_confusion
-from fer_train.run.recipes import Recipe
+from fer_train.run.recipes import Recipe, settings_of
 
 NONE = "-"
 
@@ -268,16 +268,19 @@ def _settings(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) 
         Table(
             "Recipes",
             ["setting", *(names[id(evaluation)] for evaluation in evaluations)],
-            [
-                [field, *(_plain(getattr(each.recipe, field)) for each in evaluations)]
-                for field in fields
-            ]
+            [[field, *(_setting(each, field) for each in evaluations)] for field in fields]
             + [
                 [key, *(_common(each, key) for each in evaluations)]
                 for key in ("parameters", "device", "dtype_policy")
             ],
         ),
     ]
+
+
+def _setting(evaluation: ModelEvaluation, field: str) -> str:
+    if field not in settings_of(evaluation.model):
+        return NONE
+    return _plain(getattr(evaluation.recipe, field))
 
 
 def _describe_run(run: Run) -> dict[str, str]:

@@ -95,9 +95,14 @@ class ModelEvaluation:
 
     @property
     def mean_confusion(self) -> NDArray[np.float64]:
-        """The folds' confusion matrices, each normalised by true class, averaged: (K, K)."""
-        matrices = [normalise_confusion(np.asarray(fold.score["confusion"])) for fold in self.folds]
-        return np.asarray(np.mean(matrices, axis=0))
+        """The folds' confusion matrices, each normalised by true class, averaged: (K, K).
+
+        A class is averaged over the folds that have images of it; where none has, it is 0.
+        """
+        counts = [np.asarray(fold.score["confusion"]) for fold in self.folds]
+        total = np.sum([normalise_confusion(matrix) for matrix in counts], axis=0)
+        known = np.sum([matrix.any(axis=1) for matrix in counts], axis=0)
+        return np.asarray(total / np.maximum(known, 1)[:, None], np.float64)
 
 
 def evaluate_model(run: Run, model: str, *, partial: bool = False) -> ModelEvaluation:

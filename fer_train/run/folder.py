@@ -37,7 +37,7 @@ from fer_edge import __version__
 from fer_edge.errors import RunError
 from fer_train.data.folds import Fold
 from fer_train.run.metrics import classification_metrics
-from fer_train.run.recipes import Protocol, Recipe
+from fer_train.run.recipes import Protocol, Recipe, saved_recipe
 
 FORMAT = 1
 DONE = "metrics.json"
@@ -427,7 +427,9 @@ def open_run(folder: Path) -> Run:
         )
     try:
         protocol = Protocol(**config["protocol"] | {"drop": tuple(config["protocol"]["drop"])})
-        recipes = {name: Recipe(**settings) for name, settings in config["models"].items()}
+        recipes = {
+            name: saved_recipe(name, settings) for name, settings in config["models"].items()
+        }
     except (KeyError, TypeError) as error:
         raise RunError(
             f"Expected the settings of this version of fer-train in {folder}, received {error}"

@@ -79,7 +79,7 @@ class Recipe:
     erasing: float = 0.0
     mixup: float = 0.0
     preprocessing: Literal["unit", "symmetric", "imagenet"] = "symmetric"
-    weights: str = "imagenet"
+    weights: str = "none"
     head: Literal["thesis", "gap"] = "thesis"
     patience: int = 20
     keep: Literal["last", "best"] = "best"
@@ -196,6 +196,17 @@ PROTOCOL_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+def settings_of(model: str) -> tuple[str, ...]:
+    """Return the fields of `Recipe` that shape the training of a model."""
+    if model not in KERAS_MODELS:
+        return ("name",)
+    return tuple(
+        spec_field.name
+        for spec_field in dataclasses.fields(Recipe)
+        if spec_field.name != "l2" or model == "sequential"
+    )
+
+
 def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Return the settings of one model under a recipe.
 
@@ -225,11 +236,8 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
         # From scratch there is nothing to keep frozen and nothing to forget.
         scratch = {"frozen_epochs": 0, "learning_rate": 2e-3, "preprocessing": "symmetric"}
         merged |= {key: value for key, value in scratch.items() if key not in (overrides or {})}
-    recipe = Recipe(**merged)
-    pretrained = recipe.weights != "none" and (
-        model in TRANSFER_MODELS or recipe.weights.endswith(".keras")
-    )
-    if recipe.frozen_epochs and not pretrained:
+    recipe = saved_recipe(model, merged)
+    if recipe.frozen_epochs and recipe.weights == "none":
         raise DataError(
             f"Expected trained weights for {model}, whose backbone is frozen for "
             f"{recipe.frozen_epochs} epochs, received none: its head would learn from random "
@@ -238,6 +246,20 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
     named = recipe.weights in ("imagenet", "none") or recipe.weights.endswith(".keras")
     if model not in TRANSFER_MODELS and not named:
         raise DataError(f"Expected weights of {model} in a .keras file, received {recipe.weights}")
+    return recipe
+
+
+def saved_recipe(model: str, settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a model's settings, those of an older run folder too.
+
+    Raises:
+        DataError: A value is out of range.
+        TypeError: A field is not known.
+    """
+    recipe = Recipe(**settings)
+    if model not in TRANSFER_MODELS and recipe.weights == "imagenet":
+        # There are none of our own networks.
+        return dataclasses.replace(recipe, weights="none")
     return recipe
 
 
@@ -295,16 +317,17 @@ _THESIS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3,
         "l2": 0.01,
     },
-    "vgg16": {"optimizer": "sgd", "learning_rate": 0.01},
-    "resnet50": {"optimizer": "adam", "learning_rate": 1e-3},
+    "vgg16": {"optimizer": "sgd", "learning_rate": 0.01, "weights": "imagenet"},
+    "resnet50": {"optimizer": "adam", "learning_rate": 1e-3, "weights": "imagenet"},
     "edge": {"frozen_epochs": 0, "optimizer": "adam", "learning_rate": 1e-3},
 }
 
+_PRETRAINED = {"weights": "imagenet", "preprocessing": "imagenet"}
 _MODERN: dict[str, dict[str, Any]] = {
     "all": {"epochs": 60},
     # Without normalisation after its first layers it learns more slowly at higher rates.
     "sequential": {"learning_rate": 6e-4, "augmentation": 0.7},
     # Fine-tuning forgets ImageNet at a higher rate.
-    "vgg16": {"frozen_epochs": 5, "learning_rate": 3e-4, "preprocessing": "imagenet"},
-    "resnet50": {"frozen_epochs": 5, "learning_rate": 5e-4, "preprocessing": "imagenet"},
+    "vgg16": {"frozen_epochs": 5, "learning_rate": 3e-4} | _PRETRAINED,
+    "resnet50": {"frozen_epochs": 5, "learning_rate": 5e-4} | _PRETRAINED,
 }

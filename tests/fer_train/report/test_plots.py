@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from fer_edge.contract import EMOTIONS
 from fer_train.network.architecture import LayerRow
@@ -111,3 +112,14 @@ def test_the_same_figure_gives_the_same_bytes(draw):
 def test_pyplot_and_its_global_state_are_never_loaded():
     code = "import fer_train.report.runs, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_true_emotion_is_hatched_whether_the_answer_is_right_or_not():
+    image = np.zeros((8, 8), np.uint8)
+    for answer in (0, 1):
+        row = np.eye(2, dtype=np.float32)[answer]
+        figure = plots.prediction_page([image], [row], ["sad", "happy"], ["a"], ["happy"])
+        bars = figure.axes[1].patches
+        assert [bool(bar.get_hatch()) for bar in bars] == [False, True]
+        assert to_hex(bars[1].get_hatchcolor()).upper() == plots.ORANGE
+        assert to_hex(bars[answer].get_facecolor()).upper() == plots.BLUE

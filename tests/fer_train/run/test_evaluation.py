@@ -118,3 +118,11 @@ def test_equal_differences_of_two_folds_prove_nothing(tmp_path):
 def test_models_of_other_folds_are_not_paired(tmp_path):
     runs = [make_run(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
     assert compare_models([evaluate_model(run, "sequential") for run in runs]) == []
+
+
+def test_a_fold_without_images_of_a_class_does_not_lower_its_average(tmp_path):
+    run = make_run(tmp_path / "run", folds=2)
+    (evaluation,) = evaluate_run(run)
+    for fold, counts in zip(evaluation.folds, ([[3, 1], [0, 0]], [[1, 1], [1, 3]]), strict=True):
+        fold.score["confusion"] = counts
+    assert evaluation.mean_confusion.tolist() == [[0.625, 0.375], [0.25, 0.75]]

@@ -113,3 +113,8 @@ def test_a_backbone_from_scratch_trains_under_the_thesis_recipe_too():
 def test_a_seed_suits_all_random_generators(seed):
     with pytest.raises(DataError, match="seed from 0 to 4294967295"):
         Protocol("synthetic", seed=seed)
+
+
+@pytest.mark.parametrize(("model", "weights"), [("edge", "none"), ("vgg16", "imagenet")])
+def test_a_recipe_names_only_weights_that_exist(model, weights):
+    assert recipe_for("modern", model).weights == weights
