@@ -1,8 +1,14 @@
 """OpenCV, or a message on what to install: write ``from fer_edge._base._cv2 import cv2``."""
 
+import contextlib
+import io
 import os
+import re
+import sys
 
-from fer_edge._base._installed import OPENCV_BUILDS, installed_builds
+import numpy as np
+
+from fer_edge._base._installed import OPENCV_BUILDS, installed_builds, opencv_build
 from fer_edge.errors import DependencyError
 
 # What OpenCV and its FFmpeg write to stderr, fer_edge says in its own words, and without the
@@ -10,35 +16,53 @@ from fer_edge.errors import DependencyError
 _OWN_LEVEL = "OPENCV_LOG_LEVEL" in os.environ
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-try:
-    import cv2
-except ImportError as error:
+
+def _cannot_load(error: ImportError) -> str:
     builds = installed_builds(OPENCV_BUILDS)
     if len(builds) > 1:
-        raise DependencyError(
+        return (
             f"Expected one build of OpenCV, received {' and '.join(builds)}, which overwrite each "
             f"other's files; run: pip uninstall -y {' '.join(builds)} && "
             "pip install 'fer-edge[headless]'"
-        ) from error
-    if builds:
-        raise DependencyError(
-            f"{next(iter(builds))} cannot be loaded ({error}). On a machine without a desktop run: "
-            f"pip uninstall -y {next(iter(builds))} && pip install 'fer-edge[headless]'; for "
+        )
+    build = next(iter(builds), None)
+    # What numpy says of modules that were built for its first version.
+    if "numpy.core.multiarray" in str(error) and int(np.__version__.split(".")[0]) >= 2:
+        name = f"{build} {builds[build]}" if build else "OpenCV"
+        return (
+            f"{name} was built for numpy 1 and cannot be loaded with numpy {np.__version__}; run: "
+            f"pip install 'numpy<2', or for a newer OpenCV: pip install '{opencv_build()}>=4.10,<5'"
+        )
+    if build:
+        return (
+            f"{build} cannot be loaded ({error}). On a machine without a desktop run: "
+            f"pip uninstall -y {build} && pip install 'fer-edge[headless]'; for "
             "windows on Debian or Ubuntu run: apt-get install -y libgl1 libglib2.0-0"
-        ) from error
-    raise DependencyError(
+        )
+    return (
         "OpenCV is not installed; run: pip install 'fer-edge[cpu,headless]', or "
         "'fer-edge[cpu,gui]' for windows on a desktop"
-    ) from error
+    )
 
-if int(cv2.__version__.split(".")[0]) != 4:
+
+_said = io.StringIO()
+try:
+    # Before it raises, numpy tells at length, and with a traceback, what is said above in a line.
+    with contextlib.redirect_stderr(_said):
+        import cv2
+except ImportError as error:
+    raise DependencyError(_cannot_load(error)) from error
+if sys.stderr is not None:
+    sys.stderr.write(_said.getvalue())
+
+if not (4, 8) <= tuple(map(int, re.findall(r"\d+", cv2.__version__)[:2])) < (6,):
     raise DependencyError(
-        f"Expected OpenCV 4, received {cv2.__version__}; run: "
-        "pip install 'opencv-python-headless<5'"
+        f"Expected OpenCV 4.8 to 5, received {cv2.__version__}; run: "
+        f"pip install '{opencv_build()}>=4.8,<5'"
     )
 
 if not _OWN_LEVEL:
-    # By call, since the program around may have loaded OpenCV before.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # By call, since the program around may have loaded OpenCV before. It moved in 4.13.
+    getattr(cv2.utils, "logging", cv2).setLogLevel(0)
 
 __all__ = ["cv2"]

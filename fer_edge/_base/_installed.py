@@ -35,3 +35,11 @@ def installed_builds(names: tuple[str, ...]) -> dict[str, str]:
             if stem.lower() in wanted:
                 found.setdefault(wanted[stem.lower()], version)
     return found
+
+
+def opencv_build() -> str:
+    """Return the build of OpenCV to name in a line for pip: the installed one, where there is one.
+
+    Another build beside it would overwrite its files.
+    """
+    return next(iter(installed_builds(OPENCV_BUILDS)), "opencv-python-headless")

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from fer_edge._base._cv2 import cv2
+from fer_edge._base._installed import opencv_build
 from fer_edge.errors import DetectorError
 from fer_edge.image.read import Frame
 from fer_edge.inference.locate import DetectorName
@@ -74,7 +75,7 @@ class HaarDetector:
                 under a 32nd of it are not found at 640. None: as large as ``min_face`` asks.
 
         Raises:
-            DetectorError: This OpenCV does not bring the cascade.
+            DetectorError: This OpenCV does not bring the cascade, as from version 5 on.
             ValueError: A size below 1.
         """
         _check_sizes(min_face, max_side)
@@ -84,15 +85,22 @@ class HaarDetector:
         self._local = threading.local()
         self._cascade()
 
-    def _cascade(self) -> cv2.CascadeClassifier:
+    def _cascade(self) -> "cv2.CascadeClassifier":
         # A cascade keeps state while it searches, so each thread has its own.
         cascade: cv2.CascadeClassifier | None = getattr(self._local, "cascade", None)
         if cascade is None:
+            # The contrib build of OpenCV 5 still has the class, but none has the file.
+            if not self._path.exists() and int(cv2.__version__.split(".")[0]) >= 5:
+                raise DetectorError(
+                    f"The haar detector is gone: OpenCV {cv2.__version__} brings no cascades; give "
+                    "--detector yunet --detector-model FILE, or --detector none where each picture "
+                    f"is a face, or run: pip install '{opencv_build()}<5'"
+                )
             cascade = cv2.CascadeClassifier(str(self._path))
             if cascade.empty():
                 raise DetectorError(
                     f"Expected OpenCV's cascade at {self._path}, which is missing or damaged; "
-                    "run: pip install --force-reinstall 'opencv-python-headless<5'"
+                    f"run: pip install --force-reinstall '{opencv_build()}<5'"
                 )
             self._local.cascade = cascade
         return cascade

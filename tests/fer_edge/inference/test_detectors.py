@@ -119,6 +119,18 @@ def test_what_is_no_frame_is_a_programmers_mistake(name, frame):
         open_detector(name).detect(frame)
 
 
+def test_opencv_5_has_no_cascade_and_what_to_take_instead_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(cv2, "__version__", "5.0.0")
+    monkeypatch.setattr(cv2, "__file__", str(tmp_path / "__init__.py"))
+    for has_class in (True, False):
+        if not has_class:
+            monkeypatch.delattr(cv2, "CascadeClassifier")
+        with pytest.raises(DetectorError) as caught:
+            open_detector("haar")
+        for part in ("OpenCV 5.0.0", "--detector yunet --detector-model FILE", "--detector none"):
+            assert part in str(caught.value)
+
+
 def test_a_model_may_be_named_by_text():
     with pytest.raises(DetectorError, match=r"found none at missing\.onnx"):
         open_detector("yunet", "missing.onnx")
