@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fer_edge import __version__
-from fer_edge._base.command import CommandGroup, stop_on_signals
+from fer_edge._base.command import CommandGroup
 from fer_edge.errors import SourceError
 from fer_edge.inference.locate import DEFAULT_MODEL, DETECTORS
 from fer_edge.inference.providers import AUTO, PROVIDERS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name="fer-edge")
+@click.version_option(__version__, "-V", "--version", prog_name="fer-edge")
 def main() -> None:
     """Tell emotions from faces in pictures and video, with ONNX models."""
 
@@ -297,6 +297,7 @@ def _open_classifier(
     detector: Any,
     detector_model: Path | None,
     sizes: dict[str, Any],
+    quiet: bool = False,
     **values: Any,
 ) -> "Classifier":
     from fer_edge.inference.classifier import Classifier
@@ -310,7 +311,7 @@ def _open_classifier(
     classifier = Classifier(
         model, detector=open_detector(detector, detector_model, **sizes), **values
     )
-    for note in classifier.notes:
+    for note in [] if quiet else classifier.notes:
         click.echo(note, err=True)
     return classifier
 
@@ -320,10 +321,12 @@ def _open_classifier(
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["table", "jsonl", "csv"]),
-    help="jsonl: one record a picture; csv: one row a face. [default: as FILE ends, else table]",
+    type=click.Choice(["table", "jsonl", "json", "csv", "parquet"]),
+    help="jsonl: a record a picture, a line each; json: an array of them; csv, parquet: a row a "
+    "face. [default: as FILE ends, else table]",
 )
 @click.option(
+    "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -335,7 +338,20 @@ def _open_classifier(
     metavar="DIR",
     help="Write pictures with boxes, labels and bars there.",
 )
+@click.option(
+    "--crops",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write each face there as a picture of its own.",
+)
 @click.option("--force", is_flag=True, help="Replace existing files.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with FILE: pictures that have a record in it are done."
+)
+@click.option(
+    "--watch", is_flag=True, help="Go on as the folders fill, until Ctrl-C: pictures that come."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
 @click.option(
     "--top",
     type=click.IntRange(1),
@@ -360,65 +376,16 @@ def _open_classifier(
     help="Most faces that the model sees at once.",
 )
 @classifier_options(smallest=24)
-def classify(
-    inputs: tuple[str, ...],
-    output_format: Any,
-    output: Path | None,
-    annotate: Path | None,
-    force: bool,
-    top: int,
-    largest: bool,
-    max_pixels: int | None,
-    batch_size: int,
-    open_classifier: Callable[..., "Classifier"],
-) -> None:
-    """Classify the faces of pictures: files, folders with all below them, - for standard input.
+def classify(open_classifier: Callable[..., "Classifier"], **options: Any) -> None:
+    """Classify the faces of pictures: files, folders with all below them, http(s) addresses, - for
+    standard input.
 
     Exit status: 0 all read, 1 some failed (the others are still done), 2 wrong usage, 130 ended by
-    Ctrl-C, 143 by SIGTERM, with the records until then.
-    """
-    from fer_edge._base.files import refuse_existing, refuse_same, text_output
-    from fer_edge.image.read import MAX_PIXELS, read_stdin
-    from fer_edge.picture.batch import annotate_all, classify_pictures, find_pictures
-    from fer_edge.records import make_writer
+    Ctrl-C, 143 by SIGTERM, 129 by a closed terminal, with the records until then.
+    """  # noqa: D205 - one sentence, of which click makes one line of help
+    from fer_edge.picture.run import PictureOptions, run_pictures
 
-    if inputs.count("-") > 1:
-        raise click.UsageError("Expected - once, since standard input holds one picture")
-    limit = max_pixels or MAX_PIXELS
-    if output == Path("-"):
-        output = None
-    if output_format is None:
-        ending = output.suffix.lower().removeprefix(".") if output else ""
-        output_format = ending if ending in ("jsonl", "csv") else "table"
-    if output is not None:
-        refuse_existing(output, force=force)
-    classifier = open_classifier(batch_size=batch_size)
-    pictures = find_pictures(inputs, read_stdin)
-    if output is not None:
-        refuse_same([output], [item.source for item in pictures if isinstance(item.source, Path)])
-    with stop_on_signals() as signals, text_output(output, force=force) as stream:
-        results = classify_pictures(classifier, pictures, max_pixels=limit, largest=largest)
-        if annotate is not None:
-            results = annotate_all(
-                results, pictures, annotate, max_pixels=limit, top=top, force=force
-            )
-        name_width = max(len(picture.name) for picture in pictures)
-        writer = make_writer(
-            output_format, stream, classifier.spec.labels, name_width=name_width, top=top
-        )
-        done = failed = 0
-        for _, record in results:
-            writer.write(record)
-            done += 1
-            failed += record.status == "error"
-            if signals:
-                break
-    if signals:
-        click.echo(f"Ended after {done} of {len(pictures)} inputs", err=True)
-        sys.exit(128 + signals[0])
-    if failed:
-        click.echo(f"{failed} of {len(pictures)} inputs failed; their records say why", err=True)
-        sys.exit(1)
+    run_pictures(open_classifier, PictureOptions(**options))
 
 
 @main.command()
@@ -481,6 +448,7 @@ def doctor(as_json: bool) -> None:
 @main.command()
 @click.argument("source")
 @click.option(
+    "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
@@ -490,8 +458,9 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["jsonl", "csv"]),
-    help="jsonl: one record a frame; csv: one row a face. [default: as FILE ends, else jsonl]",
+    type=click.Choice(["jsonl", "json", "csv", "parquet"]),
+    help="jsonl: a record a frame, a line each; json: an array of them; csv, parquet: a row a "
+    "face. [default: as FILE ends, else jsonl]",
 )
 @click.option(
     "--record",

@@ -4,14 +4,20 @@ import errno
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from fer_edge._base.ahead import THREAD_NAMES
 from fer_edge.errors import OutputError
+
+_GRACE_S = 0.3
+"""How long a program that was told to end waits for its threads."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -32,35 +38,78 @@ class CommandGroup(click.Group):
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            # What is left in the buffer would fail again, aloud, when Python ends.
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_output()
             raise OutputError(f"Cannot write the output: {error.strerror}") from error
 
 
+def drop_output() -> None:
+    """Drop what standard output has not taken: it would fail again, aloud, when Python ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Signals(list[int]):
+    """The numbers of the signals that have come, the first one first.
+
+    Attributes:
+        interrupts: Whether a further signal interrupts at once what is being done. Work that must
+            not be cut says False, but around what may wait for ever, such as a full pipe.
+    """
+
+    interrupts = True
+
+
 @contextmanager
-def stop_on_signals(stop: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
-    """Let Ctrl-C and SIGTERM end work between two records, so that no output is cut in one.
+def stop_on_signals(stop: Callable[[], None] = lambda: None) -> Iterator[Signals]:
+    """Let Ctrl-C, SIGTERM and a closed terminal end work between two records.
 
     Args:
         stop: Called at the first signal.
 
     Yields:
-        The numbers of the signals that came. A second one interrupts at once.
+        The signals that came.
+
+    Raises:
+        KeyboardInterrupt: A second one came while `Signals.interrupts`.
     """
-    received: list[int] = []
+    received = Signals()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
         received.append(number)
-        stop()
+        if len(received) == 1:
+            stop()
+        elif received.interrupts:
+            raise KeyboardInterrupt
 
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # nohup has it ignored, and programs under it are to go on.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def exit_after_signal(number: int, message: str) -> NoReturn:
+    """End the program as a signal asks, without waiting for pictures that are still looked at.
+
+    Args:
+        number: The signal's.
+        message: What to say on stderr, unless the terminal is closed.
+    """
+    with suppress(OSError):
+        click.echo(message, err=True)
+    status = 128 + number
+    workers = [one for one in threading.enumerate() if one.name.startswith(THREAD_NAMES)]
+    deadline_s = time.monotonic() + _GRACE_S
+    for worker in workers:
+        worker.join(max(0.0, deadline_s - time.monotonic()))
+    if any(worker.is_alive() for worker in workers):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -6,8 +6,10 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import IO, Any, Protocol, Self, cast
 
 from fer_edge.errors import OutputError
 
@@ -27,7 +29,7 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
     """
     refuse_existing(path, force=force)
     try:
-        if _is_special(path):
+        if is_special(path):
             with path.open("wb") as file:
                 yield file
             return
@@ -48,7 +50,7 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
         raise OutputError(f"Cannot write {path}: {error.strerror}") from error
 
 
-def _is_special(path: Path) -> bool:
+def is_special(path: Path) -> bool:
     # Not Path's own tests: they raise for names that are too long and folders that are closed.
     return os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113
 
@@ -66,7 +68,7 @@ def refuse_same(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     taken = {file_identity(path): "what is read" for path in inputs}
     for path in outputs:
         identity = file_identity(path)
-        if identity in taken and not _is_special(path):
+        if identity in taken and not is_special(path):
             raise OutputError(f"{path} is {taken[identity]}; write to another file")
         taken[identity] = "written twice"
 
@@ -80,16 +82,117 @@ def file_identity(path: Path) -> tuple[int, int] | str:
     return known.st_dev, known.st_ino
 
 
+class TextSink(Protocol):
+    """What text is written to, record by record."""
+
+    def write(self, text: str, /) -> Any:
+        """Write text."""
+        ...
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        ...
+
+
 @contextmanager
-def text_output(path: Path | None, *, force: bool = False) -> Iterator[IO[str]]:
-    """Open a UTF-8 file that appears whole at the end, or standard output for None."""
-    if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # Terminals that lack a letter show its code instead of failing.
-            sys.stdout.reconfigure(errors="backslashreplace")
-        yield sys.stdout
-        return
+def standard_output() -> Iterator[TextSink]:
+    """Hand out standard output; terminals that lack a letter show its code instead of failing.
+
+    Raises:
+        OutputError: It is closed.
+    """
+    if sys.stdout is None:
+        raise OutputError("Cannot write: standard output is closed; give --output FILE")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    yield sys.stdout
+
+
+@contextmanager
+def atomic_text(path: Path, *, force: bool = False) -> Iterator[TextSink]:
+    """Open a UTF-8 file as `atomic_file` does."""
     with atomic_file(path, force=force) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         yield text
         text.detach()
+
+
+class GrowingFile:
+    """A UTF-8 file that grows record by record: whatever ends the program, what was written stays.
+
+    It is there from the start under its own name, so that of two programs the second is refused.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False, append: bool = False) -> None:
+        """Describe a file; it is opened on entering the ``with`` block.
+
+        Args:
+            path: The file; its folder is made where it is missing.
+            force: Whether an existing file may be replaced.
+            append: Whether an existing file is gone on with.
+        """
+        self._path = path
+        special = is_special(path)
+        self._mode = "ab" if append else "wb" if force or special else "xb"
+        self._file: FileIO | None = None
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        """Open the file.
+
+        Raises:
+            OutputError: It is there already, or cannot be written.
+        """
+        refuse_existing(self._path, force=self._mode != "xb")
+        # Exclusive opening does not follow links, which are written through.
+        target = Path(os.path.realpath(self._path)) if self._mode == "xb" else self._path
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._file = cast(FileIO, target.open(self._mode, buffering=0))
+            except FileExistsError:
+                # Another program has made it since.
+                refuse_existing(self._path, force=False)
+                raise
+        except OSError as error:
+            raise OutputError(f"Cannot write {self._path}: {error.strerror}") from error
+        self._size = self._file.tell() if self._mode == "ab" else 0
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file; a program that failed before it wrote anything leaves none."""
+        if self._file:
+            self._file.close()
+            if kind and self._mode == "xb" and not self._size:
+                with suppress(OSError):
+                    self._path.unlink()
+
+    def write(self, text: str) -> None:
+        """Write the whole text, or nothing.
+
+        Raises:
+            OutputError: The file cannot be written; it then ends with the text before.
+        """
+        if self._file is None:
+            raise ValueError("Expected writing inside of 'with GrowingFile(...) as file:'")
+        data = memoryview(text.encode())
+        done = 0
+        try:
+            while done < len(data):
+                done += self._file.write(data[done:])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # A full disk may have taken half of the line. Pipes cannot be cut back.
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), self._size)
+            raise OutputError(f"Cannot write {self._path}: {error.strerror}") from error
+        self._size += len(data)
+
+    def flush(self) -> None:
+        """Do nothing: each text has reached the system when `write` returns."""

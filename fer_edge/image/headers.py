@@ -41,12 +41,16 @@ _KINDS = (
     (rb"GIF8[79]a", "GIF"),
     (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
     (rb"P[1-6]\s", "PNM"),
+    (rb"....ftyp(heic|heix|heim|heis|hevc|hevx|msf1)", "HEIC"),
+    (rb"....ftypavi[fs]", "AVIF"),
+    # The general brand of both: the brands that follow tell.
+    (rb"....ftypmif1.{4}(.{4}){0,12}avif", "AVIF"),
+    (rb"....ftypmif1", "HEIC"),
 )
 
 _FOREIGN_KINDS = (
     (rb"$", "an empty file"),
-    (rb"....ftyp(heic|heix|heim|heis|hevc|mif1|msf1)", "HEIC; save it as JPEG first"),
-    (rb"....ftypavi[fs]", "AVIF; save it as JPEG first"),
+    (rb"\0\x05\x16[\0\x07]\0", "what macOS notes beside a file (AppleDouble), no picture"),
     (rb"....ftypcrx |IIR[OS]|MMOR|IIU\0|FUJIFILMCCD-RAW", _RAW),
     (rb"....ftyp|....moov", "a video; use fer-edge video"),
     (rb"\x1a\x45\xdf\xa3|RIFF....AVI |\0\0\x01[\xba\xb3]|FLV", "a video; use fer-edge video"),
@@ -59,6 +63,19 @@ _FOREIGN_KINDS = (
     (rb"(\xef\xbb\xbf)?\s*(<\?xml.{0,1000}|<!--.{0,1000})?<(!DOCTYPE )?svg", "SVG, a drawing"),
     (rb"(\xef\xbb\xbf)?\s*<(!DOCTYPE )?html", "a web page"),
 )
+
+
+def check_pixels(width: int, height: int, most: int) -> None:
+    """Refuse pictures that would take more memory than they may.
+
+    Raises:
+        ImageError: There are more than ``most`` pixels.
+    """
+    if width * height > most:
+        raise ImageError(
+            f"Expected at most {most} pixels, received {width} x {height}; "
+            "raise --max-pixels if you trust the file"
+        )
 
 
 def _jpeg_size(data: bytes) -> _Size:

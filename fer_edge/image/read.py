@@ -1,7 +1,9 @@
 """Reading pictures safely: limits before decoding, orientation, transparency, depth."""
 
+import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 from fer_edge._base._cv2 import cv2
 from fer_edge._base.bounded import read_at_most
 from fer_edge.errors import ImageError
-from fer_edge.image.headers import SIZES, exif_orientation, full_range, kind_of
+from fer_edge.image.fetch import fetch, is_address
+from fer_edge.image.headers import SIZES, check_pixels, exif_orientation, full_range, kind_of
+from fer_edge.image.pillow import PILLOW_KINDS, open_with_pillow, pil_to_array
 
 Frame = NDArray[np.uint8]
 
@@ -22,30 +26,36 @@ MAX_BYTES = 256 * 2**20
 
 IMAGE_SUFFIXES = frozenset(
     (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dib"),
-        *(".gif", ".pbm", ".pgm", ".ppm", ".pnm"),
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".jps", ".png", ".apng", ".webp"),
+        *(".tif", ".tiff", ".bmp", ".dib", ".gif", ".pbm", ".pgm", ".ppm", ".pnm"),
     )
 )
 """Names by which pictures in a folder are known."""
 FOREIGN_SUFFIXES = frozenset(
     (
-        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".exr"),
+        *(".heic", ".heif", ".heics", ".heifs", ".hif", ".avif", ".avifs"),
+        *(".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".psd", ".svg", ".exr", ".hdr", ".tga", ".ico"),
         *(".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw"),
     )
 )
-"""Pictures that cannot be read: in a folder they are reported, not passed over."""
+"""Pictures that cannot be read without more: in a folder they are reported, not passed over."""
 
 
 def read_image(
-    source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+    source: str | os.PathLike[str] | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
 ) -> Frame:
     """Read a picture: JPEG, PNG, WebP, TIFF, BMP, GIF or PNM, the first frame of animations.
+
+    HEIC and AVIF are read where Pillow and its plug-in are installed (the extra ``heic``).
 
     Transparent parts become white, as on a page; 16 bits become 8; the kind is told by the
     content, never by the name.
 
     Args:
-        source: Path, or the file's content.
+        source: Path, http(s) address, or the file's content.
         max_pixels: Larger pictures are refused before they are decoded.
         max_bytes: Larger files are refused before they are read.
 
@@ -55,19 +65,23 @@ def read_image(
     Raises:
         ImageError: The file is missing, beyond the limits, or not a picture that can be read.
     """
-    data = source if isinstance(source, bytes) else _read_file(Path(source), max_bytes)
+    if isinstance(source, bytes):
+        data = source
+    elif is_address(source):
+        data = fetch(str(source), max_bytes)
+    else:
+        data = _read_file(Path(source), max_bytes)
     if len(data) > max_bytes:
         raise ImageError(f"Expected a file of at most {max_bytes} bytes, received a larger one")
     kind = kind_of(data)
+    if kind in PILLOW_KINDS:
+        image, orientation = pil_to_array(open_with_pillow(data, kind, max_pixels))
+        return turn(to_bgr(image), orientation)
     try:
         size = SIZES[kind](data)
     except (ValueError, IndexError) as error:
         raise ImageError(f"Expected a whole {kind} picture, received a damaged header") from error
-    if size.width * size.height > max_pixels:
-        raise ImageError(
-            f"Expected at most {max_pixels} pixels, received {size.width} x {size.height}; "
-            "raise --max-pixels if you trust the file"
-        )
+    check_pixels(size.width, size.height, max_pixels)
     if re.match(rb"P[1-3]", data):
         data += b"\n"  # OpenCV takes a last number that nothing follows for one cut short.
     # OpenCV turns colour JPEGs itself; for the others it would drop the transparency.
@@ -80,11 +94,17 @@ def read_image(
         raise ImageError(_damaged(kind))
     if kind == "PNM":
         decoded = full_range(decoded, data)
-    return _turn(_to_bgr(decoded, kind), exif_orientation(kind, data))
+    return turn(to_bgr(decoded, kind), exif_orientation(kind, data))
 
 
 def read_stdin(max_bytes: int = MAX_BYTES) -> bytes:
-    """Read a picture's bytes from standard input, one more than the limit at most."""
+    """Read a picture's bytes from standard input, one more than the limit at most.
+
+    Raises:
+        ImageError: It is closed.
+    """
+    if sys.stdin is None:
+        raise ImageError("Expected a picture from standard input, which is closed")
     return sys.stdin.buffer.read(max_bytes + 1)
 
 
@@ -103,12 +123,21 @@ def _damaged(kind: str) -> str:
     return f"Expected a whole {kind} picture, received one that is damaged or cut short{hint}"
 
 
-def _to_bgr(image: NDArray[Any], kind: str) -> Frame:
-    """Bring what OpenCV has decoded to (H, W, 3) uint8 BGR, transparent parts white."""
+def to_bgr(image: NDArray[Any], kind: str = "") -> Frame:
+    """Bring (H, W), (H, W, 3) BGR or (H, W, 4) BGRA of 8 or 16 bits to (H, W, 3) uint8 BGR.
+
+    Args:
+        image: Left as it is, unless it is BGRA.
+        kind: As `kind_of` names it: what libtiff has decoded differs.
+
+    Raises:
+        ImageError: It has another depth or another number of channels.
+    """
     # libtiff multiplies 8-bit colours by their opacity, whatever the file holds.
     multiplied = kind == "TIFF" and image.dtype == np.uint8
     if image.dtype == np.uint16:
-        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+        # A PNM's header has said what its white is.
+        image = _to_8_bits(image, _DEPTHS if kind != "PNM" else (16,))
     elif image.dtype != np.uint8:
         raise ImageError(
             f"Expected 8 or 16 bits a channel, received {image.dtype}; save it as PNG first"
@@ -122,6 +151,25 @@ def _to_bgr(image: NDArray[Any], kind: str) -> Frame:
     return np.ascontiguousarray(image, np.uint8)
 
 
+_DEPTHS = (8, 10, 12, 14, 16)
+"""Bits of the levels that cameras write into 16: at the lower end, so that all looks black."""
+
+
+def _to_8_bits(image: NDArray[np.uint16], depths: Sequence[int]) -> Frame:
+    """Scale levels by the least of the depths that holds them all, opacity by its own."""
+    scaled = np.empty(image.shape, np.uint8)
+    parts = [slice(0, 3), slice(3, 4)] if image.ndim == 3 else [slice(None)]
+    for part in parts:
+        levels = image[..., part] if image.ndim == 3 else image
+        if not levels.size:
+            continue
+        most = int(levels.max())
+        depth = next(bits for bits in depths if most < 2**bits)
+        small = cv2.convertScaleAbs(levels, alpha=255 / (2**depth - 1))
+        scaled[..., part] = small.reshape(levels.shape)
+    return scaled
+
+
 def _over_white(image_bgra: Frame, *, multiplied: bool) -> Frame:
     image = image_bgra[:, :, :3]
     # By strips of rows, since the products need several times the picture's memory.
@@ -133,7 +181,7 @@ def _over_white(image_bgra: Frame, *, multiplied: bool) -> Frame:
     return image
 
 
-def _turn(image: Frame, orientation: int) -> Frame:
+def turn(image: Frame, orientation: int) -> Frame:
     """Turn and mirror a picture as an EXIF orientation of 1 to 8 asks."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)

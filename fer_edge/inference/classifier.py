@@ -3,19 +3,22 @@
 import dataclasses
 import hashlib
 import itertools
+import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge._base.ahead import map_ahead
+from fer_edge._base.ahead import map_promptly
 from fer_edge._base.threads import available_threads
 from fer_edge.contract import check_spec
 from fer_edge.errors import ModelError
+from fer_edge.image.frames import to_frame
 from fer_edge.image.read import Frame
 from fer_edge.inference.describe import describe_model, model_input_shape
 from fer_edge.inference.detectors import Face, FaceDetector, open_detector
@@ -23,12 +26,23 @@ from fer_edge.inference.locate import DetectorName, find_model
 from fer_edge.inference.onnx_file import read_model
 from fer_edge.inference.preprocess import Box, prepare
 from fer_edge.inference.session import open_session
+from fer_edge.records import FACES, to_dataframe
+
+if TYPE_CHECKING:
+    import pandas
 
 UNCERTAIN = "uncertain"
 """The label of a face whose best emotion stays below the threshold that the user has set."""
 
 _TOLERANCE = 1e-2
 """How far rows may be from summing to 1: half-precision outputs are that coarse."""
+
+_DECIMALS = 6
+_MARGIN = 2.0
+"""Most that may be added on each side of a face, in its longer sides."""
+
+_PATIENCE_S = 0.25
+"""The longest time that a face waits for others to share its batch."""
 
 T = TypeVar("T")
 
@@ -63,6 +77,36 @@ class FaceResult:
         """Return the likeliest emotions, best first; None means all."""
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
         return [Emotion(label, probability) for label, probability in ranked[:count]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the face as plain JSON values, numbers to six decimals."""
+        score = self.detector_score
+        return {
+            "box": list(self.box),
+            "detector_score": None if score is None else round(score, _DECIMALS),
+            "emotion": self.emotion,
+            "confidence": round(self.confidence, _DECIMALS),
+            "probabilities": {
+                label: round(value, _DECIMALS) for label, value in self.probabilities.items()
+            },
+        }
+
+
+class Faces(list[FaceResult]):
+    """The faces of one picture, largest first: a list that also gives itself as plain values."""
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Return each face as `FaceResult.to_dict` does."""
+        return [face.to_dict() for face in self]
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """Return a pandas table with a row for each face and a column for each label.
+
+        Raises:
+            DependencyError: pandas is not installed.
+        """
+        labels = list(self[0].probabilities) if self else []
+        return to_dataframe([{"faces": self.to_dict()}], FACES, labels)
 
 
 class Classifier:
@@ -123,12 +167,22 @@ class Classifier:
             DetectorError: The detector cannot be used.
             ValueError: A number is out of its range.
         """
-        if batch_size < 1 or (threads is not None and threads < 1):
-            raise ValueError(
-                f"Expected 1 or more, received batch_size={batch_size}, threads={threads}"
-            )
+        _check_arguments(batch_size, threads, uncertain, margin, detector)
         self.notes: list[str] = []
         self.model_path = find_model(model)
+        # What another process makes the same of, wherever it runs.
+        self._arguments: dict[str, Any] = {
+            "model": model if model is None else self.model_path.resolve(),
+            "provider": provider,
+            "threads": threads,
+            "detector": detector,
+            "overrides": overrides,
+            "margin": margin,
+            "uncertain": uncertain,
+            "mirror": mirror,
+            "batch_size": batch_size,
+            "spin": spin,
+        }
         wanted = Path(model or self.model_path).name
         if self.model_path.name not in (wanted, f"{wanted}.onnx"):
             self.notes.append(f"There is no {model} here; using {self.model_path} in its place")
@@ -150,6 +204,10 @@ class Classifier:
             check_spec(self.spec, self._name)
         self.batch_size = self._session.fixed_batch or batch_size
         self.detector = detector if not isinstance(detector, str) else open_detector(detector)
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        """Pickle how the classifier was made; who unpickles it opens the model again."""
+        return partial(type(self), **self._arguments), ()
 
     @property
     def _name(self) -> str:
@@ -236,67 +294,106 @@ class Classifier:
             label = UNCERTAIN
         return FaceResult(face.box, face.score, label, confidence, probabilities)
 
-    def classify_faces(self, frame_bgr: Frame, faces: Sequence[Face]) -> list[FaceResult]:
+    def classify_faces(self, picture: Any, faces: Sequence[Face], *, rgb: bool = False) -> Faces:
         """Classify faces that are already found, in one batch.
 
         Args:
-            frame_bgr: (H, W, 3) uint8 **BGR**, or (H, W) grey.
-            faces: Faces with boxes in the frame's pixels.
+            picture: As for `classify`.
+            faces: Faces with boxes in the picture's pixels.
+            rgb: As for `classify`.
 
         Returns:
             One result for each face, in their order.
         """
-        rows = self.probabilities(self.prepare(frame_bgr, faces))
-        return [self.result(face, row) for face, row in zip(faces, rows, strict=True)]
+        return self._classify(to_frame(picture, rgb=rgb), faces)
 
-    def classify(self, frame_bgr: Frame) -> list[FaceResult]:
-        """Find and classify the faces of a frame; largest first, empty where there are none.
+    def _classify(self, frame_bgr: Frame, faces: Sequence[Face]) -> Faces:
+        return self._results(faces, self.probabilities(self.prepare(frame_bgr, faces)))
+
+    def _results(self, faces: Sequence[Face], rows: NDArray[np.float32]) -> Faces:
+        return Faces(self.result(face, row) for face, row in zip(faces, rows, strict=True))
+
+    def classify(self, picture: Any, *, rgb: bool = False) -> Faces:
+        """Find and classify the faces of a picture; largest first, empty where there are none.
 
         Args:
-            frame_bgr: (H, W, 3) uint8 **BGR** as OpenCV gives it (for RGB pass
-                ``frame[:, :, ::-1]``), or (H, W) grey.
+            picture: An array of (H, W, 3) uint8 **BGR** as OpenCV gives it, of (H, W) grey or of
+                (H, W, 4) BGRA; or a path, an http(s) address, a file's content as bytes, a PIL
+                image. What is transparent becomes white.
+            rgb: Whether the array is RGB or RGBA.
+
+        Raises:
+            ImageError: The picture cannot be read.
+            ValueError: It is none of these; the message says what to pass.
         """
-        return self.classify_faces(frame_bgr, self.detector.detect(frame_bgr))
+        frame_bgr = to_frame(picture, rgb=rgb)
+        return self._classify(frame_bgr, self.detector.detect(frame_bgr))
 
     __call__ = classify
 
-    def classify_many(self, frames: Iterable[Frame]) -> Iterator[list[FaceResult]]:
-        """Classify the faces of many frames; detection runs ahead and faces share batches.
+    def classify_many(self, pictures: Iterable[Any], *, rgb: bool = False) -> Iterator[Faces]:
+        """Classify the faces of many pictures; detection runs ahead and faces share batches.
+
+        A picture's faces are handed out within half a second from when they are found, while the
+        iterable gives pictures in time. One that takes its time is asked for the next picture
+        when all results are handed out.
 
         Args:
-            frames: Frames as for `classify`; read as needed, so that any number fits in memory.
+            pictures: As for `classify`; read as needed, so that any number fits in memory.
+            rgb: As for `classify`.
 
         Yields:
-            The results of each frame, in order.
+            The results of each picture, in order.
+
+        Raises:
+            ImageError: A picture cannot be read.
+            ValueError: It is no picture; the message says what to pass.
         """
+        one = isinstance(pictures, str | bytes | os.PathLike) or (
+            isinstance(pictures, np.ndarray) and pictures.ndim < 4 and pictures.shape[-1] in (3, 4)
+        )
+        if one:
+            raise ValueError("Expected several pictures, received one; give it to classify")
 
-        def look(frame: Frame) -> tuple[list[Face], NDArray[np.float32]]:
-            faces = self.detector.detect(frame)
-            return faces, self.prepare(frame, faces)
+        def look(picture: tuple[Any]) -> tuple[list[Face], NDArray[np.float32]]:
+            frame_bgr = to_frame(picture[0], rgb=rgb)
+            faces = self.detector.detect(frame_bgr)
+            return faces, self.prepare(frame_bgr, faces)
 
-        for faces, rows in self.share_batches(map_ahead(look, frames, self.threads)):
-            yield [self.result(face, row) for face, row in zip(faces, rows, strict=True)]
+        # Each in a tuple of its own, since a None among them is a mistake to be told of.
+        looked = map_promptly(look, ((picture,) for picture in pictures), self.threads)
+        for item in self.share_batches(looked):
+            if item is not None:
+                yield self._results(*item)
 
     def share_batches(
-        self, items: Iterable[tuple[T, NDArray[np.float32]]]
-    ) -> Iterator[tuple[T, NDArray[np.float32]]]:
+        self, items: Iterable[tuple[T, NDArray[np.float32]] | None]
+    ) -> Iterator[tuple[T, NDArray[np.float32]] | None]:
         """Run the model over items with any number of inputs each, in full batches.
 
+        No item waits long for a batch to fill, as long as ``items`` does not.
+
         Args:
-            items: Each a token and its float32 (N, ...) inputs, N from 0.
+            items: Each a token and its float32 (N, ...) inputs, N from 0; None where there is
+                none for now, so that those before it are not kept waiting.
 
         Yields:
-            Each token with its float32 (N, labels) probabilities, in order.
+            Each token with its float32 (N, labels) probabilities, in order, and each None.
         """
         waiting: list[tuple[T, NDArray[np.float32]]] = []
-        count = 0
+        count, since_s = 0, 0.0
         for item in items:
-            waiting.append(item)
-            count += len(item[1])
+            if item is not None:
+                since_s = since_s if waiting else time.monotonic()
+                waiting.append(item)
+                count += len(item[1])
             # Pictures without faces wait no longer than others for their turn.
-            if count >= self.batch_size or len(waiting) >= self.batch_size:
+            full = count >= self.batch_size or len(waiting) >= self.batch_size
+            if full or item is None or time.monotonic() - since_s > _PATIENCE_S:
                 yield from self._flush(waiting)
                 waiting, count = [], 0
+            if item is None:
+                yield None
         yield from self._flush(waiting)
 
     def _flush(
@@ -308,3 +405,28 @@ class Classifier:
         ends = list(itertools.accumulate(len(batch) for _, batch in items))
         for (token, batch), end in zip(items, ends, strict=True):
             yield token, rows[end - len(batch) : end]
+
+
+def _check_arguments(
+    batch_size: int,
+    threads: int | None,
+    uncertain: float,
+    margin: float | None,
+    detector: object,
+) -> None:
+    counts = {"batch_size": batch_size, "threads": 1 if threads is None else threads}
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"Expected a whole number from 1 as {name}, received {count!r}")
+    shares = {"uncertain": (uncertain, 1), "margin": (0.0 if margin is None else margin, _MARGIN)}
+    for name, (share, most) in shares.items():
+        if not isinstance(share, int | float) or not 0 <= share <= most:
+            raise ValueError(f"Expected a number from 0 to {most} as {name}, received {share!r}")
+    named = isinstance(detector, str)
+    if not named and (
+        isinstance(detector, type) or not callable(getattr(detector, "detect", None))
+    ):
+        raise ValueError(
+            "Expected a detector's name, or an object with detect(frame_bgr), received "
+            f"{detector!r}; without a detector, when each picture is a face, pass 'none'"
+        )

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -57,6 +57,18 @@ def largest_first(faces: Sequence[Face]) -> list[Face]:
     return sorted(faces, key=lambda face: (-face.box[2] * face.box[3], face.box))
 
 
+class _OnePerThread(threading.local):
+    """What each thread has of its own, since it keeps state while it searches.
+
+    Other processes make theirs anew: it is pickled as nothing.
+    """
+
+    made: Any = None
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()
+
+
 class HaarDetector:
     """OpenCV's frontal-face cascade at a bounded working size.
 
@@ -82,12 +94,11 @@ class HaarDetector:
         self._min_face = min_face
         self._max_side = max_side
         self._path = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
-        self._local = threading.local()
+        self._local = _OnePerThread()
         self._cascade()
 
     def _cascade(self) -> "cv2.CascadeClassifier":
-        # A cascade keeps state while it searches, so each thread has its own.
-        cascade: cv2.CascadeClassifier | None = getattr(self._local, "cascade", None)
+        cascade: cv2.CascadeClassifier | None = self._local.made
         if cascade is None:
             # The contrib build of OpenCV 5 still has the class, but none has the file.
             if not self._path.exists() and int(cv2.__version__.split(".")[0]) >= 5:
@@ -102,7 +113,7 @@ class HaarDetector:
                     f"Expected OpenCV's cascade at {self._path}, which is missing or damaged; "
                     f"run: pip install --force-reinstall '{opencv_build()}<5'"
                 )
-            self._local.cascade = cascade
+            self._local.made = cascade
         return cascade
 
     def detect(self, frame_bgr: Frame) -> list[Face]:
@@ -159,12 +170,11 @@ class YuNetDetector:
         self._min_face = min_face
         self._max_side = max_side
         self._min_score = min_score
-        self._local = threading.local()
+        self._local = _OnePerThread()
         self.detect(np.zeros((32, 32, 3), np.uint8))
 
     def _network(self) -> cv2.FaceDetectorYN:
-        # The network keeps its input size, so each thread has its own.
-        network: cv2.FaceDetectorYN | None = getattr(self._local, "network", None)
+        network: cv2.FaceDetectorYN | None = self._local.made
         if network is None:
             if not os.path.isfile(self._model):  # noqa: PTH113 - Path's raises for closed folders
                 raise DetectorError(f"Expected YuNet's ONNX file, found none at {self._model}")
@@ -177,7 +187,7 @@ class YuNetDetector:
                     f"Expected YuNet's ONNX file, received {self._model}, which OpenCV cannot "
                     f"load ({error.err})"
                 ) from error
-            self._local.network = network
+            self._local.made = network
         return network
 
     def detect(self, frame_bgr: Frame) -> list[Face]:

@@ -78,6 +78,8 @@ def check_frame(frame_bgr: Frame) -> None:
     Raises:
         ValueError: It has another dtype or shape, or no pixels.
     """
+    if not isinstance(frame_bgr, np.ndarray):
+        raise ValueError(f"Expected a frame as a numpy array, received {type(frame_bgr).__name__}")
     if frame_bgr.dtype != np.uint8:
         raise ValueError(f"Expected a uint8 frame with levels 0-255, received {frame_bgr.dtype}")
     if frame_bgr.ndim not in (2, 3) or (frame_bgr.ndim == 3 and frame_bgr.shape[2] not in (1, 3)):

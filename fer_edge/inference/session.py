@@ -11,7 +11,9 @@ Its options are those that `benchmarks/session_options.py` found to pay:
   the processor time of the inferences themselves.
 """
 
+import os
 import re
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +79,22 @@ class Session:
         except ORT_ERRORS as error:
             raise ModelError(f"{self.path.name} fails when it runs: {_reason(error)}") from error
         return np.asarray(answer)
+
+
+_loaded: weakref.WeakSet[Any] = weakref.WeakSet()
+"""The sessions of this process."""
+
+
+def _keep_for_ever() -> None:
+    """Keep a forked process from ending its parent's sessions: it waits for threads it has not."""
+    import ctypes
+
+    for session in _loaded:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_for_ever)
 
 
 def open_session(path: Path, provider: str, threads: int, *, spin: bool = True) -> Session:
@@ -154,9 +172,11 @@ def _load(content: bytes, name: str, providers: Sequence[str], threads: int, spi
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         # Without enable_fallback=0 a provider that fails is replaced by the processor.
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             content, options, providers=list(providers), enable_fallback=0
         )
+        _loaded.add(session)
+        return session
     except ORT_ERRORS as error:
         raise ModelError(
             f"Expected an ONNX model, received {name}, which onnxruntime "

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-LogFormat = Literal["jsonl", "csv"]
+LogFormat = Literal["jsonl", "json", "csv", "parquet"]
 
 DETECT_EVERY = 15
 """Frames from one detection to the next while every face is followed surely."""
@@ -23,7 +23,7 @@ class VideoOptions:
 
     Attributes:
         output: Log, ``-`` for standard output, or None.
-        output_format: ``jsonl``, ``csv``, or None for what the log's name says.
+        output_format: The log's format, or None for what the log's name says.
         record: Recording with boxes and labels, .mp4, or None.
         timeline: Picture of the emotions over time, .png, or None.
         display: Whether there is a window; None means if one can be shown.

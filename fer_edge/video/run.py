@@ -17,9 +17,10 @@ from fer_edge.errors import OutputError, SourceError
 from fer_edge.image.read import Frame
 from fer_edge.inference.classifier import Classifier
 from fer_edge.picture.draw import draw_faces, encode
+from fer_edge.records import choose_format
 from fer_edge.video.frame_log import FrameLog
 from fer_edge.video.history import History
-from fer_edge.video.options import VideoOptions
+from fer_edge.video.options import LogFormat, VideoOptions
 from fer_edge.video.sink import VideoSink
 from fer_edge.video.source import VideoSource
 from fer_edge.video.timeline import draw_timeline
@@ -52,6 +53,7 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
     log_path = options.output
     if log_path is None and not (shows or options.record or options.timeline):
         log_path = _STDOUT
+    log_format = _log_format(log_path, options)
     with ExitStack() as stack:
         stack.enter_context(_messages())
         source = VideoSource(
@@ -78,7 +80,7 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
             log = stack.enter_context(
                 FrameLog(
                     None if log_path == _STDOUT else log_path,
-                    options.output_format or ("csv" if log_path.suffix == ".csv" else "jsonl"),
+                    log_format,
                     classifier.spec.labels,
                     force=options.force,
                 )
@@ -138,6 +140,13 @@ def _check_outputs(name: str, options: VideoOptions) -> None:
     refuse_same(paths, [Path(name)])
     for path in paths:
         refuse_existing(path, force=options.force)
+
+
+def _log_format(path: Path | None, options: VideoOptions) -> LogFormat:
+    found = choose_format(None if path == _STDOUT else path, options.output_format, "jsonl")
+    if found == "table":
+        raise ValueError("Expected a format of frames, received table")
+    return found
 
 
 def _wants_window(display: bool | None) -> bool:

@@ -9,7 +9,6 @@ from fer_edge._base.ahead import map_ahead
 from fer_edge.errors import SourceError
 from fer_edge.inference.classifier import Classifier, FaceResult
 from fer_edge.inference.detectors import Face, WholeFrame
-from fer_edge.records import face_to_dict
 from fer_edge.video.options import DETECT_EVERY
 from fer_edge.video.source import TimedFrame, VideoSource
 from fer_edge.video.tracking import FaceTracker, Smoother, gap_s
@@ -48,7 +47,7 @@ class WatchedFrame:
             "height": height,
             "status": "ok" if self.faces else "no_face",
             "error": None,
-            "faces": [{"track": face.track, **face_to_dict(face.result)} for face in self.faces],
+            "faces": [{"track": face.track, **face.result.to_dict()} for face in self.faces],
         }
 
 

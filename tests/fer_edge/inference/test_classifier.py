@@ -1,6 +1,13 @@
 import hashlib
+import json
+import os
+import pickle
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +16,7 @@ import fer_edge
 from fer_edge import Classifier, Emotion, FaceResult
 from fer_edge.contract import EMOTIONS, OUTPUT_NAME, ModelSpec
 from fer_edge.errors import ModelError, ProviderError
-from fer_edge.inference.detectors import Face
+from fer_edge.inference.detectors import Face, HaarDetector, WholeFrame
 from fer_edge.inference.providers import choose_providers
 from tests.support.models import (
     level_of,
@@ -19,6 +26,7 @@ from tests.support.models import (
     save_sided_model,
 )
 
+ROOT = Path(__file__).parents[3]
 COLOR_SPEC = {
     "labels": ("red", "green", "blue"),
     "color": "rgb",
@@ -216,6 +224,123 @@ def test_mistakes_of_the_caller_are_value_errors(model):
         Classifier(model, batch_size=0)
     with pytest.raises(ValueError, match="haar, yunet or none"):
         Classifier(model, detector="dlib")
+    with pytest.raises(ValueError, match="received None, which"):
+        classifier(None)
+    for pictures in ("photo.jpg", b"bytes", gray("sad")):
+        with pytest.raises(ValueError, match="received one; give it to classify"):
+            next(classifier.classify_many(pictures))
+    with pytest.raises(ValueError, match="received None"):
+        list(classifier.classify_many([gray("sad"), None]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"uncertain": 5},
+        {"uncertain": -0.1},
+        {"uncertain": float("nan")},
+        {"uncertain": "0.5"},
+        {"margin": -1},
+        {"margin": 2.1},
+        {"margin": float("inf")},
+        {"detector": None},
+        {"detector": WholeFrame},
+        {"detector": 7},
+        {"batch_size": 0},
+        {"batch_size": 2.5},
+        {"threads": 0},
+        {"threads": -1},
+    ],
+    ids=str,
+)
+def test_arguments_out_of_range_are_refused_when_made(model, arguments):
+    with pytest.raises(ValueError, match="Expected"):
+        Classifier(model, **arguments)
+
+
+def test_takes_pictures_in_every_form():
+    from PIL import Image
+
+    path = "tests/data/portrait.jpg"
+    classify = Classifier(Path("exported/edge.onnx").resolve())
+    (expected,) = classify(fer_edge.read_image(path))
+    rgb = np.ascontiguousarray(fer_edge.read_image(path)[:, :, ::-1])
+    pictures = [path, Path(path), Path(path).read_bytes(), Image.open(path)]
+    for picture in pictures:
+        (face,) = classify(picture)
+        assert face.box == pytest.approx(expected.box, abs=2)
+        assert face.confidence == pytest.approx(expected.confidence, abs=0.02)
+    assert classify(rgb, rgb=True) == [expected]
+    assert list(classify.classify_many([rgb, rgb], rgb=True)) == [[expected]] * 2
+    assert classify.classify_faces(rgb, [Face(expected.box, 1.0)], rgb=True)[0].emotion == "happy"
+
+
+def test_results_give_plain_values_and_tables(model):
+    pandas = pytest.importorskip("pandas")
+    classifier = Classifier(model, detector="none")
+    faces = classifier(gray("sad"))
+    (plain,) = faces.to_dict()
+    assert plain == faces[0].to_dict()
+    assert json.loads(json.dumps(plain)) == plain
+    assert (plain["emotion"], plain["box"]) == ("sad", [0, 0, 60, 60])
+    table = faces.to_dataframe()
+    assert list(table.columns) == [
+        *("face", "x", "y", "w", "h", "detector_score", "emotion", "confidence"),
+        *EMOTIONS,
+    ]
+    assert table.loc[0, "emotion"] == "sad"
+    assert table.loc[0, "sad"] == plain["confidence"]
+    two = pandas.concat(
+        found.to_dataframe() for found in classifier.classify_many([gray("sad")] * 2)
+    )
+    assert len(two) == 2
+    assert len(Classifier(model)(gray("sad")).to_dataframe()) == 0
+
+
+@pytest.mark.parametrize("detector", ["haar", "none", HaarDetector(min_face=40)])
+def test_a_classifier_is_opened_again_where_it_is_unpickled(model, detector, tmp_path, monkeypatch):
+    monkeypatch.chdir(model.parent)
+    classifier = Classifier(model.name, detector=detector, uncertain=0.3, threads=1)
+    portrait = fer_edge.read_image(ROOT / "tests/data/portrait.jpg")
+    expected = classifier(portrait)
+    monkeypatch.chdir("/")
+    again = pickle.loads(pickle.dumps(classifier))
+    assert again(portrait) == expected
+    assert again.threads == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_ends(model):
+    program = f"""
+import os, sys
+from fer_edge import Classifier
+import numpy as np
+classifiers = [Classifier({str(model)!r}, detector="none", threads=4) for _ in range(2)]
+frame = np.full((9, 9, 3), 128, np.uint8)
+before = [classifier(frame)[0].emotion for classifier in classifiers]
+child = os.fork()
+if not child:
+    sys.exit([classifier(frame)[0].emotion for classifier in classifiers] != before)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=100, cwd=ROOT)
+    assert done.returncode == 0
+
+
+def test_many_frames_do_not_wait_for_a_full_batch(model):
+    """Frames that come slowly are answered before the next one is asked for."""
+    classifier = Classifier(model, detector="none", batch_size=64, threads=2)
+    taken = []
+
+    def slowly():
+        for index in range(3):
+            time.sleep(0.5)
+            taken.append(index)
+            yield gray("happy")
+
+    for count, faces in enumerate(classifier.classify_many(slowly()), 1):
+        assert faces[0].emotion == "happy"
+        assert len(taken) == count
 
 
 def test_a_provider_that_is_not_there_is_an_error(model):

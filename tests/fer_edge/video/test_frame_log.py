@@ -69,38 +69,6 @@ def test_an_existing_log_is_kept_unless_forced(tmp_path):
     assert path.read_text() == ""
 
 
-class FullDisk:
-    """A file that takes so many bytes and no more, as a full disk does."""
-
-    def __init__(self, file, room):
-        self.file = file
-        self.room = room
-
-    def write(self, data):
-        if not self.room:
-            raise OSError(28, "No space left on device")
-        taken = min(len(data), self.room)
-        self.room -= taken
-        return self.file.write(data[:taken])
-
-    def fileno(self):
-        return self.file.fileno()
-
-    def close(self):
-        self.file.close()
-
-
-def test_a_full_disk_leaves_whole_lines(tmp_path):
-    path = tmp_path / "log.jsonl"
-    with pytest.raises(OutputError, match="No space left"), FrameLog(path, "jsonl", LABELS) as log:
-        log._file = FullDisk(log._file, 1000)
-        for _ in range(100):
-            log.write(record(FACE))
-    lines = path.read_text().splitlines(keepends=True)
-    assert len(lines) >= 2
-    assert all(json.loads(line) == record(FACE) and line.endswith("\n") for line in lines)
-
-
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "blocked").write_text("")
     with pytest.raises(OutputError, match="Cannot write"):
