@@ -35,6 +35,7 @@ from fer_edge._base._ort import onnxruntime
 from fer_edge._base.threads import available_threads
 from fer_edge.contract import INPUT_NAME, OUTPUT_NAME
 from fer_edge.errors import FerError, ModelError
+from fer_edge.inference.libraries import load_libraries
 from fer_edge.inference.providers import PROVIDERS, short_name
 from fer_edge.inference.session import open_session
 
@@ -147,6 +148,7 @@ def matrix_contender(threads: int, provider: str) -> Contender:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     full = [PROVIDERS[provider][0]]
+    load_libraries(provider)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=full)
     matrix = _noise(_MATRIX, [_MATRIX])
     return Contender(

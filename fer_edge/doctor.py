@@ -14,8 +14,9 @@ import numpy as np
 from fer_edge import __version__
 from fer_edge._base._installed import ONNXRUNTIME_BUILDS, OPENCV_BUILDS, installed_builds
 from fer_edge._base.threads import available_threads
-from fer_edge.errors import FerError
+from fer_edge.errors import DetectorError, FerError, ProviderError
 
+_ACCELERATORS = frozenset({"cuda", "directml", "openvino", "tensorrt"})
 _GPU_LIBRARIES = ("cuda", "cudart", "cublas", "cudnn", "nvinfer", "OpenCL")
 
 
@@ -36,12 +37,14 @@ def examine() -> dict[str, Any]:
         "onnxruntime": installed_builds(ONNXRUNTIME_BUILDS),
         "opencv_windows": _try(_opencv_windows, problems),
         "providers": _try(_providers, problems),
+        "haar_detector": _try(_haar_detector, problems),
         "gpu_libraries": [name for name in _GPU_LIBRARIES if ctypes.util.find_library(name)],
         "gpu_driver": _first_line(Path("/proc/driver/nvidia/version")),
         "cameras": _cameras(),
         "display": os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"),
         "processors": os.cpu_count(),
         "threads": available_threads(),
+        "accelerators": _try(lambda: _accelerators(problems), problems),
         "default_model": _try(_time_default_model, problems),
         "problems": problems,
     }
@@ -75,6 +78,38 @@ def _providers() -> list[str]:
     from fer_edge.inference.providers import short_name
 
     return [short_name(name) for name in onnxruntime.get_available_providers()]
+
+
+def _haar_detector() -> str:
+    from fer_edge.inference.detectors import HaarDetector
+
+    try:
+        HaarDetector()
+    except DetectorError as error:
+        # No problem of the installation: the other detectors work.
+        return error.message
+    return "works"
+
+
+def _accelerators(problems: list[str]) -> dict[str, str]:
+    """Try each provider that needs more than onnxruntime's own files, and say which work."""
+    from fer_edge.inference.libraries import has_tensorrt
+    from fer_edge.inference.locate import find_model
+    from fer_edge.inference.session import open_session
+
+    found = {}
+    for name in sorted(_ACCELERATORS.intersection(_providers())):
+        try:
+            open_session(find_model(None), name, available_threads())
+            found[name] = "works"
+        except ProviderError as error:
+            # Each build for CUDA has a part for TensorRT, which few want and nobody has installed.
+            if name == "tensorrt" and not has_tensorrt():
+                found[name] = "not installed"
+            else:
+                found[name] = "fails"
+                problems.append(error.message)
+    return found
 
 
 def _cameras() -> list[str]:

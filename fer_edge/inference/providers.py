@@ -3,19 +3,17 @@
 from fer_edge.errors import ProviderError
 
 AUTO = "auto"
-# Builds of onnxruntime overwrite each other's files: the present one has to go first.
-_SWAP = "pip uninstall -y onnxruntime && pip install"
 PROVIDERS = {
-    "cpu": ("CPUExecutionProvider", "pip install 'fer-edge[cpu]'"),
-    "cuda": ("CUDAExecutionProvider", f"{_SWAP} 'fer-edge[gpu]'"),
-    "tensorrt": ("TensorrtExecutionProvider", f"{_SWAP} 'fer-edge[gpu]' tensorrt"),
-    "openvino": ("OpenVINOExecutionProvider", f"{_SWAP} onnxruntime-openvino"),
-    "coreml": ("CoreMLExecutionProvider", "pip install 'fer-edge[cpu]' (macOS alone)"),
-    "directml": ("DmlExecutionProvider", f"{_SWAP} onnxruntime-directml (Windows alone)"),
-    "qnn": ("QNNExecutionProvider", f"{_SWAP} onnxruntime-qnn (Windows on ARM alone)"),
-    "migraphx": ("MIGraphXExecutionProvider", f"{_SWAP} onnxruntime-migraphx (AMD cards)"),
+    "cpu": ("CPUExecutionProvider", "'fer-edge[cpu]'"),
+    "cuda": ("CUDAExecutionProvider", "'fer-edge[gpu]'"),
+    "tensorrt": ("TensorrtExecutionProvider", "'fer-edge[gpu]'"),
+    "openvino": ("OpenVINOExecutionProvider", "onnxruntime-openvino"),
+    "coreml": ("CoreMLExecutionProvider", "'fer-edge[cpu]' (macOS alone)"),
+    "directml": ("DmlExecutionProvider", "onnxruntime-directml (Windows alone)"),
+    "qnn": ("QNNExecutionProvider", "onnxruntime-qnn (Windows on ARM alone)"),
+    "migraphx": ("MIGraphXExecutionProvider", "onnxruntime-migraphx (AMD cards)"),
 }
-"""Short name of each provider, onnxruntime's name, and the line that installs it."""
+"""Short name of each provider, onnxruntime's name, and what pip installs for it."""
 
 # Those that are faster than the processor without any preparation.
 _AUTO_ORDER = ("cuda", "directml", "cpu")
@@ -36,7 +34,7 @@ def choose_providers(wanted: str) -> list[str]:
         ProviderError: The installed onnxruntime does not have it.
         ValueError: There is no such provider.
     """
-    from fer_edge._base._ort import onnxruntime
+    from fer_edge._base._ort import BUILDS, onnxruntime
 
     there = onnxruntime.get_available_providers()
     if wanted == AUTO:
@@ -47,30 +45,9 @@ def choose_providers(wanted: str) -> list[str]:
     if full not in there:
         raise ProviderError(
             f"Expected the {wanted} provider, which this onnxruntime {onnxruntime.__version__} "
-            f"does not have (it has {', '.join(map(short_name, there))}); run: {install}"
+            f"does not have (it has {', '.join(map(short_name, there))}); run: "
+            # Builds of onnxruntime overwrite each other's files: the present one has to go first.
+            f"pip uninstall -y {' '.join(BUILDS) or 'onnxruntime'} && pip install {install}"
         )
     cpu = PROVIDERS["cpu"][0]
     return [full] if full == cpu else [full, cpu]
-
-
-def check_provider(wanted: str, active: list[str]) -> str:
-    """Return the short name of what a session really runs on.
-
-    onnxruntime goes on with the processor when a provider fails to load; here that is an error
-    for a provider that was asked for.
-
-    Raises:
-        ProviderError: The provider was asked for and did not load.
-    """
-    runs = short_name(active[0])
-    if wanted not in (AUTO, runs):
-        raise ProviderError(provider_failed(wanted, f"onnxruntime fell back to {runs}"))
-    return runs
-
-
-def provider_failed(wanted: str, reason: str) -> str:
-    """Return the message for a provider that is there but cannot be used."""
-    return (
-        f"Expected the {wanted} provider to run, but it failed to load ({reason}); install its "
-        f"libraries: {PROVIDERS[wanted][1]}, and see fer-edge doctor"
-    )

@@ -12,7 +12,6 @@ Its options are those that `benchmarks/session_options.py` found to pay:
 """
 
 import os
-import re
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,18 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge._base._ort import ORT_ERRORS, onnxruntime
+from fer_edge._base._ort import ORT_ERRORS, onnxruntime, ort_reason
 from fer_edge.contract import OUTPUT_NAME
 from fer_edge.errors import ModelError, ProviderError
 from fer_edge.inference.describe import Shape
+from fer_edge.inference.libraries import library_fault, load_libraries
 from fer_edge.inference.onnx_file import read_model
-from fer_edge.inference.providers import (
-    AUTO,
-    check_provider,
-    choose_providers,
-    provider_failed,
-    short_name,
-)
+from fer_edge.inference.providers import AUTO, choose_providers, short_name
 
 _LOG_FATAL = 4
 _MOST_FIXED = 4096
@@ -77,7 +71,7 @@ class Session:
         try:
             (answer,) = self._session.run([self._output], {self._input: batch})
         except ORT_ERRORS as error:
-            raise ModelError(f"{self.path.name} fails when it runs: {_reason(error)}") from error
+            raise ModelError(f"{self.path.name} fails when it runs: {ort_reason(error)}") from error
         return np.asarray(answer)
 
 
@@ -113,6 +107,8 @@ def open_session(path: Path, provider: str, threads: int, *, spin: bool = True) 
     """
     content = read_model(path)
     names = choose_providers(provider)
+    best = short_name(names[0])
+    load_libraries(best)
     reason = ""
     try:
         session = _load(content, path.name, names, threads, spin)
@@ -121,15 +117,15 @@ def open_session(path: Path, provider: str, threads: int, *, spin: bool = True) 
             raise
         # Whether the model or the provider is at fault shows on the processor.
         session = _load(content, path.name, names[-1:], threads, spin)
-        if provider != AUTO:
-            raise ProviderError(provider_failed(provider, error.message)) from error
-        reason = f" ({error.message})"
-    runs = check_provider(provider, session.get_providers())
+        reason = ort_reason(error.__cause__ or error)
+    runs = short_name(session.get_providers()[0])
     notes = []
-    if runs != short_name(names[0]):
+    if runs != best:
+        fault = library_fault(best, reason)
+        if provider != AUTO:
+            raise ProviderError(f"Expected the {best} provider to run, but it failed: {fault}")
         notes.append(
-            f"The {short_name(names[0])} provider is installed but failed to load{reason}; running "
-            f"on {runs}"
+            f"The {best} provider is installed but failed to load: {fault}; running on {runs}"
         )
     try:
         source = _only_float(session.get_inputs(), f"one float32 input of {path.name}")
@@ -180,7 +176,7 @@ def _load(content: bytes, name: str, providers: Sequence[str], threads: int, spi
     except ORT_ERRORS as error:
         raise ModelError(
             f"Expected an ONNX model, received {name}, which onnxruntime "
-            f"{onnxruntime.__version__} cannot load: {_reason(error)}"
+            f"{onnxruntime.__version__} cannot load: {ort_reason(error)}"
         ) from error
 
 
@@ -189,9 +185,3 @@ def _only_float(nodes: Sequence[Any], expected: str) -> Any:
         found = ", ".join(f"{node.name} {node.type}" for node in nodes) or "none"
         raise ModelError(f"Expected {expected}, received {found}")
     return nodes[0]
-
-
-def _reason(error: Exception) -> str:
-    """Return onnxruntime's message in one line without its preamble."""
-    text = " ".join(str(error).split())
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:300] or type(error).__name__

@@ -362,7 +362,7 @@ def test_a_provider_that_fails_to_load_is_never_replaced_quietly(model, monkeypa
     # The list is made longer than what this onnxruntime can do, as with a missing CUDA library.
     there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: there)
-    with pytest.raises(ProviderError, match="failed to load"):
+    with pytest.raises(ProviderError, match="cuda provider to run, but it failed"):
         Classifier(model, provider="cuda")
     classifier = Classifier(model, provider="auto")
     assert classifier.provider == "cpu"
