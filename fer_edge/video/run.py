@@ -10,13 +10,11 @@ from pathlib import Path
 
 import click
 
-from fer_edge._base._cv2 import cv2
 from fer_edge._base.command import stop_on_signals
 from fer_edge._base.files import atomic_file, refuse_existing, refuse_same
 from fer_edge.errors import OutputError, SourceError
-from fer_edge.image.read import Frame
 from fer_edge.inference.classifier import Classifier
-from fer_edge.picture.draw import draw_faces, encode
+from fer_edge.picture.draw import draw_faces, draw_status, encode
 from fer_edge.records import choose_format
 from fer_edge.video.frame_log import FrameLog
 from fer_edge.video.history import History
@@ -112,13 +110,12 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
                 if log:
                     log.write(watched.to_dict())
                 if sink or window:
-                    picture = draw_faces(
-                        watched.frame.image_bgr, [face.result for face in watched.faces]
-                    )
+                    faces = [face.result for face in watched.faces]
+                    picture = draw_faces(watched.frame.image_bgr, faces)
                     if sink:
                         sink.write(picture, watched.frame.time_s)
                     if window:
-                        _draw_status(picture, meter.text())
+                        draw_status(picture, faces, meter.text())
                         window.show(picture, None if source.live else watched.frame.time_s)
                 advance(watched.frame.index + 1)
                 if history.frames == options.max_frames:
@@ -212,16 +209,6 @@ class _Meter:
         span_s = self._done[-1] - self._done[0]
         rate = (len(self._done) - 1) / span_s if span_s > 0 else 0.0
         return f"{rate:.0f} frames/s  {self._latency_ms:.1f} ms"
-
-
-def _draw_status(canvas: Frame, text: str) -> None:
-    scale = max(0.5, canvas.shape[1] / 1400)
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, 1)
-    corner = canvas[: 2 * height, : width + height]
-    corner[:] = corner // 4
-    where = (height // 2, round(1.5 * height))
-    ink = (255, 255, 255)
-    cv2.putText(canvas, text, where, cv2.FONT_HERSHEY_DUPLEX, scale, ink, 1, cv2.LINE_AA)
 
 
 def _report(history: History, meter: _Meter, source: VideoSource, options: VideoOptions) -> None:
