@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from fer_edge._base.ahead import THREAD_NAMES
+from fer_edge._base.files import ClosedOutput
 from fer_edge.errors import OutputError
 
 _GRACE_S = 0.3
@@ -23,23 +24,50 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class CommandGroup(click.Group):
-    """Commands of which a full disk behind standard output is an error, and no traceback."""
+    """Commands of which a closed or full standard output is an error, and no traceback."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command and see that what it printed has arrived.
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command, help and messages included, and see that what it printed has arrived.
 
         Raises:
-            OutputError: The disk that standard output goes to is full or broken.
+            OutputError: With ``standalone_mode=False``: the disk that standard output goes to is
+                full or broken, or standard output is closed.
         """
+        _open_closed_streams()
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
+            return super().main(*args, **extra)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
             drop_output()
-            raise OutputError(f"Cannot write the output: {error.strerror}") from error
+            failure = OutputError(f"Cannot write the output: {error.strerror}")
+            if not extra.get("standalone_mode", True):
+                raise failure from error
+            with suppress(OSError):  # Where messages go there may be no room either.
+                failure.show()
+            sys.exit(failure.exit_code)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what it printed is sent off here, where it may still fail."""
+        result = super().invoke(ctx)
+        sys.stdout.flush()
+        return result
+
+
+def _open_closed_streams() -> None:
+    """Stand in for standard streams that were closed when the program began.
+
+    Else the next file takes the place of one, and gets what libraries write to the stream.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = ClosedOutput()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as the program
 
 
 def drop_output() -> None:

@@ -94,6 +94,18 @@ class TextSink(Protocol):
         ...
 
 
+class ClosedOutput(io.TextIOBase):
+    """Stands for a standard output that was closed when the program began."""
+
+    def write(self, text: str, /) -> int:
+        """Refuse text.
+
+        Raises:
+            OutputError: Always.
+        """
+        raise OutputError("Cannot write: standard output is closed")
+
+
 @contextmanager
 def standard_output() -> Iterator[TextSink]:
     """Hand out standard output; terminals that lack a letter show its code instead of failing.
@@ -101,7 +113,7 @@ def standard_output() -> Iterator[TextSink]:
     Raises:
         OutputError: It is closed.
     """
-    if sys.stdout is None:
+    if sys.stdout is None or isinstance(sys.stdout, ClosedOutput):
         raise OutputError("Cannot write: standard output is closed; give --output FILE")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
