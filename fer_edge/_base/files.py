@@ -1,11 +1,13 @@
 """Files that appear whole or not at all, and checks before anything is written."""
 
+import errno
+import hashlib
 import io
 import os
 import secrets
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -25,29 +27,117 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
         force: Whether an existing file may be replaced.
 
     Raises:
-        OutputError: The file is there already, or cannot be written.
+        OutputError: The file is there already, is being written, or cannot be written.
     """
-    refuse_existing(path, force=force)
     try:
         if is_special(path):
+            refuse_existing(path, force=force)
             with path.open("wb") as file:
                 yield file
             return
-        # Not Path's own, which raises for links that lead to themselves.
-        target = Path(os.path.realpath(path))
-        temporary = target.parent / f".fer-edge-{secrets.token_hex(8)}.part"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                yield file
-            temporary.replace(target)
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+        with atomic_path(path, force=force) as temporary, temporary.open("r+b") as file:
+            yield file
     except BrokenPipeError:
         raise
     except OSError as error:
         raise OutputError(f"Cannot write {path}: {error.strerror}") from error
+
+
+@contextmanager
+def atomic_path(path: Path, *, force: bool = False, suffix: str = "") -> Iterator[Path]:
+    """Make an empty file, for those who write by name, that takes its place at the end.
+
+    It does not where the block raises, or deletes the file. Until then no other run may write
+    ``path``, unless it is forced to.
+
+    Args:
+        path: The file; its folder is made where it is missing, and links are followed.
+        force: Whether an existing file may be replaced.
+        suffix: How the name that is made ends, for those who choose a format by it.
+
+    Yields:
+        A file beside it, under a name that nobody else uses.
+
+    Raises:
+        OutputError: The file is there already, is being written, or cannot be written.
+    """
+    refuse_existing(path, force=force)
+    # Not Path's own, which raises for links that lead to themselves.
+    target = Path(os.path.realpath(path))
+    temporary = target.parent / f".fer-edge-{secrets.token_hex(8)}.part{suffix}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with nullcontext() if force else _reserved(target):
+            # The run that reserved it before may have finished just now.
+            refuse_existing(path, force=force)
+            try:
+                temporary.touch(exist_ok=False)
+                yield temporary
+                if temporary.exists():
+                    _publish(temporary, target, force=force)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {error.strerror}") from error
+
+
+def _publish(temporary: Path, target: Path, *, force: bool) -> None:
+    if force or not target.exists():
+        temporary.replace(target)
+        return
+    other = target.with_name(f"{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+    temporary.replace(other)
+    raise OutputError(f"{target} has come into being meanwhile; what was to stand there is {other}")
+
+
+@contextmanager
+def _reserved(target: Path) -> Iterator[None]:
+    """Keep other runs from writing a file.
+
+    The system's lock ends with the program, however it ends; the lock's file alone means nothing.
+
+    Raises:
+        OutputError: Another run is writing it.
+    """
+    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    place = target.parent / f".fer-edge-{digest}.lock"
+    with ExitStack() as stack:
+        while True:
+            lock = stack.enter_context(place.open("ab"))
+            if not _lock(lock.fileno()):
+                raise OutputError(
+                    f"{target} is being written by another run; wait for it, or give another name"
+                )
+            # Its last holder may have deleted it after it was opened here.
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(lock.fileno()), place.stat()):
+                    break
+        try:
+            yield
+        finally:
+            if os.name == "nt":  # Where no open file can be deleted.
+                stack.close()
+            with suppress(OSError):
+                place.unlink()
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file; False where somebody else has. Disks that know no locks count as locked."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
+    return True
 
 
 def is_special(path: Path) -> bool:
