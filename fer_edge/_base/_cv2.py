@@ -11,10 +11,15 @@ import numpy as np
 from fer_edge._base._installed import OPENCV_BUILDS, installed_builds, opencv_build
 from fer_edge.errors import DependencyError
 
-# What OpenCV and its FFmpeg write to stderr, fer_edge says in its own words, and without the
-# passwords of addresses. FFmpeg's level is read when the first video is opened.
+# What OpenCV writes to stderr, fer_edge says in its own words.
 _OWN_LEVEL = "OPENCV_LOG_LEVEL" in os.environ
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# FFmpeg alone tells of some failures: fer_edge.video.ffmpeg listens to it. Silenced it could not,
+# and with a level of the user's OpenCV has it write among the results on standard output.
+os.environ.pop("OPENCV_FFMPEG_LOGLEVEL", None)
+# OpenCV gives up a video after so many packets of sound or subtitles in a row, and after so many
+# frames that cannot be decoded, such as those before the first whole one of a broadcast.
+os.environ.setdefault("OPENCV_FFMPEG_READ_ATTEMPTS", str(10**6))
+os.environ.setdefault("OPENCV_FFMPEG_DECODE_ATTEMPTS", str(10**4))
 
 
 def _cannot_load(error: ImportError) -> str:

@@ -4,15 +4,47 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from fer_edge._base._cv2 import cv2
 from fer_edge.errors import SourceError
+from fer_edge.video.container import is_mp4, may_be_sound, missing_bytes
+from fer_edge.video.sequence import ImageSequence
 
 STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
+STANDARD_INPUT = "-"
+
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_LONG_LOOK = "analyzeduration;120000000|probesize;200000000"
+"""Microseconds and bytes in which FFmpeg looks for a picture; usually it takes 5 s and 5 MB."""
+
+
+class Capture(Protocol):
+    """What frames are read from, as `cv2.VideoCapture` has it."""
+
+    def isOpened(self) -> bool:
+        """Return whether there is anything to read."""
+        ...
+
+    def grab(self) -> bool:
+        """Go to the next frame; False after the last."""
+        ...
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Return whether the frame could be read, and it as (H, W, 3) uint8 BGR."""
+        ...
+
+    def get(self, prop: int, /) -> float:
+        """Return a property by OpenCV's number; 0 where it is not known."""
+        ...
+
+    def release(self) -> None:
+        """Let go of what is read."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -20,36 +52,61 @@ class Address:
     """What a source's text stands for.
 
     Attributes:
-        kind: ``camera``, ``stream`` or ``file``.
-        target: A camera's number or path, a URL, or a file's absolute path.
+        kind: ``camera``, ``stream``, ``file``, ``pipe`` (standard input, or another that can be
+            read but once) or ``sequence`` (pictures that are numbered).
+        target: A camera's number or path, a URL, a file's absolute path, or a sequence's pattern.
         name: What may be shown of it.
     """
 
-    kind: Literal["camera", "stream", "file"]
+    kind: Literal["camera", "stream", "file", "pipe", "sequence"]
     target: int | str
     name: str
 
-    def open(self, timeout_s: float) -> cv2.VideoCapture:
+    @property
+    def by_ffmpeg(self) -> bool:
+        """Whether FFmpeg reads it."""
+        return self.kind in ("stream", "file", "pipe")
+
+    def open(self, timeout_s: float) -> Capture:
         """Open the capture; it may turn out not to be opened."""
         if self.kind == "camera":
             return cv2.VideoCapture(self.target, _camera_backend())
+        if self.kind == "sequence":
+            return ImageSequence(str(self.target))
+        capture = self._open_ffmpeg(timeout_s)
+        late = self.kind == "file" and not capture.get(cv2.CAP_PROP_FRAME_WIDTH)
+        if late and capture.isOpened() and _OPTIONS not in os.environ:
+            # The picture begins later than FFmpeg looks for one. OpenCV takes its options there.
+            os.environ[_OPTIONS] = _LONG_LOOK
+            try:
+                capture = self._open_ffmpeg(timeout_s)
+            finally:
+                del os.environ[_OPTIONS]
+        return capture
+
+    def _open_ffmpeg(self, timeout_s: float) -> cv2.VideoCapture:
         limit_ms = int(timeout_s * 1000)
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms]
         timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
         # OpenCV turns the video of phones upright, as its metadata ask, without being told.
         return cv2.VideoCapture(str(self.target), cv2.CAP_FFMPEG, timeouts)
 
-    def failure(self, timeout_s: float) -> str:
-        """Say why the source did not open and what to do."""
-        if self.kind == "file":
-            return (
-                f"Expected a video, received {self.name}, which OpenCV cannot read; convert it "
-                "with: ffmpeg -i FILE out.mp4"
-            )
+    def failure(self, timeout_s: float, said: Sequence[str] = ()) -> str:
+        """Say why the source did not open and what to do.
+
+        Args:
+            timeout_s: How long it was waited for.
+            said: What FFmpeg said meanwhile.
+        """
+        reason = f" ({said[-1]})" if said else ""
+        if self.kind in ("file", "pipe"):
+            return self._unreadable(said, reason)
+        if self.kind == "sequence":
+            return f"Expected pictures, received {self.name}, of which none can be read"
         if self.kind == "stream":
             return (
-                f"{self.name} did not open (time-out {timeout_s:g} s); check the address, its user "
-                "name and password, and the network"
+                f"{self.name} did not open (time-out {timeout_s:g} s){reason}; check the address, "
+                "its user name and password, and the network"
             )
         device = f"/dev/video{self.target}" if isinstance(self.target, int) else self.target
         if sys.platform == "linux":
@@ -67,14 +124,53 @@ class Address:
             "'fer-edge cameras' lists"
         )
 
+    def _unreadable(self, said: Sequence[str], reason: str) -> str:
+        indexless = any("moov atom not found" in text for text in said)
+        if self.kind == "pipe":
+            if indexless:
+                return (
+                    "From a pipe only MP4 whose index stands in front can be read; give the file's "
+                    "name, or write it with: ffmpeg -i FILE -c copy -movflags +faststart out.mp4"
+                )
+        else:
+            path = Path(str(self.target))
+            try:
+                if not path.stat().st_size:
+                    reason = " (it is empty)"
+                elif indexless and is_mp4(path):
+                    return (
+                        f"Expected a video, received {self.name}, an MP4 without its index: its "
+                        "recording or copying did not end; copy it again, or rebuild the index, "
+                        "for example with untrunc and a whole video of the same camera"
+                    )
+                elif missing := missing_bytes(path):
+                    return (
+                        f"Expected a video, received {self.name}, which is cut short ({missing} "
+                        f"bytes are missing at its end) and holds no frame{reason}; copy it again"
+                    )
+                elif not said and may_be_sound(path):
+                    return (
+                        f"Expected a video, received {self.name}, in which FFmpeg finds no picture "
+                        "that it can decode; give a video and not its sound"
+                    )
+            except OSError as error:
+                return f"Cannot read {self.name}: {error.strerror}; check who may read it"
+        # FFmpeg itself, which is inside of OpenCV, would fail like it.
+        return (
+            f"Expected a video, received {self.name}, which OpenCV cannot read{reason}; where "
+            "another program shows it, save it from there as MP4 (H.264)"
+        )
+
 
 def find_source(source: str | Path) -> Address:
-    """Tell cameras, streams and files apart.
+    """Tell cameras, streams, files and sequences of pictures apart.
 
     Raises:
         SourceError: There is no such file, or the URL is of an unknown kind.
     """
     text = str(source)
+    if text == STANDARD_INPUT:
+        return _standard_input()
     if match := re.fullmatch(r"cam(\d{1,3})", text):
         return Address("camera", int(match[1]), text)
     if match := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", text):
@@ -88,6 +184,8 @@ def find_source(source: str | Path) -> Address:
     try:
         known = path.stat()
     except (OSError, ValueError) as error:
+        if ImageSequence.is_pattern(text):
+            return Address("sequence", text, text)
         reason = getattr(error, "strerror", None) or error
         raise SourceError(
             f"Expected cam0, cam1, ..., a video file, a device or a URL, found nothing at {text} "
@@ -98,7 +196,25 @@ def find_source(source: str | Path) -> Address:
     if stat.S_ISCHR(known.st_mode):
         return Address("camera", text, text)
     # Absolute, so that no file name is taken for one of FFmpeg's protocols.
-    return Address("file", str(path.absolute()), text)
+    kind: Literal["file", "pipe"] = "file" if stat.S_ISREG(known.st_mode) else "pipe"
+    return Address(kind, str(path.absolute()), text)
+
+
+def _standard_input() -> Address:
+    name = "standard input"
+    try:
+        known = os.fstat(0)
+    except OSError as error:
+        raise SourceError("Expected a video on standard input, which is closed") from error
+    if os.isatty(0):
+        raise SourceError(
+            "Expected a video on standard input, received a terminal; give a file's name, or pipe "
+            "a video in"
+        )
+    # A file that was led there can be read from its end too, which FFmpeg does not with a pipe.
+    if stat.S_ISREG(known.st_mode) and Path("/dev/fd/0").exists():
+        return Address("file", "/dev/fd/0", name)
+    return Address("pipe", "pipe:0", name)
 
 
 def hide_secrets(url: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Self
 from fer_edge._base.files import refuse_existing
 from fer_edge.records import FRAMES, Writer, open_records
 from fer_edge.video.options import LogFormat
+from fer_edge.video.watch import WatchedFrame
 
 
 class FrameLog:
@@ -64,6 +65,10 @@ class FrameLog:
             OutputError: The file cannot be written.
         """
         self._stack.__exit__(None, None, None)
+
+    def take(self, watched: WatchedFrame) -> None:
+        """Write a frame's record."""
+        self.write(watched.to_dict())
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write the record of one frame.

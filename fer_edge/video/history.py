@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge.video.tracking import GAP_S
-from fer_edge.video.watch import WatchedFace
+from fer_edge.video.watch import WatchedFace, WatchedFrame
 
 BINS = 1024
 """Steps of time that a history keeps; they grow as the video does."""
@@ -78,6 +78,10 @@ class History:
         self._waiting: Sequence[WatchedFace] = ()
         self._frame_s = _ONLY_FRAME_S
         self._longest_s = longest_s
+
+    def take(self, watched: WatchedFrame) -> None:
+        """Add a frame."""
+        self.add(watched.frame.time_s, watched.faces)
 
     def add(self, time_s: float, faces: Sequence[WatchedFace]) -> None:
         """Add a frame.

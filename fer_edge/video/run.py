@@ -4,9 +4,11 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import click
 
@@ -14,8 +16,9 @@ from fer_edge._base.command import stop_on_signals
 from fer_edge._base.files import atomic_file, refuse_existing, refuse_same
 from fer_edge.errors import OutputError, SourceError
 from fer_edge.inference.classifier import Classifier
-from fer_edge.picture.draw import draw_faces, draw_status, encode
+from fer_edge.picture.draw import encode
 from fer_edge.records import choose_format
+from fer_edge.video.ffmpeg import listening, terminal
 from fer_edge.video.frame_log import FrameLog
 from fer_edge.video.history import History
 from fer_edge.video.options import LogFormat, VideoOptions
@@ -23,7 +26,7 @@ from fer_edge.video.sink import VideoSink
 from fer_edge.video.source import VideoSource
 from fer_edge.video.timeline import draw_timeline
 from fer_edge.video.tracking import gap_s
-from fer_edge.video.watch import WatchedFrame, error_record, watch
+from fer_edge.video.watch import FrameSink, WatchedFrame, error_record, watch
 from fer_edge.video.window import Window, why_no_window
 
 _STDOUT = Path("-")
@@ -39,8 +42,9 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
         options: What to write and when to end.
 
     Returns:
-        The exit status: 0, or 128 plus the signal's number where Ctrl-C or SIGTERM ended it, so
-        that scripts see that the video was not watched to its end. All outputs are whole.
+        The exit status: 0, or 128 plus the signal's number where Ctrl-C, SIGTERM or a closed
+        terminal ended it, so that scripts see that the video was not watched to its end. All
+        outputs are whole.
 
     Raises:
         SourceError: The source cannot be opened or broke; what was written until then is whole.
@@ -70,10 +74,10 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
             if signals:
                 return 128 + signals[0]
             raise
-        sink = log = None
-        if options.record:
-            fps = None if source.fps is None or source.live else source.fps / options.every
-            sink = stack.enter_context(VideoSink(options.record, fps, force=options.force))
+        meter = Meter()
+        history = History(classifier.spec.labels, longest_s=gap_s(source.interval_s))
+        sinks: list[FrameSink] = [meter, history]
+        log = None
         if log_path:
             log = stack.enter_context(
                 FrameLog(
@@ -83,51 +87,47 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
                     force=options.force,
                 )
             )
+            sinks.append(log)
+        if options.record:
+            sinks.append(stack.enter_context(VideoSink(options.record, force=options.force)))
         if shows:
             window = stack.enter_context(
                 Window(
                     f"fer-edge {source.name}",
                     stop=source.stop,
                     saved=lambda path: click.echo(f"saved {path}", err=True),
+                    status=meter.text,
+                    paced=not source.live,
                 )
             )
-        advance = stack.enter_context(
-            _progress(source, options, hidden=shows or log_path == _STDOUT)
-        )
-        history = History(classifier.spec.labels, longest_s=gap_s(source.interval_s))
-        meter = _Meter()
+            sinks.append(window)
         try:
-            frames = watch(
-                source,
-                classifier,
-                detect_every=options.detect_every,
-                smooth_s=options.smooth,
-                largest=options.largest,
-            )
-            for watched in frames:
-                meter.add(watched)
-                history.add(watched.frame.time_s, watched.faces)
-                if log:
-                    log.write(watched.to_dict())
-                if sink or window:
-                    faces = [face.result for face in watched.faces]
-                    picture = draw_faces(watched.frame.image_bgr, faces)
-                    if sink:
-                        sink.write(picture, watched.frame.time_s)
-                    if window:
-                        draw_status(picture, faces, meter.text())
-                        window.show(picture, None if source.live else watched.frame.time_s)
-                advance(watched.frame.index + 1)
-                if history.frames == options.max_frames:
-                    source.stop()
-                    break
+            with Progress(source, options, hidden=shows or log_path == _STDOUT) as progress:
+                sinks.append(progress)
+                frames = watch(
+                    source,
+                    classifier,
+                    detect_every=options.detect_every,
+                    smooth_s=options.smooth,
+                    largest=options.largest,
+                )
+                for watched in frames:
+                    for sink in sinks:
+                        sink.take(watched)
+                    if history.frames == options.max_frames:
+                        source.stop()
+                        break
         except SourceError as error:
             if log:
                 log.write(error_record(error.message))
             raise
+        except KeyboardInterrupt:
+            if not signals:
+                raise
         finally:
             history.finish()
-            _report(history, meter, source, options)
+            _write_timeline(history, source, options)
+            _report(history, meter, source)
     return 128 + signals[0] if signals else 0
 
 
@@ -159,48 +159,78 @@ def _wants_window(display: bool | None) -> bool:
 
 @contextmanager
 def _messages() -> Iterator[None]:
-    """Print what fer_edge logs, such as a stream's new tries, on stderr."""
-    handler = logging.StreamHandler()
+    """Print what fer_edge logs, such as a stream's new tries, and what FFmpeg says on stderr."""
     logger = logging.getLogger("fer_edge")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
+    with listening(aloud=True), redirect_stderr(terminal()):
+        handler = logging.StreamHandler()
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
 
 
-@contextmanager
-def _progress(
-    source: VideoSource, options: VideoOptions, *, hidden: bool
-) -> Iterator[Callable[[int], None]]:
-    """Show a bar with the time left for files, where stderr is a terminal.
+class Progress:
+    """A bar with the time left for files, where stderr is a terminal."""
 
-    Yields:
-        A function that takes how many frames of the source are done.
-    """
-    length = source.frame_count
-    if hidden or source.live or not length or not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    if options.duration and source.fps:
-        length = min(length, round(options.duration * source.fps))
-    if options.max_frames:
-        length = min(length, options.max_frames * options.every)
-    with click.progressbar(
-        length=length, label=Path(source.name).name, file=sys.stderr, show_pos=True
-    ) as bar:
-        yield lambda done: bar.update(min(done, length) - bar.pos)
+    def __init__(self, source: VideoSource, options: VideoOptions, *, hidden: bool) -> None:
+        """Describe a bar; it begins on entering the ``with`` block.
+
+        Args:
+            source: An open source.
+            options: Its limits are the bar's.
+            hidden: Whether there is none.
+        """
+        self._bar = None
+        length = source.frame_count
+        if hidden or source.live or not length or not sys.stderr.isatty():
+            return
+        if options.duration and source.fps:
+            length = min(length, round(options.duration * source.fps))
+        if options.max_frames:
+            length = min(length, options.max_frames * options.every)
+        label = Path(source.name).name
+        self._bar = click.progressbar(length=length, label=label, file=sys.stderr, show_pos=True)
+
+    def __enter__(self) -> Self:
+        """Begin the bar."""
+        # A terminal that was closed, here and below, takes no more; the video goes on without.
+        with suppress(OSError):
+            if self._bar:
+                self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the bar's line."""
+        with suppress(OSError):
+            if self._bar:
+                self._bar.__exit__(kind, error, trace)
+
+    def take(self, watched: WatchedFrame) -> None:
+        """Move the bar to a frame."""
+        with suppress(OSError):
+            if self._bar:
+                # Headers promise too much or too little.
+                done = min(watched.frame.index + 1, self._bar.length or 0)
+                self._bar.update(done - self._bar.pos)
 
 
-class _Meter:
+class Meter:
     """Measures frames per second and latency as the user meets them."""
 
     def __init__(self) -> None:
+        """Begin to measure."""
         self.started = time.monotonic()
         self._done: deque[float] = deque(maxlen=_RATE_FRAMES)
         self._latency_ms = 0.0
 
-    def add(self, watched: WatchedFrame) -> None:
+    def take(self, watched: WatchedFrame) -> None:
+        """Count a frame."""
         self._latency_ms = watched.latency_ms
         self._done.append(time.monotonic())
 
@@ -211,7 +241,14 @@ class _Meter:
         return f"{rate:.0f} frames/s  {self._latency_ms:.1f} ms"
 
 
-def _report(history: History, meter: _Meter, source: VideoSource, options: VideoOptions) -> None:
+def _write_timeline(history: History, source: VideoSource, options: VideoOptions) -> None:
+    if options.timeline:
+        picture = draw_timeline(history, source.name)
+        with atomic_file(options.timeline, force=options.force) as file:
+            file.write(encode(picture, ".png"))
+
+
+def _report(history: History, meter: Meter, source: VideoSource) -> None:
     spent_s = time.monotonic() - meter.started
     parts = [f"{history.frames} frames, {history.end_s:.1f} s of video"]
     parts.append(f"in {spent_s:.1f} s ({history.frames / max(spent_s, 1e-9):.1f} frames/s)")
@@ -219,10 +256,6 @@ def _report(history: History, meter: _Meter, source: VideoSource, options: Video
         parts.append(f"{source.dropped} dropped to keep up")
     if source.reopened:
         parts.append(f"opened again {source.reopened} times")
-    click.echo(", ".join(parts), err=True)
-    for line in history.summary() or ["no face was seen"]:
-        click.echo(line, err=True)
-    if options.timeline:
-        picture = draw_timeline(history, source.name)
-        with atomic_file(options.timeline, force=options.force) as file:
-            file.write(encode(picture, ".png"))
+    with suppress(OSError):  # The terminal may be closed.
+        for line in (", ".join(parts), *(history.summary() or ["no face was seen"])):
+            click.echo(line, err=True)

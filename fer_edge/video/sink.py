@@ -1,6 +1,7 @@
 """A recording that appears whole when it ends."""
 
-import os
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -8,10 +9,18 @@ from typing import Self
 import numpy as np
 
 from fer_edge._base._cv2 import cv2
-from fer_edge._base.files import refuse_existing
+from fer_edge._base.files import atomic_path, refuse_existing
 from fer_edge.errors import OutputError
 from fer_edge.image.read import Frame
 from fer_edge.video.source import USUAL_FPS
+from fer_edge.video.watch import WatchedFrame
+
+_RATES: tuple[float, ...] = (
+    *(10, 12, 12.5, 15, 20, 24000 / 1001, 24, 25, 30000 / 1001, 30),
+    *(48, 50, 60000 / 1001, 60, 100, 120),
+)
+"""Rates that cameras and editors use: what is measured to be near one of them is meant to be it."""
+_NEAR = 0.03
 
 
 class VideoSink:
@@ -20,7 +29,7 @@ class VideoSink:
     Frames are repeated or left out so that the recording plays at the speed of ``time_s``.
 
     Example:
-        >>> with VideoSink(Path("out.mp4"), fps=30) as sink:
+        >>> with VideoSink(Path("out.mp4")) as sink:
         ...     sink.write(frame.image_bgr, frame.time_s)
 
     Attributes:
@@ -29,32 +38,45 @@ class VideoSink:
 
     _MAX_GAP_S = 10.0
     """Longer pauses of a source are cut to this in the recording."""
+    _MEASURED = 17
+    """Frames whose times tell the rate."""
+    _WAITING_BYTES = 2**26
+    """Frames that may wait until the rate is known, bytes."""
 
-    def __init__(self, path: Path, fps: float | None, *, force: bool = False) -> None:
+    def __init__(self, path: Path, fps: float | None = None, *, force: bool = False) -> None:
         """Describe a recording; its size is that of the first frame.
 
         Args:
             path: The file, ending in .mp4.
-            fps: Frames per second of the recording; None means 25.
+            fps: Frames per second of the recording; None takes the rate at which the first frames
+                come, since what containers say of it is often wrong.
             force: Whether an existing file may be replaced.
 
         Raises:
-            OutputError: The file is there already, is not .mp4, or its folder cannot be written.
+            OutputError: The file is there already, or is not .mp4.
         """
         if path.suffix.lower() != ".mp4":
             raise OutputError(f"Expected a recording that ends in .mp4, received {path}")
         refuse_existing(path, force=force)
-        # Where a link leads, so that the recording does not take the link's place.
-        self._path = Path(os.path.realpath(path))
-        self._temporary = self._path.with_name(f".fer-edge-{path.stem[:64]}.part.mp4")
-        self._fps = min(max(fps or USUAL_FPS, 1.0), 240.0)
+        self._path = path
+        self._force = force
+        self._fps = fps
+        self._stack = ExitStack()
+        self._temporary: Path | None = None
         self._writer: cv2.VideoWriter | None = None
+        self._waiting: list[tuple[Frame, float]] = []
         self._size = (0, 0)
         self._start_s = 0.0
         self.frames = 0
 
     def __enter__(self) -> Self:
-        """Start recording."""
+        """Start recording.
+
+        Raises:
+            OutputError: The file is being written by another run, or its folder cannot be written.
+        """
+        place = atomic_path(self._path, force=self._force, suffix=".mp4")
+        self._temporary = self._stack.enter_context(place)
         return self
 
     def __exit__(
@@ -63,12 +85,22 @@ class VideoSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Finish the file.
+        """Finish the file; without a frame there is none.
 
         Raises:
             OutputError: The file could not be written whole.
         """
+        # Closed without the error that ended the block: what was recorded until then is kept.
+        with self._stack:
+            self._finish()
+        self._temporary = None
+
+    def _finish(self) -> None:
+        if self._temporary is None:
+            return
+        self._write_waiting()
         if self._writer is None:
+            self._temporary.unlink()
             return
         self._writer.release()
         self._writer = None
@@ -77,55 +109,81 @@ class VideoSink:
         arrived = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
         check.release()
         if arrived < self.frames:
-            self._temporary.unlink(missing_ok=True)
             raise OutputError(
                 f"Cannot write {self._path}: {arrived} of {self.frames} frames arrived; check the "
                 "space on its disk"
             )
-        try:
-            self._temporary.replace(self._path)
-        except OSError as failure:
-            raise OutputError(f"Cannot write {self._path}: {failure.strerror}") from failure
+
+    def take(self, watched: WatchedFrame) -> None:
+        """Record a frame with what was seen in it."""
+        self.write(watched.annotated_bgr, watched.frame.time_s)
 
     def write(self, frame_bgr: Frame, time_s: float) -> None:
         """Add a frame.
 
         Args:
-            frame_bgr: (H, W, 3) uint8 BGR; scaled where its size differs from the first.
+            frame_bgr: (H, W, 3) uint8 BGR, not changed afterwards; scaled where its size differs
+                from the first.
             time_s: When it is shown, seconds on any clock that only goes forward.
 
         Raises:
             OutputError: OpenCV cannot write such a file.
         """
-        if self._writer is None:
-            self._open(frame_bgr, time_s)
+        if self._temporary is None:
+            raise ValueError("Expected writing inside of 'with VideoSink(...) as sink:'")
+        self._waiting.append((frame_bgr, time_s))
+        known = self._fps is not None or self._writer is not None
+        full = len(self._waiting) * frame_bgr.nbytes > self._WAITING_BYTES
+        if known or full or len(self._waiting) == self._MEASURED:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting and self._writer is None:
+            self._open(waiting[0], self._fps or measure_rate([time_s for _, time_s in waiting]))
+        for frame_bgr, time_s in waiting:
+            self._write(frame_bgr, time_s)
+
+    def _write(self, frame_bgr: Frame, time_s: float) -> None:
         if (frame_bgr.shape[1], frame_bgr.shape[0]) != self._size:
             frame_bgr = np.asarray(cv2.resize(frame_bgr, self._size), np.uint8)
-        due = round((time_s - self._start_s) * self._fps) + 1 - self.frames
-        most = int(self._MAX_GAP_S * self._fps)
+        due = round((time_s - self._start_s) * self._rate) + 1 - self.frames
+        most = int(self._MAX_GAP_S * self._rate)
         if due > most:
-            self._start_s += (due - most) / self._fps
+            self._start_s += (due - most) / self._rate
             due = most
         for _ in range(due):
             self._writer.write(frame_bgr)  # type: ignore[union-attr]
             self.frames += 1
 
-    def _open(self, frame_bgr: Frame, time_s: float) -> None:
-        self._start_s = time_s
+    def _open(self, first: tuple[Frame, float], fps: float) -> None:
+        frame_bgr, self._start_s = first
+        self._rate = min(max(fps, 1.0), 240.0)
         self._size = (frame_bgr.shape[1], frame_bgr.shape[0])
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # OpenCV does not say why it cannot open a file; the system does.
-            self._temporary.touch()
-        except OSError as error:
-            raise OutputError(f"Cannot write {self._path}: {error.strerror}") from error
         # MPEG-4 part 2: the one codec for .mp4 that every build of OpenCV brings.
         codec = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, codec, self._fps, self._size)
+        name = str(self._temporary)
+        writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, codec, self._rate, self._size)
         if not writer.isOpened():
-            self._temporary.unlink(missing_ok=True)
             raise OutputError(
                 f"Cannot write {self._path}: this OpenCV has no MPEG-4 encoder; run: "
-                "pip install --force-reinstall 'opencv-python-headless<5'"
+                "pip install --force-reinstall opencv-python-headless"
             )
         self._writer = writer
+
+
+def measure_rate(times_s: Sequence[float]) -> float:
+    """Return the frames per second at which frames come, pauses left out.
+
+    Args:
+        times_s: When each comes, seconds; clocks of a millisecond's steps are precise enough.
+    """
+    steps_s = np.diff(times_s)
+    steps_s = steps_s[steps_s > 0]
+    if not len(steps_s):
+        return USUAL_FPS
+    usual_s = float(np.mean(steps_s[steps_s < 2 * np.median(steps_s)]))
+    rate = 1 / usual_s
+    usual_rate = min(_RATES, key=lambda known: abs(known - rate))
+    # MPEG-4 knows no finer ones.
+    return usual_rate if abs(usual_rate - rate) < _NEAR * rate else round(rate, 2)

@@ -1,10 +1,13 @@
-"""Where frames come from: cameras, video files and streams."""
+"""Where frames come from: cameras, video files, streams and numbered pictures."""
 
+import itertools
 import logging
+import shlex
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +16,12 @@ from typing import Self
 import numpy as np
 
 from fer_edge._base._cv2 import cv2
+from fer_edge._base._installed import OPENCV_BUILDS, installed_builds
 from fer_edge.errors import SourceError
 from fer_edge.image.read import Frame
-from fer_edge.video.address import Address, find_source
+from fer_edge.video.address import Address, Capture, find_source
+from fer_edge.video.container import clock_may_jump, missing_bytes
+from fer_edge.video.ffmpeg import Messages, listening
 from fer_edge.video.options import RETRIES, TIMEOUT_S
 
 FIRST_PAUSE_S = 0.5
@@ -29,6 +35,14 @@ _HEALTHY_S = 10.0
 """A live source that ran this long has recovered, and may be retried from the start."""
 _TURN_S = 0.05
 """How often waiting looks whether it should go on."""
+_JUMP_S = 10.0
+"""A step of a clock that may start anew, from which on it has: FFmpeg's own threshold."""
+_BACK_S = 1.0
+"""A step backwards from which on any clock has started anew; smaller ones are disorder."""
+_NOTICED_S = 0.5
+"""Seconds that are looked for where a file ends before its header says."""
+_MILLISECOND = 0.001
+_MPEG_TICK = 1 / 90000
 
 _log = logging.getLogger(__name__)
 
@@ -42,17 +56,20 @@ class TimedFrame:
         time_s: Seconds since the start: a file's own clock, or for live sources since the first
             frame arrived.
         taken_s: When the frame was captured (live) or handed over (file), on `time.monotonic`.
-        image_bgr: (H, W, 3) uint8 BGR, upright.
+        image_bgr: (H, W, 3) uint8 BGR, upright, of square pixels.
+        reopened: How often the source had been opened again when it gave this frame; another
+            number than the last frame's says that they do not belong together.
     """
 
     index: int
     time_s: float
     taken_s: float
     image_bgr: Frame
+    reopened: int = 0
 
 
 class VideoSource:
-    """A camera, a video file or a stream as an iterator of frames.
+    """A camera, a video file, a stream or numbered pictures as an iterator of frames.
 
     Files are read whole, frame by frame. Live sources keep only their latest frame: who reads
     slowly misses frames but never falls behind. A live source that stops or hangs is opened again
@@ -66,9 +83,9 @@ class VideoSource:
     Attributes:
         name: The source as it may be shown: without a URL's password and query.
         live: Whether frames come at their own pace and are lost when not read in time.
-        width: Pixels of the first frame.
+        width: Pixels of the first frame, whose pixels are made square.
         height: Pixels of the first frame.
-        fps: Frames per second as the source states it, or None.
+        fps: Frames per second as the source states it, or None where it does not or guesses.
         frame_count: Frames that a file's header promises, or None.
         interval_s: Seconds from one frame that is taken to the next, as far as the source tells.
         dropped: Frames of a live source that came while nobody was reading.
@@ -88,7 +105,8 @@ class VideoSource:
         """Describe a source; it is opened on entering the ``with`` block.
 
         Args:
-            source: ``cam0``, ``cam1``, ..., a file, a camera's device path, or a URL.
+            source: ``cam0``, ``cam1``, ..., a file, a camera's device path, a URL, ``-`` for
+                standard input, or numbered pictures such as ``img_%04d.jpg``.
             every: Take every so many-th frame.
             duration_s: End after so many seconds of the source's time.
             timeout_s: How long opening, or waiting for a frame, may take.
@@ -116,6 +134,7 @@ class VideoSource:
         self._idle = idle or (lambda: None)
         self._stopped = threading.Event()
         self._reader: _Reader | None = None
+        self._failed: _Reader | None = None
         self._past_drops = 0
         self.reopened = 0
 
@@ -127,7 +146,7 @@ class VideoSource:
         """
         self._reader = self._open()
         if self._reader is None:
-            raise SourceError(self._address.failure(self._timeout_s))
+            raise SourceError(self._failure())
         self.live = self._reader.live
         self.width, self.height = self._reader.size
         self.fps = self._reader.fps
@@ -144,6 +163,8 @@ class VideoSource:
         """Close the source."""
         if self._reader:
             self._reader.close()
+            self._past_drops += self._reader.dropped
+            self._reader = None
 
     @property
     def dropped(self) -> int:
@@ -158,20 +179,23 @@ class VideoSource:
         """Yield the frames from where the source stands.
 
         Raises:
-            SourceError: A file is cut short, or a live source stopped and did not come back.
+            SourceError: A file is cut short or cannot be read on, or a live source stopped and did
+                not come back.
+            ValueError: The ``with`` block has not begun, or has ended.
         """
-        if self._reader is None:
-            raise ValueError("Expected iteration inside of 'with VideoSource(...) as source:'")
         first_index = 0
         next_index = 0
-        time_s = -1.0
         epoch: float | None = None
         opened_at = last_at = time.monotonic()
         attempts = 0
         while not self._stopped.is_set():
+            if self._reader is None:
+                raise ValueError("Expected iteration inside of 'with VideoSource(...) as source:'")
             grabbed = self._take(self._reader, epoch)
             if grabbed is None and self._stopped.is_set():
                 return
+            if grabbed is None and self._reader.problem:
+                raise SourceError(self._reader.problem)
             if grabbed is None and not self.live:
                 self._check_end(self._reader)
                 return
@@ -188,14 +212,10 @@ class VideoSource:
             if self.live:
                 epoch = stamp_s if epoch is None else epoch
                 stamp_s -= epoch
-            # Some containers repeat or lack time stamps; time never stands still for the reader.
-            elif stamp_s <= time_s:
-                stamp_s = time_s + self.interval_s
-            time_s = stamp_s
-            if self._duration_s is not None and time_s >= self._duration_s:
+            if self._duration_s is not None and stamp_s >= self._duration_s:
                 return
             next_index = first_index + number + 1
-            yield TimedFrame(first_index + number, time_s, taken_s, image)
+            yield TimedFrame(first_index + number, stamp_s, taken_s, image, self.reopened)
 
     def _take(self, reader: "_Reader", epoch: float | None) -> "_Grabbed | None":
         """Wait for a frame; None at the end, on a hang, and when the source is stopped."""
@@ -228,7 +248,14 @@ class VideoSource:
         if reader.opened:
             return reader
         reader.close()
+        self._failed = reader
         return None
+
+    def _failure(self) -> str:
+        """Say why the last try to open the source failed."""
+        if self._failed and self._failed.problem:
+            return self._failed.problem
+        return self._address.failure(self._timeout_s, self._failed.said if self._failed else ())
 
     def _reopen(self, stopped: "_Reader", attempts: int, frames: int) -> int:
         """Open a live source again; returns how many of the tries are used up."""
@@ -249,9 +276,11 @@ class VideoSource:
                 self.reopened += 1
                 return attempts
         if not self._stopped.is_set():
+            said = self._failed.said if self._failed else ()
+            reason = f" ({said[-1]})" if said else ""
             raise SourceError(
                 f"{self.name} stopped after {frames} frames and did not come back in {tries} "
-                "tries; check the camera or its network, and start again"
+                f"tries{reason}; check the camera or its network, and start again"
             )
         return attempts
 
@@ -261,25 +290,89 @@ class VideoSource:
                 f"{self.name} gave no frame for {self._timeout_s:g} s; check the disk or network "
                 "that it is on, or give it longer with --timeout"
             )
-        if not self.frame_count or not self.fps:
-            return
-        promised_s = self.frame_count / self.fps
-        if reader.reached_s < 0.9 * promised_s - 1.0:
+        missing = self._missing(reader)
+        if missing:
+            promised_s = (self.frame_count or 0) / (self.fps or USUAL_FPS)
+            promise = f", its header promises {promised_s:.1f} s"
+            shown = promise if promised_s > reader.reached_s + 0.1 else ""
             raise SourceError(
-                f"{self.name} ends after {reader.reached_s:.1f} s, its header promises "
-                f"{promised_s:.1f} s: the file is cut short or damaged; what could be read is done"
+                f"{self.name} ends after {reader.reached_s:.1f} s{shown}: the file is cut short or "
+                f"damaged ({missing}); what could be read is done"
             )
+
+    def _missing(self, reader: "_Reader") -> str | None:
+        """Say what is missing at a file's end, if anything is."""
+        if self._address.kind == "file":
+            count = missing_bytes(str(self._address.target))
+            return f"{count} bytes are missing at its end" if count else None
+        return reader.later.about("prematurely", "partial file")
 
 
 _Grabbed = tuple[int, float, Frame]
 """Number since opening, time stamp in seconds, image."""
 
 
+class _Clock:
+    """The time of a file's frames since the first, which never stands still, whatever stamps do."""
+
+    def __init__(self, fps: float | None, *, may_jump: bool) -> None:
+        self._step_s = 1 / (fps or USUAL_FPS)
+        self._may_jump = may_jump
+        self._shift_s = 0.0
+        self._time_s: float | None = None
+
+    def tell(self, stamp_s: float) -> float:
+        """Return the time of the next frame from its stamp, seconds."""
+        if self._time_s is None:
+            self._shift_s = -stamp_s
+        now_s = stamp_s + self._shift_s
+        if self._time_s is not None:
+            step_s = now_s - self._time_s
+            if step_s < -_BACK_S or (self._may_jump and step_s > _JUMP_S):
+                self._shift_s += self._step_s - step_s
+                now_s = self._time_s + self._step_s
+            elif step_s <= 0:  # Some containers repeat stamps, or give none.
+                now_s = self._time_s + self._step_s
+        self._time_s = now_s
+        return now_s
+
+
+class _Shape:
+    """How a capture's pictures become upright pictures of square pixels."""
+
+    def __init__(self, capture: Capture) -> None:
+        num, den = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
+        aspect = num / den if num > 0 and den > 0 else 1.0
+        # Beyond that no pixel is, so that the header is wrong; within a hundredth nobody sees it.
+        self._aspect = aspect if 0.1 < aspect < 10 and abs(aspect - 1) > 0.01 else 1.0
+        # OpenCV has turned the pictures, and the sides of their pixels with them.
+        self._turned = bool(capture.get(cv2.CAP_PROP_ORIENTATION_AUTO)) and (
+            capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90
+        )
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of square pixels. As players do, lines are kept as they are."""
+        if self._turned:
+            return width, max(1, round(height * self._aspect))
+        return max(1, round(width * self._aspect)), height
+
+    def fit(self, image: Frame) -> Frame:
+        """Return an image with square pixels."""
+        if self._aspect == 1:
+            return image
+        size = self.size(image.shape[1], image.shape[0])
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
 class _Reader(threading.Thread):
     """Opens and reads a capture on a thread of its own, which a driver or server may hang.
 
     Attributes:
-        opened: None while opening, then whether it succeeded.
+        opened: None while opening, then whether it succeeded. Of a file that includes the first
+            frame, since there are files that open and hold none.
+        problem: Why the source cannot be read on, where that is known.
+        said: What FFmpeg said while the source was opened.
+        later: What it said of a URL or pipe at any time.
         reached_s: How far a file was read, seconds, frames that were left out included.
     """
 
@@ -290,9 +383,13 @@ class _Reader(threading.Thread):
         self._timeout_s = timeout_s
         self._changed = threading.Condition()
         self._frames: deque[_Grabbed] = deque()
+        self._sample: Frame | None = None
         self._ended = False
         self._closed = False
         self.opened: bool | None = None
+        self.problem: str | None = None
+        self.said = Messages()
+        self.later = Messages()
         self.reached_s = 0.0
         self.dropped = 0
         self.live = False
@@ -301,55 +398,144 @@ class _Reader(threading.Thread):
         self.frame_count: int | None = None
 
     def run(self) -> None:
-        capture = None
         try:
-            capture = self._address.open(self._timeout_s)
-            opened = capture.isOpened()
-            if opened:
-                self._describe(capture)
-            with self._changed:
-                self.opened = opened
-                self._changed.notify_all()
-            if opened:
-                self._read(capture)
+            with ExitStack() as stack:
+                if self._address.kind in ("stream", "pipe"):
+                    # Printed by FFmpeg itself, an address would show its password.
+                    stack.enter_context(listening(self.later, aloud=True))
+                with listening(self.said) if self._address.by_ffmpeg else nullcontext():
+                    frames = self._open(stack)
+                with self._changed:
+                    self.opened = frames is not None
+                    self._changed.notify_all()
+                for grabbed in frames or ():
+                    self._put(grabbed)
+        except SourceError as error:
+            self.problem = error.message
         except cv2.error as error:
             _log.debug("%s: %s", self._address.name, error)
         finally:
-            if capture is not None:
-                capture.release()
             with self._changed:
                 self.opened = bool(self.opened)
                 self._ended = True
                 self._changed.notify_all()
 
-    def _describe(self, capture: cv2.VideoCapture) -> None:
-        self.size = (
+    def _open(self, stack: ExitStack) -> Iterator[_Grabbed] | None:
+        capture = self._address.open(self._timeout_s)
+        stack.callback(capture.release)
+        if not capture.isOpened():
+            return None
+        self._describe(capture)
+        frames = self._read(capture)
+        if self.live:
+            return frames
+        first = next(frames, None)
+        return itertools.chain([first], frames) if first else None
+
+    def _describe(self, capture: Capture) -> None:
+        self._shape = _Shape(capture)
+        self.size = self._shape.size(
             int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
             int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
         )
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps <= 1000 else None
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.frame_count = int(count) if 0 < count < 2**53 else None
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps <= 1000 else None
         # A URL may also serve a finished video, which says how long it is.
         self.live = self._address.kind == "camera" or (
             self._address.kind == "stream" and self.frame_count is None
         )
+        # OpenCV gives the length of the clock's tick under this name.
+        tick_s = capture.get(cv2.CAP_PROP_POS_AVI_RATIO)
+        if not self.live and not self.frame_count and tick_s == _MILLISECOND:
+            # As browsers write WebM: without a length and from times that are rounded FFmpeg
+            # guesses rates such as 200 frames a second.
+            self.fps = None
+        if self._address.kind == "file":
+            may_jump = clock_may_jump(str(self._address.target))
+        else:
+            may_jump = abs(tick_s - _MPEG_TICK) < 1e-9
+        self._clock = _Clock(self.fps, may_jump=may_jump)
 
-    def _read(self, capture: cv2.VideoCapture) -> None:
-        number = -1
-        while not self._closed and capture.grab():
-            number += 1
-            stamp_s = time.monotonic() if self.live else self._file_time(capture, number)
-            self.reached_s = max(stamp_s, number / (self.fps or USUAL_FPS))
+    def _read(self, capture: Capture) -> Iterator[_Grabbed]:
+        file_s = 0.0
+        for number in itertools.count():
+            if self._closed:
+                return
+            if not capture.grab():
+                if self._address.kind == "file" and not self._closed:
+                    self._check_end(capture, file_s)
+                return
+            if self.live:
+                stamp_s = time.monotonic()
+            else:
+                file_s = self._file_time(capture, number)
+                stamp_s = self._clock.tell(file_s)
+                self.reached_s = stamp_s + 1 / (self.fps or USUAL_FPS)
             if number % self._every:
                 continue
             done, image = capture.retrieve()
             if not done:
                 continue
-            self._put((number, stamp_s, np.asarray(image, np.uint8)))
+            image = np.asarray(image, np.uint8)
+            if self._address.by_ffmpeg:
+                self._check_conversion(capture, image)
+            yield number, stamp_s, self._shape.fit(image)
 
-    def _file_time(self, capture: cv2.VideoCapture, number: int) -> float:
+    def _check_end(self, capture: Capture, last_s: float) -> None:
+        """See that a file that ended early has ended, and that OpenCV has not given it up.
+
+        It does at packets of no bytes, by which Theora repeats a frame (OpenCV 4.13 and 4.14), and
+        at long stretches of damage. Where sound is longer, or an edit list leaves out the rest,
+        nothing comes after the last frame.
+
+        Raises:
+            SourceError: There are later frames.
+        """
+        promised_s = (self.frame_count or 0) / (self.fps or USUAL_FPS)
+        if promised_s < self.reached_s + _NOTICED_S or not isinstance(capture, cv2.VideoCapture):
+            return
+        capture.set(cv2.CAP_PROP_POS_MSEC, (last_s + _NOTICED_S) * 1000)
+        if capture.grab() and capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 > last_s + 1e-3:
+            raise SourceError(
+                f"{self._address.name} goes on after {self.reached_s:.1f} s, where OpenCV "
+                f"{cv2.__version__} stops; what came before is done; convert it with: "
+                f"ffmpeg -i {shlex.quote(self._address.name)} out.mp4"
+            )
+
+    def _check_conversion(self, capture: Capture, image: Frame) -> None:
+        """See that an image is of its frame, and not what its memory held before.
+
+        OpenCV from 4.13 on says that interlaced frames were read, but leaves the memory of the
+        last frame, or whatever was there, as it is. Only FFmpeg tells, so an image that did not
+        change is asked for again while somebody listens.
+
+        Raises:
+            SourceError: The frame cannot be read.
+        """
+        sample = image[::8, ::8].copy()  # The reader may draw on the image itself.
+        last, self._sample = self._sample, sample
+        if last is not None and last.shape == sample.shape and (last != sample).any():
+            return
+        with listening() as said:
+            capture.retrieve()
+        if said.about("interlaced"):
+            build = next(iter(installed_builds(OPENCV_BUILDS)), "opencv-python-headless")
+            raise SourceError(
+                f"{self._address.name} is interlaced, which OpenCV {cv2.__version__} cannot read; "
+                f"convert it with: ffmpeg -i {shlex.quote(self._address.name)} -vf yadif out.mp4 - "
+                f"or run: pip install '{build}<4.13'"
+            )
+        if failed := said.about("swscaler"):
+            raise SourceError(
+                f"{self._address.name} has frames that OpenCV {cv2.__version__} cannot convert "
+                f"({failed}); convert it with: ffmpeg -i {shlex.quote(self._address.name)} "
+                "-pix_fmt yuv420p out.mp4"
+            )
+
+    def _file_time(self, capture: Capture, number: int) -> float:
+        """Return a frame's own stamp, or where it would be if there were one, seconds."""
         stamp_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
         return stamp_ms / 1000 if stamp_ms > 0 else number / (self.fps or USUAL_FPS)
 

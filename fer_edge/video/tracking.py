@@ -93,8 +93,13 @@ class FaceTracker:
         self._forget_s = forget_s
         self._position = 0
         self._tracks: list[_Track] = []
+        self._size: tuple[int, ...] = ()
         self._next = 1
         self.detections = 0
+
+    def forget(self) -> None:
+        """Take the next frame for one of another scene, whose faces get new numbers."""
+        self._tracks = []
 
     def look_ahead(self, position: int, frame_bgr: Frame) -> list[Face] | None:
         """Detect faces where it is sure to be needed; may run in other threads, ahead of `update`.
@@ -111,7 +116,7 @@ class FaceTracker:
     def update(
         self, frame_bgr: Frame, time_s: float, faces: Sequence[Face] | None = None
     ) -> list[TrackedFace]:
-        """Take the next frame.
+        """Take the next frame; where its size is another than the last one's, all faces are new.
 
         Args:
             frame_bgr: (H, W, 3) uint8 BGR, or (H, W) grey.
@@ -121,6 +126,9 @@ class FaceTracker:
         Returns:
             The frame's faces, largest first.
         """
+        if frame_bgr.shape[:2] != self._size:
+            self.forget()
+            self._size = frame_bgr.shape[:2]
         self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self._forget_s]
         shown = [track for track in self._tracks if track.sure]
         if self._detect_every > 1:

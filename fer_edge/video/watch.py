@@ -3,12 +3,15 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 from fer_edge._base.ahead import map_ahead
 from fer_edge.errors import SourceError
+from fer_edge.image.read import Frame
 from fer_edge.inference.classifier import Classifier, FaceResult
 from fer_edge.inference.detectors import Face, WholeFrame
+from fer_edge.picture.draw import draw_faces
 from fer_edge.video.options import DETECT_EVERY
 from fer_edge.video.source import TimedFrame, VideoSource
 from fer_edge.video.tracking import FaceTracker, Smoother, gap_s
@@ -37,6 +40,11 @@ class WatchedFrame:
     faces: Sequence[WatchedFace]
     latency_ms: float
 
+    @cached_property
+    def annotated_bgr(self) -> Frame:
+        """(H, W, 3) uint8 BGR: the frame with its faces' boxes and labels, drawn when asked for."""
+        return draw_faces(self.frame.image_bgr, [face.result for face in self.faces])
+
     def to_dict(self) -> dict[str, Any]:
         """Return the frame's record as plain JSON values."""
         height, width = self.frame.image_bgr.shape[:2]
@@ -49,6 +57,14 @@ class WatchedFrame:
             "error": None,
             "faces": [{"track": face.track, **face.result.to_dict()} for face in self.faces],
         }
+
+
+class FrameSink(Protocol):
+    """What takes the frames of a video one by one: a log, a recording, a window, a history."""
+
+    def take(self, watched: WatchedFrame) -> None:
+        """Take the next frame."""
+        ...
 
 
 def error_record(message: str) -> dict[str, Any]:
@@ -105,6 +121,7 @@ def watch(
         return frame, tracker.look_ahead(position, frame.image_bgr)
 
     broken: list[SourceError] = []
+    reopened = 0
 
     def numbered() -> Iterator[tuple[int, TimedFrame]]:
         # The frames before a break are worth as much as any: they are finished before it is told.
@@ -118,6 +135,9 @@ def watch(
         map(look, numbered()) if source.live else map_ahead(look, numbered(), classifier.threads)
     )
     for frame, found in looked:
+        if frame.reopened != reopened:
+            reopened = frame.reopened
+            tracker.forget()
         began_s = frame.taken_s if source.live else time.monotonic()
         tracked = tracker.update(frame.image_bgr, frame.time_s, found)[: 1 if largest else None]
         faces = [item.face for item in tracked]

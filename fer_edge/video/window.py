@@ -15,6 +15,7 @@ from fer_edge._base._cv2 import cv2
 from fer_edge.errors import OutputError
 from fer_edge.image.read import Frame
 from fer_edge.picture.draw import encode
+from fer_edge.video.watch import WatchedFrame
 
 _QUIT = (ord("q"), 27)
 _PAUSE = ord(" ")
@@ -48,7 +49,13 @@ class Window:
     """
 
     def __init__(
-        self, title: str, *, stop: Callable[[], None], saved: Callable[[Path], None]
+        self,
+        title: str,
+        *,
+        stop: Callable[[], None],
+        saved: Callable[[Path], None],
+        status: Callable[[], str],
+        paced: bool,
     ) -> None:
         """Describe a window; it opens on entering the ``with`` block.
 
@@ -56,12 +63,17 @@ class Window:
             title: Shown in its frame.
             stop: Called when the user ends the video.
             saved: Called with the path of each picture saved.
+            status: Gives the text for the corner.
+            paced: Whether frames wait for their time, as those of files do that are read faster
+                than they play.
         """
         # Qt's complaints on fonts and themes that the wheels leave out.
         os.environ.setdefault("QT_LOGGING_RULES", "*=false")
         self._title = title
         self._stop = stop
         self.saved = saved
+        self._status = status
+        self._paced = paced
         self._shown: Frame | None = None
         self._paused = False
         self._ended = False
@@ -84,6 +96,16 @@ class Window:
         # Qt forgets a window that the user has closed, and fails on its name.
         with suppress(cv2.error):
             cv2.destroyWindow(self._title)
+
+    def take(self, watched: WatchedFrame) -> None:
+        """Show a frame with what was seen in it, and the status in its corner.
+
+        Raises:
+            OutputError: A picture cannot be saved.
+        """
+        picture = watched.annotated_bgr.copy()
+        _draw_status(picture, self._status())
+        self.show(picture, watched.frame.time_s if self._paced else None)
 
     def show(self, frame_bgr: Frame, due_s: float | None = None) -> None:
         """Show a frame, and serve the keys until the next is due or as long as it is paused.
@@ -147,3 +169,13 @@ class Window:
         except OSError as error:
             raise OutputError(f"Cannot write {path}: {error.strerror}") from error
         self.saved(path)
+
+
+def _draw_status(canvas: Frame, text: str) -> None:
+    scale = max(0.5, canvas.shape[1] / 1400)
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, 1)
+    corner = canvas[: 2 * height, : width + height]
+    corner[:] = corner // 4
+    where = (height // 2, round(1.5 * height))
+    ink = (255, 255, 255)
+    cv2.putText(canvas, text, where, cv2.FONT_HERSHEY_DUPLEX, scale, ink, 1, cv2.LINE_AA)

@@ -6,7 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-PORTRAIT = Path(__file__).parent.parent / "data" / "portrait.jpg"
+DATA = Path(__file__).parent.parent / "data"
+PORTRAIT = DATA / "portrait.jpg"
 FPS = 30.0
 
 

@@ -283,8 +283,22 @@ def test_numbers_out_of_range_are_programmer_mistakes():
     for arguments in ({"every": 0}, {"timeout_s": 0}, {"duration_s": -1}, {"retries": -1}):
         with pytest.raises(ValueError, match="Expected"):
             VideoSource("cam0", **arguments)
-    with pytest.raises(ValueError, match="with VideoSource"):
-        next(iter(VideoSource("cam0")))
+
+
+def test_frames_are_only_to_be_had_inside_of_the_block(clip):
+    outside = pytest.raises(ValueError, match="with VideoSource")
+    with outside:
+        next(iter(VideoSource(clip)))
+    with VideoSource(clip) as source:
+        frames = iter(source)
+        next(frames)
+    with outside:
+        next(frames)
+    with outside:
+        list(source)
+    assert (source.width, source.dropped) == (96, 0)
+    with source:
+        assert len(list(source)) == 50
 
 
 def test_cameras_that_open_are_listed(cameras, monkeypatch):
@@ -321,6 +335,57 @@ def test_a_recording_is_finished_by_errors_too(tmp_path):
         sink.write(gray_frames([40])[0], 0.0)
         raise RuntimeError
     assert len(read_levels(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("steps_ms", "fps"),
+    [
+        ([35, 35, 30, 35, 30, 35, 35, 30] * 4, 30),
+        ([40] * 10 + [9000] + [40] * 20, 25),
+        ([33.367] * 40, 30000 / 1001),
+        ([1000 / 7] * 30, 7),
+        ([2000] * 5, 1),
+        ([], 25),
+    ],
+)
+def test_a_recording_takes_the_rate_at_which_frames_come(tmp_path, steps_ms, fps):
+    path = tmp_path / "out.mp4"
+    times_s = np.cumsum([3.0, *(step / 1000 for step in steps_ms)])
+    with VideoSink(path) as sink:
+        for time_s in times_s:
+            sink.write(gray_frames([40])[0], time_s)
+    capture = cv2.VideoCapture(str(path))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-3)
+    assert sink.frames == pytest.approx((times_s[-1] - times_s[0]) * fps + 1, abs=1.5)
+
+
+def test_a_recording_without_frames_leaves_nothing(tmp_path):
+    with VideoSink(tmp_path / "out.mp4"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recordings_of_long_names_do_not_mix(tmp_path):
+    """Both at once: the first 64 letters of their names are the same."""
+    paths = [tmp_path / f"{'a' * 70}{number}.mp4" for number in (1, 2)]
+    with VideoSink(paths[0], 30.0) as first, VideoSink(paths[1], 30.0) as second:
+        for index in range(5):
+            first.write(gray_frames([40])[0], index / 30)
+            second.write(gray_frames([200])[0], index / 30)
+    levels = np.array([read_levels(path) for path in paths])
+    assert levels.shape == (2, 5)
+    assert np.abs(levels - [[40], [200]]).max() < 6
+
+
+def test_a_recording_that_is_being_written_is_not_written_twice(tmp_path):
+    path = tmp_path / "out.mp4"
+    refused = pytest.raises(OutputError, match="being written by another run")
+    with VideoSink(path, 30.0) as sink:
+        sink.write(gray_frames([40])[0], 0.0)
+        with refused, VideoSink(path, 30.0):
+            pass
+    assert len(read_levels(path)) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mp4"]
 
 
 def test_long_pauses_are_cut_in_recordings(tmp_path):
