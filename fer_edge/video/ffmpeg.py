@@ -27,7 +27,13 @@ _log = logging.getLogger(__name__)
 
 
 class Messages(list[str]):
-    """What FFmpeg has said last, as ``PART: TEXT``, without addresses, which hold passwords."""
+    """What FFmpeg has said last, as ``PART: TEXT``, without addresses, which hold passwords.
+
+    Attributes:
+        abandoned: Whether nobody waits for them any more, though their listener has not ended.
+    """
+
+    abandoned = False
 
     def about(self, *words: str) -> str | None:
         """Return the first message that has one of these words, or None."""
@@ -79,11 +85,17 @@ class _Tap:
     @classmethod
     def enter(cls, messages: Messages, *, aloud: bool) -> "_Tap":
         with cls._lock:
-            if cls.current is None:
+            # Somebody else may have led descriptor 2 elsewhere meanwhile.
+            if cls.current is None or not cls.current._installed():
                 cls.current = cls()
             tap = cls.current
+            tap._listeners.append((earlier := Messages(), True))
+        # What was said before is not for this listener.
+        tap.settle()
+        with cls._lock:
+            tap._listeners = [item for item in tap._listeners if item[0] is not earlier]
             tap._listeners.append((messages, aloud))
-            return tap
+        return tap
 
     @classmethod
     def forget(cls) -> None:
@@ -113,15 +125,20 @@ class _Tap:
             self._listeners = [item for item in self._listeners if item[0] is not messages]
             if self._listeners:
                 return
-            _Tap.current = None
-            # Somebody else may have led descriptor 2 elsewhere meanwhile.
-            with suppress(OSError):
-                if os.path.sameopenfile(2, self._end):
-                    os.dup2(self.original, 2)
+            if _Tap.current is self:
+                _Tap.current = None
+            if self._installed():
+                os.dup2(self.original, 2)
             os.close(self._end)
         more = sum(self._kinds.values()) - len(self._kinds)
         if more:
             _log.warning("FFmpeg said %d more such things", more)
+
+    def _installed(self) -> bool:
+        try:
+            return os.path.sameopenfile(2, self._end)
+        except OSError:
+            return False
 
     def settle(self) -> None:
         with suppress(OSError):
@@ -164,8 +181,8 @@ class _Tap:
             for messages, _ in self._listeners:
                 messages.append(text)
                 del messages[:-_KEPT]
-            aloud = all(aloud for _, aloud in self._listeners)
-        if not aloud:
+            aloud = [aloud for messages, aloud in self._listeners if not messages.abandoned]
+        if not all(aloud):
             return
         kind = re.sub(r"\d+", "#", text)
         if len(self._kinds) > _KEPT:

@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from fer_edge._base._cv2 import cv2
+from fer_edge._base._installed import opencv_build
 from fer_edge._base.files import atomic_path, refuse_existing
 from fer_edge.errors import OutputError
 from fer_edge.image.read import Frame
@@ -167,7 +168,7 @@ class VideoSink:
         if not writer.isOpened():
             raise OutputError(
                 f"Cannot write {self._path}: this OpenCV has no MPEG-4 encoder; run: "
-                "pip install --force-reinstall opencv-python-headless"
+                f"pip install --force-reinstall {opencv_build()}"
             )
         self._writer = writer
 

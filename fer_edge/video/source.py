@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 
 from fer_edge._base._cv2 import cv2
-from fer_edge._base._installed import OPENCV_BUILDS, installed_builds
+from fer_edge._base._installed import opencv_build
 from fer_edge.errors import SourceError
 from fer_edge.image.read import Frame
 from fer_edge.video.address import Address, Capture, find_source
@@ -521,11 +521,10 @@ class _Reader(threading.Thread):
         with listening() as said:
             capture.retrieve()
         if said.about("interlaced"):
-            build = next(iter(installed_builds(OPENCV_BUILDS)), "opencv-python-headless")
             raise SourceError(
                 f"{self._address.name} is interlaced, which OpenCV {cv2.__version__} cannot read; "
                 f"convert it with: ffmpeg -i {shlex.quote(self._address.name)} -vf yadif out.mp4 - "
-                f"or run: pip install '{build}<4.13'"
+                f"or run: pip install '{opencv_build()}<4.13'"
             )
         if failed := said.about("swscaler"):
             raise SourceError(
@@ -572,3 +571,4 @@ class _Reader(threading.Thread):
             self._frames.clear()
             self._changed.notify_all()
         self.join(2.0)
+        self.said.abandoned = self.later.abandoned = self.is_alive()

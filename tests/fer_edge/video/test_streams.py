@@ -19,10 +19,17 @@ from tests.support.clips import gray_frames, write_clip
 from tests.support.models import level_of, save_brightness_model
 
 FRAME_S = 0.01
+LEVELS = [level_of("happy"), level_of("sad")]
+
+
+def as_jpeg(frame):
+    return cv2.imencode(".jpg", frame)[1].tobytes()
 
 
 class Stream(ThreadingHTTPServer):
     """Serves one script a connection: how many frames, then ``cut``, ``stall`` or ``garbage``.
+
+    A third item is the frames' width and height.
 
     Connections after the last script are refused with status 503.
     """
@@ -34,10 +41,6 @@ class Stream(ThreadingHTTPServer):
         self.scripts = list(scripts)
         self.connections = 0
         self.closing = threading.Event()
-        self.jpegs = [
-            cv2.imencode(".jpg", frame)[1].tobytes()
-            for frame in gray_frames([level_of("happy"), level_of("sad")])
-        ]
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -64,7 +67,8 @@ class StreamHandler(BaseHTTPRequestHandler):
         if not self.server.scripts:
             self.send_error(503)
             return
-        frames, ending = self.server.scripts.pop(0)
+        frames, ending, *size = self.server.scripts.pop(0)
+        jpegs = [as_jpeg(frame) for frame in gray_frames(LEVELS, *size)]
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
@@ -72,7 +76,7 @@ class StreamHandler(BaseHTTPRequestHandler):
             for index in range(frames):
                 if self.server.closing.wait(FRAME_S):
                     return
-                self.send_part(self.server.jpegs[index % 2])
+                self.send_part(jpegs[index % 2])
             if ending == "garbage":
                 self.send_part(b"\xff\xd8" + bytes(2000))
             if ending == "stall":
@@ -150,6 +154,26 @@ def test_a_restarted_stream_goes_on(model):
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(lines) == 30
     assert {line["faces"][0]["emotion"] for line in lines} == {"happy", "sad"}
+
+
+def test_a_stream_comes_back_smaller(model, tmp_path):
+    recording = tmp_path / "out.mp4"
+    with Stream((10, "cut", (320, 240)), (10**6, "cut", (96, 64))) as stream:
+        result = watch(model, stream, "--max-frames", 40, "--output", "-", "--record", recording)
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    seen = {(line["width"], line["faces"][0]["track"]) for line in lines}
+    assert seen == {(320, 1), (96, 2)}
+    assert all(line["faces"][0]["box"] == [0, 0, line["width"], line["height"]] for line in lines)
+    with VideoSource(recording) as source:
+        assert (source.width, source.height) == (320, 240)
+
+
+def test_passwords_are_in_no_message_of_ffmpeg(capfd):
+    source = VideoSource("http://user:secret@127.0.0.1:9/x?key=secret")
+    with pytest.raises(SourceError, match="Connection refused") as told, source:
+        pass
+    assert "secret" not in told.value.message + "".join(capfd.readouterr())
 
 
 def test_a_stream_that_never_answers_is_timed_out(model):

@@ -58,6 +58,26 @@ def test_a_face_that_is_covered_is_no_longer_reported():
     assert results[4][0].track == 1
 
 
+def test_a_smaller_picture_is_another_scene():
+    """Boxes of the large one may not fit into it."""
+    large = np.full((900, 1200, 3), 90, np.uint8)
+    small = portrait_frames(1)[0]
+    detector = ScriptedDetector(faces((900, 500, 200, 200)), faces((10, 30, 180, 180)))
+    tracker = FaceTracker(detector, detect_every=100)
+    results = run(tracker, [large, small, small])
+    assert [[item.track for item in found] for found in results] == [[1], [2], [2]]
+    assert results[1][0].face.box == (10, 30, 180, 180)
+
+
+def test_what_is_forgotten_gets_new_numbers():
+    frame = portrait_frames(1)[0]
+    detector = ScriptedDetector(*[faces((10, 30, 180, 180))] * 2)
+    tracker = FaceTracker(detector, detect_every=100)
+    tracker.update(frame, 0.0)
+    tracker.forget()
+    assert [item.track for item in tracker.update(frame, 0.1)] == [2]
+
+
 def test_without_a_known_face_every_frame_is_detected():
     detector = ScriptedDetector()
     run(FaceTracker(detector, detect_every=10), portrait_frames(5))
