@@ -250,6 +250,10 @@ class GrowingFile:
         target = Path(os.path.realpath(self._path)) if self._mode == "xb" else self._path
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._mode == "wb" and not is_special(self._path):
+                # Another run may be writing it: each then has a file of its own.
+                target = Path(os.path.realpath(self._path))
+                target.unlink(missing_ok=True)
             try:
                 self._file = cast(FileIO, target.open(self._mode, buffering=0))
             except FileExistsError:

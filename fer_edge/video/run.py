@@ -13,7 +13,7 @@ from typing import Self
 import click
 
 from fer_edge._base.command import stop_on_signals
-from fer_edge._base.files import atomic_file, refuse_existing, refuse_same
+from fer_edge._base.files import atomic_file, is_special, refuse_existing, refuse_same
 from fer_edge.errors import OutputError, SourceError
 from fer_edge.inference.classifier import Classifier
 from fer_edge.picture.draw import encode
@@ -77,6 +77,8 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
         meter = Meter()
         history = History(classifier.spec.labels, longest_s=gap_s(source.interval_s))
         sinks: list[FrameSink] = [meter, history]
+        # A second signal would cut what is being written; only a pipe may never take it.
+        signals.interrupts = False
         log = None
         if log_path:
             log = stack.enter_context(
@@ -88,6 +90,7 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
                 )
             )
             sinks.append(log)
+        waits = log_path is not None and (log_path == _STDOUT or is_special(log_path))
         if options.record:
             sinks.append(stack.enter_context(VideoSink(options.record, force=options.force)))
         if shows:
@@ -113,7 +116,9 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
                 )
                 for watched in frames:
                     for sink in sinks:
+                        signals.interrupts = sink is log and waits
                         sink.take(watched)
+                    signals.interrupts = False
                     if history.frames == options.max_frames:
                         source.stop()
                         break
@@ -125,6 +130,7 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
             if not signals:
                 raise
         finally:
+            signals.interrupts = False
             history.finish()
             _write_timeline(history, source, options)
             _report(history, meter, source)

@@ -167,6 +167,15 @@ def test_a_growing_file_is_there_line_by_line_and_the_second_writer_is_refused(t
     assert path.read_text() == "three\n"
 
 
+def test_growing_files_that_are_forced_at_once_do_not_mix(tmp_path):
+    path = tmp_path / "log.txt"
+    with GrowingFile(path, force=True) as first, GrowingFile(path, force=True) as second:
+        first.write("one\n" * 3)
+        second.write("two\n")
+        first.write("one\n")
+    assert path.read_text() == "two\n"
+
+
 def test_who_fails_before_the_first_line_leaves_no_file(tmp_path):
     with pytest.raises(ZeroDivisionError), GrowingFile(tmp_path / "log.txt"):
         raise ZeroDivisionError

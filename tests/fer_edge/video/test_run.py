@@ -317,8 +317,12 @@ def test_no_camera_is_a_clear_message(monkeypatch):
     assert json.loads(result.stdout) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_with_whole_outputs(model, tmp_path, number, code):
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signals_end_with_whole_outputs(model, tmp_path, number, code, times):
+    """timeout and shells send some of them twice."""
     clip = write_clip(tmp_path / "long.mp4", gray_frames([90] * 6000))
     log, recording, timeline = (tmp_path / name for name in ("log.jsonl", "out.mp4", "time.png"))
     program = "from fer_edge.cli import main; main()"
@@ -329,7 +333,8 @@ def test_signals_end_with_whole_outputs(model, tmp_path, number, code):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (log.exists() and log.stat().st_size > 5000):
         time.sleep(0.01)
-    process.send_signal(number)
+    for _ in range(times):
+        process.send_signal(number)
     _, messages = process.communicate(timeout=60)
     assert process.returncode == code, messages
     assert "Traceback" not in messages
@@ -337,7 +342,31 @@ def test_signals_end_with_whole_outputs(model, tmp_path, number, code):
     assert 10 < len(lines) < 6000
     with VideoSource(recording) as source:
         assert len(list(source)) == len(lines)
-    assert timeline.exists()
+    names = {"long.mp4", "log.jsonl", "out.mp4", "time.png", "models"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_a_terminal_that_is_closed_leaves_whole_outputs(model, tmp_path):
+    """With it goes where messages and the bar are written."""
+    pty = pytest.importorskip("pty")
+    clip = write_clip(tmp_path / "long.mp4", gray_frames([90] * 6000))
+    log, recording, timeline = (tmp_path / name for name in ("log.csv", "out.mp4", "time.png"))
+    command = [sys.executable, "-c", "from fer_edge.cli import main; main()", "video", clip]
+    command += ["--model", model, "--no-display", "--detector", "none", "--output", log]
+    command += ["--record", recording, "--timeline", timeline]
+    child, screen = pty.fork()
+    if not child:
+        os.execv(sys.executable, [str(part) for part in command])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and log.stat().st_size > 5000):
+        os.read(screen, 4096)
+    os.close(screen)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
+    rows = list(csv.DictReader(log.open(newline="")))
+    with VideoSource(recording) as source:
+        assert len(list(source)) == len(rows)
+    names = {"long.mp4", "log.csv", "out.mp4", "time.png", "models"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_only_one_thread_is_left_when_a_video_ends(model, clip):
