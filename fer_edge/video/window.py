@@ -14,7 +14,7 @@ from typing import Self
 from fer_edge._base._cv2 import cv2
 from fer_edge.errors import OutputError
 from fer_edge.image.read import Frame
-from fer_edge.picture.draw import encode
+from fer_edge.picture.draw import draw_status, encode
 from fer_edge.video.watch import WatchedFrame
 
 _QUIT = (ord("q"), 27)
@@ -104,7 +104,7 @@ class Window:
             OutputError: A picture cannot be saved.
         """
         picture = watched.annotated_bgr.copy()
-        _draw_status(picture, self._status())
+        draw_status(picture, [face.result for face in watched.faces], self._status())
         self.show(picture, watched.frame.time_s if self._paced else None)
 
     def show(self, frame_bgr: Frame, due_s: float | None = None) -> None:
@@ -169,13 +169,3 @@ class Window:
         except OSError as error:
             raise OutputError(f"Cannot write {path}: {error.strerror}") from error
         self.saved(path)
-
-
-def _draw_status(canvas: Frame, text: str) -> None:
-    scale = max(0.5, canvas.shape[1] / 1400)
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, 1)
-    corner = canvas[: 2 * height, : width + height]
-    corner[:] = corner // 4
-    where = (height // 2, round(1.5 * height))
-    ink = (255, 255, 255)
-    cv2.putText(canvas, text, where, cv2.FONT_HERSHEY_DUPLEX, scale, ink, 1, cv2.LINE_AA)
