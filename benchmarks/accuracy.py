@@ -23,7 +23,7 @@ from fer_edge.errors import DataError
 from fer_edge.inference.classifier import Classifier
 from fer_train.data.duplicates import duplicate_groups, spread
 from fer_train.data.load import USAGES, load_dataset, sample
-from fer_train.export.facts import single_and_mirrored
+from fer_train.export.judging import single_and_mirrored
 from fer_train.report import plots
 from fer_train.run.metrics import classification_metrics, normalise_confusion
 

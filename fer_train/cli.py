@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
@@ -36,6 +36,8 @@ from fer_train.run.recipes import (
 
 if TYPE_CHECKING:
     from fer_train.data.load import Dataset
+    from fer_train.export.publish import Forms
+    from fer_train.export.sources import Pictures, Source
     from fer_train.run.folder import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -110,6 +112,14 @@ export_dir_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Where the ONNX files go; what is there is replaced. [default: exported, or RUN/exported "
     "where that would replace a model of another training]",
+)
+
+
+licence_option = click.option(
+    "--licence",
+    default="",
+    metavar="SPDX",
+    help="Licence of the weights, for the files' metadata and cards, such as MIT.",
 )
 
 
@@ -270,7 +280,7 @@ def fold(
             f"expected 0 to {len(run.folds) - 1}, received {index}", param_hint="--fold"
         )
     run_here(run, load_run_images(run, data), [(model, index)])
-    click.echo(f"{model} fold {index}: top-1 {run.score(model, index)['accuracy']:.4f}")
+    click.echo(f"{model} fold {index}: top-1 {run.fold(model, index).score['accuracy']:.4f}")
 
 
 @main.command()
@@ -314,6 +324,7 @@ def _resource(context: Any, parameter: Any, value: float) -> float:
     help="Train nothing; write a job file of `fer-train fold` commands to standard output.",
 )
 @export_dir_option
+@licence_option
 @click.option("--int8", is_flag=True, help="As for `fer-train export`.")
 @click.option("--no-export", is_flag=True, help="Leave out the export of the best folds.")
 def train_all(
@@ -329,6 +340,7 @@ def train_all(
     ray_gpus: float,
     emit: str | None,
     export_dir: Path | None,
+    licence: str,
     int8: bool,
     no_export: bool,
     **flags: Any,
@@ -377,10 +389,7 @@ def train_all(
     for model in models:
         _print_scores(run, model)
     if not no_export:
-        if int8:
-            _publish(run, models, export_dir, int8=True)
-        else:
-            _export(run, models, export_dir)
+        _publish(run, models, export_dir, licence=licence, int8=int8)
 
 
 @main.command()
@@ -396,6 +405,7 @@ def train_all(
     "--teachers", type=NameList(MODEL_NAMES), help="Models of RUN that teach; all by default."
 )
 @click.option("--export-dir", type=click.Path(path_type=Path, file_okay=False))
+@licence_option
 @click.option("--data", help="Where RUN's data set lies on this machine; needed with FILE.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @run_option
@@ -406,6 +416,7 @@ def distill(
     student: str,
     teachers: tuple[str, ...] | None,
     export_dir: Path | None,
+    licence: str,
     data: str | None,
     seed: int,
     run_folder: Path,
@@ -466,7 +477,7 @@ def distill(
         run_here(run, dataset, pending(run, [student]))
     _print_scores(run, student)
     if export_dir:
-        _export(run, (student,), export_dir)
+        _publish(run, (student,), export_dir, licence=licence, data=data)
 
 
 def output_option(default: str) -> Callable[[F], F]:
@@ -594,22 +605,91 @@ def predict(
         sys.exit(1)
 
 
+def _plain_numbers(context: Any, parameter: Any, value: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if value is None else tuple(map(float, value.split(",")))
+    except ValueError as error:
+        raise click.BadParameter(f"expected numbers such as 0,255, received {value!r}") from error
+
+
+def _plain_names(context: Any, parameter: Any, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(name.strip() for name in value.split(","))
+
+
+_DESCRIPTION = {
+    "labels": click.option(
+        "--labels", callback=_plain_names, metavar="A,B,...", help="Label names, in order."
+    ),
+    "input_size": click.option(
+        "--input-size", nargs=2, type=int, metavar="H W", help="Input size, pixels."
+    ),
+    "color": click.option(
+        "--channels", "color", type=click.Choice(["gray", "rgb", "bgr"]), help="Colours."
+    ),
+    "value_range": click.option(
+        "--range",
+        "value_range",
+        callback=_plain_numbers,
+        metavar="LOW,HIGH",
+        help="What levels 0 and 255 become: 0,255 or 0,1 or -1,1.",
+    ),
+    "mean": click.option("--mean", callback=_plain_numbers, metavar="M[,M,M]", help="Subtracted."),
+    "std": click.option("--std", callback=_plain_numbers, metavar="S[,S,S]", help="Divided by."),
+    "outputs": click.option(
+        "--outputs", type=click.Choice(["probabilities", "logits"]), help="What it answers with."
+    ),
+    "margin": click.option(
+        "--margin", type=click.FloatRange(0, 2), help="Share added around a face on each side."
+    ),
+}
+
+
+def description_options(function: F) -> F:
+    """Add the options that say how a model of any origin is fed and read."""
+    for option in reversed(_DESCRIPTION.values()):
+        function = option(function)
+    return function
+
+
+def _split_description(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the description out of a command's values."""
+    found = {name: values.pop(name) for name in _DESCRIPTION}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _echo_refused(refused: list[str]) -> None:
+    for reason in refused:
+        click.echo(reason, err=True)
+    if refused:
+        sys.exit(1)
+
+
 @main.command()
-@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True))
+@click.argument("source", metavar="RUN|FILE.keras", type=click.Path(path_type=Path, exists=True))
 @click.option("--models", type=NameList(KERAS_MODELS), help="Of RUN; all by default.")
 @click.option(
     "--fold",
     "fold_name",
     default="best",
     show_default=True,
-    help="A number from 0, or the best on the images that steered its training.",
+    help="Of RUN: a number from 0, or the best on the images that steered its training.",
 )
+@click.option(
+    "--facts",
+    "facts_folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with what is known of FILE's training, for its card: config.json, history.csv, "
+    "metrics.json of its run, or some of them.",
+)
+@click.option("--note", "notes", multiple=True, help="A sentence for FILE's card; may be repeated.")
+@description_options
 @export_dir_option
-@click.option("--data", help="Where RUN's data set lies on this machine.")
+@click.option("--data", help="What judges the files: RUN's data set by default, none of FILE.")
+@licence_option
 @click.option("--int8", is_flag=True, help="Also int8, if as good and twice as fast, for CPUs.")
 @click.option("--fp16", is_flag=True, help="Also float16 weights, for GPUs.")
 @click.option("--reduce-range", is_flag=True, help="int8 weights of 7 bits, for CPUs without VNNI.")
-@click.option("--keras", "keras_file", is_flag=True, help="Keep the Keras file too.")
+@click.option("--keras", is_flag=True, help="Keep the Keras file too.")
 @click.option(
     "--earlier",
     "earlier_paths",
@@ -620,29 +700,64 @@ def predict(
     "once for each, oldest first.",
 )
 @click.option(
-    "--average", "averaged", is_flag=True, help="Export the mean of RUN's and --earlier's weights."
+    "--average", is_flag=True, help="Export the mean of the model's and --earlier's weights."
 )
 def export(
-    run_folder: Path,
+    source: Path,
     models: tuple[str, ...] | None,
     fold_name: str,
+    facts_folder: Path | None,
+    notes: tuple[str, ...],
     export_dir: Path | None,
     data: str | None,
+    licence: str,
     earlier_paths: tuple[Path, ...],
-    **forms: bool,
+    **values: Any,
 ) -> None:
-    """Export folds of RUN to ONNX, judge the files, and write their cards."""
+    """Export models to ONNX, judge the files, and write their cards.
+
+    RUN is a run folder, whose folds are exported. FILE is any Keras classifier of pictures:
+    --labels names its answers, and the other flags what its shapes do not tell. The ONNX file takes
+    levels 0-255 and answers with probabilities; it is written only if it answers as Keras does.
+    """
     from fer_train.run.folder import open_run
 
-    run = open_run(run_folder)
+    description = _split_description(values)
+    earlier = [open_run(path) if path.is_dir() else path for path in earlier_paths]
+    of_file = {"--facts": facts_folder, "--note": notes} | {
+        f"--{name.replace('_', '-')}": value for name, value in description.items()
+    }
+    of_run = {"--models": models, "--fold": fold_name != "best"}
+    for flag, value in (of_file if source.is_dir() else of_run).items():
+        if value not in (None, (), False):
+            kind = "FILE.keras" if source.is_dir() else "RUN"
+            raise click.UsageError(f"{flag} is for {kind}, received {source}")
+    if not source.is_dir():
+        from fer_train.export.publish import Forms
+        from fer_train.export.sources import Pictures, file_pictures, file_source
+
+        if values["int8"] and not data:
+            raise click.UsageError("--int8 needs --data: images to find scales on and to judge by")
+        model = file_source(
+            source,
+            description,
+            facts_folder=facts_folder,
+            earlier=earlier,
+            notes=notes,
+            licence=licence,
+        )
+        pictures = file_pictures(data, model.spec.labels) if data else Pictures()
+        _echo_refused(_publish_source(model, export_dir, pictures, Forms(**values)))
+        return
+    run = open_run(source)
     known = tuple(name for name in run.recipes if name in KERAS_MODELS)
     if unknown := set(models or ()) - set(known):
         raise click.BadParameter(
-            f"{run_folder} has {', '.join(known)}, received {', '.join(sorted(unknown))}",
+            f"{source} has {', '.join(known)}, received {', '.join(sorted(unknown))}",
             param_hint="--models",
         )
     if not known:
-        raise RunError(f"Expected a model with an ONNX form in {run_folder}, received none")
+        raise RunError(f"Expected a model with an ONNX form in {source}, received none")
     fold = None
     if fold_name != "best":
         if not fold_name.isdigit() or int(fold_name) >= len(run.folds):
@@ -651,8 +766,53 @@ def export(
                 param_hint="--fold",
             )
         fold = int(fold_name)
-    earlier = [open_run(path) if path.is_dir() else path for path in earlier_paths]
-    _publish(run, models or known, export_dir, fold, data=data, earlier=earlier, **forms)
+    options = {"data": data, "licence": licence, "earlier": earlier, **values}
+    _publish(run, models or known, export_dir, fold, **options)
+
+
+@main.command()
+@click.argument(
+    "source", metavar="FILE.onnx", type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.option("--data", required=True, help="Images to find scales on and to judge by.")
+@description_options
+@click.option(
+    "--layout", type=click.Choice(["nhwc", "nchw"]), help="Order of the axes of the input."
+)
+@click.option(
+    "--export-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the int8 file goes. [default: beside FILE]",
+)
+@click.option("--reduce-range", is_flag=True, help="int8 weights of 7 bits, for CPUs without VNNI.")
+def quantize(
+    source: Path,
+    data: str,
+    layout: str | None,
+    export_dir: Path | None,
+    reduce_range: bool,
+    **values: Any,
+) -> None:
+    """Write the int8 form of any ONNX classifier, if it is as good and twice as fast.
+
+    FILE describes itself, as exported ones do, or by FILE.toml beside it, or by flags. What lies
+    beside it of facts and logs goes along with the int8 file.
+    """
+    from fer_train.export.judging import open_file
+    from fer_train.export.publish import quantize_file
+    from fer_train.export.sources import file_pictures
+
+    description = _split_description(values) | ({"layout": layout} if layout else {})
+    labels = open_file(source, overrides=description).spec.labels
+    refused = quantize_file(
+        source,
+        export_dir or source.parent,
+        file_pictures(data, labels),
+        overrides=description,
+        reduce_range=reduce_range,
+        report=click.echo,
+    )
+    _echo_refused(refused)
 
 
 @main.command()
@@ -675,50 +835,46 @@ def _echo_paths(paths: list[Path]) -> None:
         click.echo(path)
 
 
-def _export(run: "Run", models: tuple[str, ...], export_dir: Path | None) -> None:
-    from fer_train.export.cards import CARDS, write_cards
-    from fer_train.export.convert import export_best
-
-    for model in models:
-        if model not in KERAS_MODELS:
-            click.echo(f"{model} has no ONNX form and is not exported", err=True)
-            continue
-        folder = export_dir or _free_folder(run, model)
-        click.echo(export_best(run, model, folder, report=click.echo))
-        if (folder / CARDS).is_file():
-            write_cards(folder)
-
-
-def _free_folder(run: "Run", model: str, fold: int | None = None) -> Path:
-    """Return where a model goes if nobody says it: where none of another training is lost."""
-    from fer_train.export.convert import is_of_run
-
-    path = EXPORTED / f"{model}.onnx"
-    if not path.exists() or is_of_run(path, run, model, fold):
-        return EXPORTED
-    folder = run.folder / "exported"
-    click.echo(f"{path} is of another training and stays; exporting to {folder}", err=True)
-    return folder
-
-
 def _publish(
     run: "Run",
     models: tuple[str, ...],
     export_dir: Path | None,
     fold: int | None = None,
-    **options: Any,
+    *,
+    licence: str = "",
+    data: str | None = None,
+    earlier: "Sequence[Run | Path]" = (),
+    **forms: bool,
 ) -> None:
-    from fer_train.export.publish import publish
+    """Export a fold of each model, the best one where none is named."""
+    from fer_train.export.publish import Forms
+    from fer_train.export.sources import best_fold, fold_pictures, fold_source
 
     refused = []
     for model in models:
-        if model in KERAS_MODELS:
-            folder = export_dir or _free_folder(run, model, fold)
-            refused += publish(run, model, folder, fold=fold, report=click.echo, **options)
-    for reason in refused:
-        click.echo(reason, err=True)
-    if refused:
-        sys.exit(1)
+        if model not in KERAS_MODELS:
+            click.echo(f"{model} has no ONNX form and is not exported", err=True)
+            continue
+        chosen = best_fold(run, model) if fold is None else run.fold(model, fold)
+        source = fold_source(chosen, earlier, licence)
+        pictures = fold_pictures(chosen, data)
+        refused += _publish_source(source, export_dir, pictures, Forms(**forms))
+    _echo_refused(refused)
+
+
+def _publish_source(
+    source: "Source", export_dir: Path | None, pictures: "Pictures", forms: "Forms"
+) -> list[str]:
+    from fer_train.export.publish import free_folder, publish
+
+    folder = export_dir or free_folder(source, EXPORTED)
+    if folder not in (export_dir, EXPORTED):
+        click.echo(
+            f"{EXPORTED} has a {source.name} of another training, which stays; exporting to "
+            f"{folder}",
+            err=True,
+        )
+    return publish(source, folder, pictures, forms, report=click.echo)
 
 
 def _print_scores(run: "Run", model: str) -> None:

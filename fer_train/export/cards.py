@@ -1,20 +1,24 @@
 """Facts about an exported file -> its card in MODELS.md.
 
 Beside each ``FILE.onnx`` lies ``FILE.json`` with what was measured and how it was trained;
-MODELS.md is made from these files alone, so that no figure in it is typed by hand.
+MODELS.md is made from these files alone, so that no figure in it is typed by hand, and nothing is
+said that they do not tell.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fer_edge.contract import ModelSpec
 from fer_edge.errors import RunError
-from fer_edge.inference.classifier import Classifier
 from fer_train.export.facts import read_facts
+from fer_train.export.judging import open_file
 from fer_train.run.folder import write_text
 
 CARDS = "MODELS.md"
 
+Facts = Mapping[str, Any]
 
 _HEADER = """\
 # Models
@@ -23,8 +27,8 @@ This file is written by `fer-train cards`; edit `fer_train/export/cards.py` inst
 in SHA256SUMS (`sha256sum -c SHA256SUMS`), the training log of each model in `MODEL.history.csv`,
 and all figures below, with the confusion matrices, in the JSON file beside each model.
 
-All take `image`, float32 (N, 48, 48, 1), grey, 0-255, and answer with `probabilities`, float32
-(N, K), in the order of the labels in their metadata.
+What a file takes and answers, and its labels in order, stand in its metadata (`fer-edge info
+--model FILE` shows them).
 
 ## Intended use
 
@@ -39,18 +43,27 @@ not what that person feels.
 - Judging people by it: hiring, work, schooling, insurance, credit, policing, borders, health. The
   EU AI Act forbids inferring emotions at work and in education (article 5).
 - Watching people who do not know of it or have not agreed.
-- Anything where a wrong guess harms somebody: of three answers about one is wrong.
+- Anything where a wrong guess harms somebody: how many answers are wrong stands in each card.
 
-## Known biases
+## Known limits
 
+- Nothing was measured by age, gender or origin.
+- Faces turned away, covered, or smaller than the model's input are answered too, and badly.
+"""
+
+_DATA_BIASES = {
+    "fer2013": (
+        "FER-2013",
+        """\
 - FER-2013 was collected by a web search for emotion words. Its faces are often posed, who is in it
   is neither balanced nor recorded, and its labels are noisy: people agree with them on about 65 %
   of the images (Goodfellow et al., 2013).
-- Classes are uneven: a quarter is `happy`, 1.5 % is `disgust`, which is also the least certain to
-  be found. The recall of each class is in its card.
-- Nothing was measured by age, gender or origin, for which the data set has no labels.
-- Faces turned away, covered, or under 48 pixels are answered too, and badly.
-"""
+- Its classes are uneven: a quarter is `happy`, 1.5 % is `disgust`, which is also the least certain
+  to be found. The recall of each class is in its card.
+""",
+    ),
+}
+"""What is known of a data set, by its name's letters and digits."""
 
 
 def write_cards(folder: Path) -> Path:
@@ -60,65 +73,77 @@ def write_cards(folder: Path) -> Path:
         RunError: Facts are damaged, or the file cannot be written.
         ModelError: A model cannot be read.
     """
-    cards = [
-        card(path, read_facts(path))
-        for path in sorted(folder.glob("*.onnx"))
-        if path.with_suffix(".json").is_file()
-    ]
-    write_text(folder / CARDS, "\n".join([_HEADER, *cards]))
+    files = [path for path in sorted(folder.glob("*.onnx")) if path.with_suffix(".json").is_file()]
+    cards = [card(path, read_facts(path)) for path in files]
+    biases = data_biases(open_file(path).spec.dataset for path in files)
+    write_text(folder / CARDS, "\n".join([_HEADER, *biases, *cards]))
     return folder / CARDS
 
 
-def card(path: Path, facts: Mapping[str, Any]) -> str:
+def data_biases(datasets: Iterable[str]) -> list[str]:
+    """Return a section on each data set of which something is known, by their files' names."""
+    names = [re.sub("[^a-z0-9]", "", name.lower()) for name in datasets]
+    return [
+        f"## Known biases of {title}\n\n{text}"
+        for key, (title, text) in _DATA_BIASES.items()
+        if any(key in name for name in names)
+    ]
+
+
+def card(path: Path, facts: Facts) -> str:
     """Return the Markdown of one file's card.
 
     Raises:
         ModelError: The file cannot be read.
         RunError: The facts lack something.
     """
-    model = Classifier(path, provider="cpu", detector="none")
+    model = open_file(path)
     spec = model.spec
     try:
-        single, mirrored = facts["single"], facts["mirrored"]
         rows = [
             ("Size", f"{path.stat().st_size / 1e6:.2f} MB, {facts['parameters']:,} parameters"),
             ("Precision", _precision(facts, spec.precision)),
-            ("Data", f"{spec.dataset}, {facts['training_images']:,} images to train on"),
-            ("Digest of the data", f"`{spec.dataset_digest}`"),
-            ("Recipe", f"{spec.recipe}, seed {facts['seed']}, {_fold(facts)}"),
-            ("Command", f"`{facts['command']}`"),
-            ("Training", _training(facts)),
+            *_data(facts, spec),
+            *_recipe(facts, spec),
+            *_told("Command", facts, "command", "`{}`"),
+            *_told("Settings", facts, "settings"),
+            *_training(facts),
             *(
                 (f"Stage {number} before it", _stage(stage))
                 for number, stage in enumerate(facts["earlier"], 1)
             ),
             *_averaged(facts),
             *_teacher(facts),
-            (f"Top-1 on {facts['judged_on']}", _percent(single["accuracy"])),
-            ("The same, mirrored", _percent(mirrored["accuracy"])),
-            ("Binary accuracy", _percent(single["binary_accuracy"])),
-            ("Balanced accuracy", _percent(single["balanced_accuracy"])),
-            ("Calibration error", f"{single['expected_calibration_error']:.3f} (15 bins)"),
-            ("Licence", spec.licence),
+            *(("Note", note) for note in facts.get("notes", ())),
+            *_scores(facts),
+            *([("Licence", spec.licence)] if spec.licence else []),
             ("SHA-256", f"`{model.digest}`"),
         ]
-        classes = [
-            f"| {label} | {recall:.1%} | {precision:.1%} | {support} |"
-            for label, recall, precision, support in zip(
-                spec.labels, single["recall"], single["precision"], single["support"], strict=True
-            )
-        ]
+        lines = [f"## {path.name}", "", "| | |", "|---|---|"]
+        lines += [f"| {name} | {value} |" for name, value in rows]
+        if "single" in facts:
+            lines += _classes(facts["single"], spec)
     except KeyError as error:
         raise RunError(
             f"Expected {error} in {path.with_suffix('.json')}; export the model again"
         ) from error
-    lines = [f"## {path.name}", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in rows]
-    lines += ["", "| class | recall | precision | images |", "|---|---|---|---|", *classes, ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
-def _precision(facts: Mapping[str, Any], precision: str) -> str:
+def _classes(single: Facts, spec: ModelSpec) -> list[str]:
+    columns = (single["recall"], single["precision"], single["support"])
+    rows = [
+        f"| {label} | {recall:.1%} | {precision:.1%} | {support} |"
+        for label, recall, precision, support in zip(spec.labels, *columns, strict=True)
+    ]
+    return ["", "| class | recall | precision | images |", "|---|---|---|---|", *rows]
+
+
+def _told(name: str, facts: Facts, key: str, form: str = "{}") -> list[tuple[str, str]]:
+    return [(name, form.format(facts[key]))] if key in facts else []
+
+
+def _precision(facts: Facts, precision: str) -> str:
     if precision != "int8":
         return precision
     made = facts["int8"]
@@ -129,34 +154,63 @@ def _precision(facts: Mapping[str, Any], precision: str) -> str:
     )
 
 
-def _training(facts: Mapping[str, Any]) -> str:
-    return (
+def _data(facts: Facts, spec: ModelSpec) -> list[tuple[str, str]]:
+    told = [spec.dataset] if spec.dataset else []
+    if "training_images" in facts:
+        told.append(f"{facts['training_images']:,} images to train on")
+    rows = [("Data", ", ".join(told))] if told else []
+    if spec.dataset_digest:
+        rows.append(("Digest of the data", f"`{spec.dataset_digest}`"))
+    return rows
+
+
+def _recipe(facts: Facts, spec: ModelSpec) -> list[tuple[str, str]]:
+    if "folds" not in facts:
+        return []
+    split = "the data set's own split"
+    if facts["folds"] > 1:
+        number = "one" if spec.fold is None else f"fold {spec.fold}"
+        split = f"{number} of {facts['folds']}"
+    return [("Recipe", f"{spec.recipe}, seed {facts['seed']}, {split}")]
+
+
+def _training(facts: Facts) -> list[tuple[str, str]]:
+    if "hours" not in facts:
+        return []
+    text = (
         f"{facts['hours']:g} h, epoch {facts['kept_epoch']} of {facts['epochs']} kept, "
         f"{facts['device']}, {facts['dtype_policy']}"
     )
+    return [("Training", text)]
 
 
-def _stage(stage: Mapping[str, Any]) -> str:
-    text = (
-        f"`{stage['command']}`: {stage['epochs']} epochs, {stage['hours']:g} h, top-1 "
-        f"{_percent(stage['accuracy'])}"
-    )
-    return f"{text} as {_mean(stage)}" if "averaged" in stage else text
+def _stage(stage: Facts) -> str:
+    """Tell of a training that the model went on from, as far as it is known."""
+    told = f"`{stage['command']}`: " if "command" in stage else ""
+    told += f"{stage['settings']}: " if "settings" in stage else ""
+    found = []
+    if "hours" in stage:
+        on = f" on {stage['device']}" if "device" in stage else ""
+        found.append(f"{stage['epochs']} epochs, {stage['hours']:g} h{on}")
+    found.append(f"top-1 {_percent(stage['accuracy'])}")
+    text = told + ", ".join(found)
+    text = f"{text} as {_mean(stage)}" if "averaged" in stage else text
+    return "; ".join([text, *stage.get("notes", ())])
 
 
-def _averaged(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _averaged(facts: Facts) -> list[tuple[str, str]]:
     if "averaged" not in facts:
         return []
     return [("Weights", f"{_mean(facts)}, batch statistics measured anew")]
 
 
-def _mean(facts: Mapping[str, Any]) -> str:
+def _mean(facts: Facts) -> str:
     """Tell with which stages' results a training's own was averaged, in equal shares."""
     stages = facts["averaged"]
     return f"the mean with stage{'s' * (len(stages) > 1)} {' and '.join(map(str, stages))}"
 
 
-def _teacher(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _teacher(facts: Facts) -> list[tuple[str, str]]:
     if "teacher" not in facts:
         return []
     teacher = facts["teacher"]
@@ -169,10 +223,17 @@ def _teacher(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [("Teacher", f"{commands}: {found} that it did not train on")]
 
 
-def _fold(facts: Mapping[str, Any]) -> str:
-    if facts["folds"] == 1:
-        return "the data set's own split"
-    return f"fold {facts['fold']} of {facts['folds']}"
+def _scores(facts: Facts) -> list[tuple[str, str]]:
+    if "single" not in facts:
+        return []
+    single, mirrored = facts["single"], facts["mirrored"]
+    return [
+        (f"Top-1 on {facts['judged_on']}", _percent(single["accuracy"])),
+        ("The same, mirrored", _percent(mirrored["accuracy"])),
+        ("Binary accuracy", _percent(single["binary_accuracy"])),
+        ("Balanced accuracy", _percent(single["balanced_accuracy"])),
+        ("Calibration error", f"{single['expected_calibration_error']:.3f} (15 bins)"),
+    ]
 
 
 def _percent(share: float) -> str:

@@ -8,6 +8,7 @@ vectorised if the constant has a value for each place.
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -26,31 +27,31 @@ def for_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the same function with its layout changes where channels-last kernels cancel them.
 
     Args:
-        model: fp32, as `fer_train.export.simplify.simplify` leaves it: NCHW but for the input.
+        model: fp32. What `fer_train.export.simplify.simplify` makes, NCHW but for the input, gains
+            most; what is built otherwise stays as it is.
     """
     model = onnx.shape_inference.infer_shapes(model)
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     shapes = {
         value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
-        for value in graph.value_info
+        for value in (*graph.input, *graph.value_info)
     }
     first = next((node for node in graph.node if node.op_type == "Conv"), None)
     nodes: list[onnx.NodeProto] = []
     convolved = False
     for node in graph.node:
         convolved |= node.op_type == "Conv"
-        if node.op_type == "Reshape" and node.input[0] == INPUT_NAME:
+        if _to_one_channel(node, shapes):
             source = INPUT_NAME
-            if first and _widen(constants[first.input[1]]):
+            if first and first.input[1] in constants and _widen(constants[first.input[1]]):
                 source = "grey_repeated"
                 copies = [INPUT_NAME] * _CHANNELS_AT_ONCE
                 nodes.append(helper.make_node("Concat", copies, [source], source, axis=3))
             # Of one channel it is the same as the reshape.
             node = helper.make_node("Transpose", [source], node.output, "to_nchw", perm=_TO_NCHW)
-        elif node.op_type == "Flatten" and math.prod(shapes[node.input[0]][2:]) > 1:
+        elif product := _flattened_product(node, graph, constants, shapes):
             source, name = node.input[0], f"{node.name}.nhwc"
-            (product,) = [other for other in graph.node if node.output[0] in other.input]
             weights = numpy_helper.to_array(constants[product.input[1]])
             places = weights.reshape(*shapes[source][1:], -1)
             _replace(
@@ -58,7 +59,7 @@ def for_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
             )
             nodes.append(helper.make_node("Transpose", [source], [name], name, perm=_TO_NHWC))
             node.input[0] = name
-        elif node.op_type == "Add" and convolved and len(shapes[node.output[0]]) == 4:
+        elif node.op_type == "Add" and convolved and _is_map(shapes, node.output[0]):
             for name in set(node.input) & set(constants):
                 value = numpy_helper.to_array(constants[name])
                 whole = np.broadcast_to(value, (1, *shapes[node.output[0]][1:]))
@@ -108,6 +109,38 @@ def take_levels(model: onnx.ModelProto) -> onnx.ModelProto:
         graph.node.remove(node)
     _drop_unread(graph)
     return model
+
+
+def _to_one_channel(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> bool:
+    """Tell whether a node takes the input image, of one channel, from NHWC to NCHW."""
+    if node.op_type != "Reshape" or node.input[0] != INPUT_NAME:
+        return False
+    before, after = (shapes.get(name, []) for name in (node.input[0], node.output[0]))
+    return len(before) == 4 and before[3] == 1 and after[1:] == [1, *before[1:3]]
+
+
+def _flattened_product(
+    node: onnx.NodeProto,
+    graph: onnx.GraphProto,
+    constants: Mapping[str, onnx.TensorProto],
+    shapes: Mapping[str, list[int]],
+) -> onnx.NodeProto | None:
+    """Return the product that alone reads a flattened map, if its weights can be reordered."""
+    if node.op_type != "Flatten" or not _is_map(shapes, node.input[0]):
+        return None
+    if math.prod(shapes[node.input[0]][2:]) == 1:
+        return None
+    readers = [other for other in graph.node if node.output[0] in other.input]
+    if len(readers) != 1 or readers[0].op_type != "Gemm" or readers[0].input[1] not in constants:
+        return None
+    turned = any(a.name in ("transA", "transB") and a.i for a in readers[0].attribute)
+    return None if turned else readers[0]
+
+
+def _is_map(shapes: Mapping[str, list[int]], name: str) -> bool:
+    """Tell whether a value is a batch of maps of known channels, height and width."""
+    shape = shapes.get(name, [])
+    return len(shape) == 4 and all(shape[1:])
 
 
 def _widen(weights: onnx.TensorProto) -> bool:

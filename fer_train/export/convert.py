@@ -4,10 +4,8 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,12 @@ from numpy.typing import NDArray
 
 from fer_edge import __version__
 from fer_edge.contract import INPUT_NAME, OUTPUT_NAME, ModelSpec, spec_from_metadata
-from fer_edge.errors import ExportError, FerError, ModelError, RunError
+from fer_edge.errors import ExportError, FerError
 from fer_edge.inference.classifier import Classifier
+from fer_edge.inference.preprocess import prepare
 from fer_train.data.synthetic import synthetic_faces
 from fer_train.export.simplify import simplify
-from fer_train.run.evaluation import evaluate_model
-from fer_train.run.folder import Run, write_atomic, write_text
+from fer_train.run.folder import write_atomic
 
 TOLERANCE = 1e-5
 """Largest difference between Keras's and ONNX's probabilities that an export may have."""
@@ -31,9 +29,6 @@ TOLERANCE = 1e-5
 _OPSET = 17
 _SAMPLE_FACES = 56
 _SAMPLE_NOISE = 6
-
-DIGESTS = "SHA256SUMS"
-LICENCE = "MIT"
 
 SCORES = (
     "images",
@@ -52,11 +47,11 @@ def export_model(net: Any, spec: ModelSpec, path: Path, sample: NDArray[np.float
     Must run under Keras's TensorFlow back end; `export_file` does so from any.
 
     Args:
-        net: Model of float32 (N, 48, 48, 1), grey, 0-255, to (N, K) probabilities; computed in
-            float32 whatever its precision in training was.
+        net: Model of float32 (N, height, width, channels), 0-255, to (N, K) probabilities;
+            computed in float32 whatever its precision in training was.
         spec: What the file says of itself.
         path: The file; written atomically, and not at all if the gate refuses.
-        sample: float32 (N, 48, 48, 1), grey, 0-255: what both are compared on.
+        sample: Inputs of the model: what both are compared on.
 
     Returns:
         The largest difference of probabilities.
@@ -71,14 +66,17 @@ def export_model(net: Any, spec: ModelSpec, path: Path, sample: NDArray[np.float
     # Graphics cards multiply float32 with 10 bits of mantissa, which is no measure for a gate.
     with tf.device("/CPU:0"):
         net = _in_float32(net)
-        signature = [tf.TensorSpec((None, *net.input_shape[1:]), tf.float32, name=INPUT_NAME)]
+        shape = (None, *spec.input_size, spec.channels)
+        signature = [tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)]
         function = tf.function(
             lambda image: {OUTPUT_NAME: net(image, training=False)}, input_signature=signature
         )
         # from_keras reads attributes that Keras 3 no longer has.
         converted, _ = tf2onnx.convert.from_function(function, signature, opset=_OPSET)
         expected = net.predict(sample, verbose=0)
-    model = describe(simplify(converted), dataclasses.replace(spec, package_version=__version__))
+    model = write_metadata(
+        simplify(converted), dataclasses.replace(spec, package_version=__version__)
+    )
     difference = float("nan")
 
     def write(temporary: Path) -> None:
@@ -95,7 +93,7 @@ def export_model(net: Any, spec: ModelSpec, path: Path, sample: NDArray[np.float
     return difference
 
 
-def describe(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
+def write_metadata(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
     """Put a spec into a model's metadata and drop operator sets that no node needs."""
     domains = {node.domain for node in model.graph.node}
     used = [opset for opset in model.opset_import if opset.domain in domains]
@@ -110,6 +108,11 @@ def describe(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
 
 def export_file(source: Path, spec: ModelSpec, path: Path) -> None:
     """Write a ``.keras`` file as ONNX; where Keras runs on another back end, in its own process.
+
+    Args:
+        source: The Keras file.
+        spec: How it is fed and read; see `to_contract` for what the ONNX file makes of it.
+        path: The ONNX file.
 
     Raises:
         ExportError: The source is no model of ours, or the gate refuses.
@@ -132,149 +135,76 @@ def export_file(source: Path, spec: ModelSpec, path: Path) -> None:
         raise ExportError((result.stderr.strip() or "the export has no output").splitlines()[-1])
 
 
-def _export_here(source: Path, spec: ModelSpec, path: Path) -> None:
+def load_classifier(source: Path) -> Any:
+    """Read a Keras model of float32 (N, height, width, 1 or 3) to (N, K).
+
+    Raises:
+        ExportError: It is none.
+    """
     from fer_train.network._keras import keras
 
     try:
         net = keras.saving.load_model(source, compile=False)
     except (OSError, ValueError, TypeError) as error:
         raise ExportError(f"Expected a Keras model at {source}: {error}") from error
+    shapes: list[Any] = [getattr(net, name, None) for name in ("input_shape", "output_shape")]
+    ranks = [len(shape) if isinstance(shape, tuple) else 0 for shape in shapes]
+    if ranks != [4, 2] or shapes[0][3] not in (1, 3):
+        raise ExportError(
+            f"Expected a Keras model of one picture, (N, height, width, 1 or 3), to one row of "
+            f"scores, (N, labels), received {source} from {shapes[0]} to {shapes[1]}"
+        )
+    return net
+
+
+def _export_here(source: Path, spec: ModelSpec, path: Path) -> None:
+    from fer_train.network._keras import keras
+
+    net = load_classifier(source)
     try:
-        export_model(net, spec, path, gate_sample())
+        net, spec = to_contract(net, spec)
+        export_model(net, spec, path, gate_sample(spec))
     finally:
         del net
         keras.backend.clear_session()
 
 
-def export_best(
-    run: Run,
-    model: str,
-    folder: Path,
-    *,
-    fold: int | None = None,
-    keras_file: bool = False,
-    averaged: tuple[Path, Mapping[str, Any]] | None = None,
-    report: Callable[[str], None] = lambda text: None,
-) -> Path:
-    """Write a fold of a run as ``MODEL.onnx``, its training log beside it.
+def to_contract(net: Any, spec: ModelSpec) -> tuple[Any, ModelSpec]:
+    """Return a model of levels 0-255 to probabilities: scaling and softmax go inside.
 
     Args:
-        run: The run.
-        model: Name of the model.
-        folder: Where the files go.
-        fold: Index of the fold; None chooses by `best_fold`.
-        keras_file: Keep ``MODEL.keras`` beside it.
-        averaged: A Keras file that takes the place of the fold's own, and its scores on the images
-            that judge the fold; see `fer_train.network.averaging`.
-        report: Called with a line about each file that goes, since it was made from another one.
-
-    Returns:
-        The ONNX file.
-
-    Raises:
-        RunError: The fold is not done, or a file cannot be written.
-        ExportError: The gate refuses.
+        net: A Keras model, fed and read as ``spec`` says.
+        spec: Its input's range, mean and deviation, and what it answers with.
     """
-    index = best_fold(run, model) if fold is None else fold
-    source = run.fold_folder(model, index)
-    path = folder / f"{model}.onnx"
-    spec = fold_spec(run, model, index)
-    keras_source = source / "model.keras"
-    if averaged:
-        keras_source, scores = averaged
-        spec = dataclasses.replace(spec, scores={name: float(scores[name]) for name in SCORES})
-    before = file_digest(path) if path.is_file() else ""
-    export_file(keras_source, spec, path)
-    copy_file(source / "history.csv", folder / f"{model}.history.csv")
-    if keras_file:
-        copy_file(keras_source, path.with_suffix(".keras"))
-    if file_digest(path) != before:
-        _remove_others(path, report)
-    update_digests(folder)
-    return path
+    from fer_train.network._keras import keras
 
-
-def is_of_run(path: Path, run: Run, model: str, fold: int | None = None) -> bool:
-    """Tell whether a file is what exporting that fold, or the best one, writes anew.
-
-    Raises:
-        RunError: The fold is not done.
-    """
-    index = best_fold(run, model) if fold is None else fold
-    try:
-        found = Classifier(path, provider="cpu", detector="none").spec
-    except ModelError:
-        return False
-    return found == fold_spec(run, model, index)
-
-
-def _remove_others(path: Path, report: Callable[[str], None]) -> None:
-    """Remove what tells of, or was made from, the file that was there before; not its weights."""
-    others = [path.with_suffix(".json"), *path.parent.glob(f"{path.stem}.stage-*.history.csv")]
-    digest = file_digest(path)
-    for form in sorted(path.parent.glob(f"{path.stem}.*.onnx")):
-        if Classifier(form, provider="cpu", detector="none").spec.parent != digest:
-            others += [form, form.with_suffix(".json")]
-            report(f"{form}: removed, since it was made from an earlier {path.name}")
-    for other in others:
-        other.unlink(missing_ok=True)
-
-
-def best_fold(run: Run, model: str) -> int:
-    """Return the fold whose kept epoch was best on the images that steered its training.
-
-    With an inner split these are not the images that judge the fold, so the choice does not make
-    the exported model's scores look better than they are.
-
-    Raises:
-        RunError: A fold is not done.
-    """
-    folds = evaluate_model(run, model).folds
-    kept = [fold.curves["val_accuracy"][int(fold.score["kept_epoch"]) - 1] for fold in folds]
-    return folds[int(np.argmax(kept))].index
-
-
-def fold_spec(run: Run, model: str, index: int) -> ModelSpec:
-    """Return what the ONNX file of a fold says of itself."""
-    if not run.is_done(model, index):
-        raise RunError(
-            f"Expected fold {index} of {model} in {run.folder} to be done; start fer-train fold "
-            f"--model {model} --fold {index} on it"
-        )
-    score = run.score(model, index)
-    return ModelSpec(
-        labels=run.protocol.labels,
-        model=model,
-        recipe=run.recipes[model].name,
-        fold=index,
-        dataset=Path(run.protocol.data).name,
-        dataset_digest=run.dataset_digest,
-        scores={name: float(score[name]) for name in SCORES},
-        licence=LICENCE,
+    plain = dataclasses.replace(
+        spec, value_range=(0.0, 255.0), mean=(0.0,), std=(1.0,), outputs="probabilities"
     )
+    if spec == plain:
+        return net, spec
+    low, high = spec.value_range
+    std = np.asarray(spec.std)
+    image = keras.Input((*spec.input_size, spec.channels), name=INPUT_NAME, dtype="float32")
+    scale, offset = (high - low) / 255 / std, (low - np.asarray(spec.mean)) / std
+    # In float32 whatever the model's own precision was.
+    x = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32")(image)
+    x = net(x)
+    if spec.outputs == "logits":
+        x = keras.layers.Softmax(name=OUTPUT_NAME, dtype="float32")(x)
+    return keras.Model(image, x), plain
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, atomically."""
-    write_atomic(target, lambda temporary: shutil.copyfile(source, temporary))
+def gate_sample(spec: ModelSpec | None = None) -> NDArray[np.float32]:
+    """Return 64 inputs of a model, of the contract's by default.
 
-
-def gate_sample() -> NDArray[np.float32]:
-    """Return float32 (64, 48, 48, 1): drawn faces, noise, black and white."""
+    They are drawn faces, noise, black and white.
+    """
     faces, _ = synthetic_faces(_SAMPLE_FACES)
     noise = np.random.default_rng(0).integers(0, 256, (_SAMPLE_NOISE, *faces.shape[1:]))
     flat = np.stack([np.zeros(faces.shape[1:]), np.full(faces.shape[1:], 255)])
-    return np.concatenate([faces, noise, flat]).astype(np.float32)[..., None]
-
-
-def update_digests(folder: Path) -> None:
-    """Write SHA256SUMS over the models in a folder; ``sha256sum -c`` reads it."""
-    lines = [
-        f"{file_digest(path)}  {path.name}\n"
-        for path in sorted(folder.iterdir())
-        if path.suffix in (".onnx", ".keras") and not path.name.startswith(".")
-    ]
-    write_text(folder / DIGESTS, "".join(lines))
+    images = np.concatenate([faces, noise, flat]).astype(np.uint8)
+    return np.concatenate([prepare(image, [None], spec or ModelSpec()) for image in images])
 
 
 def file_digest(path: Path) -> str:

@@ -1,101 +1,119 @@
-"""What was measured of an exported file and how it was trained, kept beside it as JSON."""
+"""What is known of an exported file and of how it was trained, kept beside it as JSON."""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fer_edge.inference.classifier import Classifier
-from fer_train.data.load import Dataset
-from fer_train.export.convert import SCORES
-from fer_train.run.folder import Run, read_json, read_teacher, write_json
-from fer_train.run.metrics import classification_metrics
+from fer_edge.contract import EMOTIONS
+from fer_edge.errors import RunError
+from fer_train.run.folder import CONFIG, DONE, HISTORY, RunFold, read_json, read_teacher, write_json
+from fer_train.run.recipes import Protocol, Recipe
 from fer_train.run.reproduce import training_command
 
-_KEPT_SCORES = (*SCORES, "recall", "precision", "support", "confusion")
+_OF_STAGES = ("command", "settings", "notes", "hours", "device", "epochs", "averaged")
+_OF_SCORES = ("epochs", "kept_epoch", "training_images", "parameters", "device", "dtype_policy")
 
 
-def judge(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> dict[str, Any]:
-    """Score an ONNX file on images that it did not train on.
-
-    Args:
-        path: The file.
-        images: uint8 (N, 48, 48).
-        labels: int64 (N,), indices into the model's labels.
-
-    Returns:
-        Scores under ``single`` (each image as it is) and ``mirrored`` (the probabilities of the
-        image and of its mirror image averaged), plain values for JSON.
-    """
-    model = Classifier(path, provider="cpu", detector="none")
-    single, mirrored = single_and_mirrored(model, images)
-    return {
-        name: {key: scores[key] for key in _KEPT_SCORES}
-        for name, scores in (
-            ("single", classification_metrics(labels, single)),
-            ("mirrored", classification_metrics(labels, mirrored)),
-        )
-    }
-
-
-def single_and_mirrored(
-    model: Classifier, images: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the probabilities of uint8 (N, 48, 48) images, and averaged with their mirrors'."""
-    batch = images.astype(np.float32)[..., None]
-    single = model.probabilities(batch)
-    flipped = model.probabilities(np.ascontiguousarray(batch[:, :, ::-1]))
-    return single, (single + flipped) * np.float32(0.5)
-
-
-def training_facts(run: Run, model: str, fold: int) -> dict[str, Any]:
+def training_facts(fold: RunFold) -> dict[str, Any]:
     """Return how a fold was trained, plain values for JSON.
-
-    Args:
-        run: The run.
-        model: Name of the model.
-        fold: Index of the fold.
 
     Raises:
         RunError: The fold is not done.
     """
-    score = run.score(model, fold)
-    taught: dict[str, Any] = {}
-    if run.recipes[model].teacher_weight:
-        taught = {"teacher": read_teacher(run)}
+    fold.check_done()
+    run, recipe = fold.run, fold.recipe
+    taught: dict[str, Any] = {"teacher": read_teacher(run)} if recipe.teacher_weight else {}
     teachers = taught.get("teacher", {}).get("files", ())
     return taught | {
-        "model": model,
-        "fold": fold,
+        "model": fold.model,
+        "fold": fold.index,
         "folds": len(run.folds),
         "seed": run.protocol.seed,
-        "command": training_command(run.protocol, model, run.recipes[model], teachers),
-        "hours": round(score["training_s"] / 3600, 2),
-        "epochs": score["epochs"],
-        "kept_epoch": score["kept_epoch"],
-        "training_images": int(run.folds[fold].train.size),
-        "parameters": score["parameters"],
-        "device": score["device"],
-        "dtype_policy": score["dtype_policy"],
-        "recipe": dataclasses.asdict(run.recipes[model]),
+        "command": training_command(run.protocol, fold.model, recipe, teachers),
+        **_score_facts(fold.score),
+        "training_images": int(fold.split.train.size),
+        "recipe": dataclasses.asdict(recipe),
     }
 
 
-def stage_facts(facts: Mapping[str, Any], accuracy: float) -> dict[str, Any]:
+def folder_facts(folder: Path, model: str) -> dict[str, Any]:
+    """Return how a model was trained, by a folder with what a run keeps of it.
+
+    Args:
+        folder: Has ``config.json``, ``metrics.json``, ``history.csv``, or some of them.
+        model: Name of the model, where the folder tells of several.
+
+    Returns:
+        As `training_facts`, as far as the folder tells, and what a `ModelSpec` needs: `dataset`,
+        `dataset_digest` and `labels`.
+
+    Raises:
+        RunError: There is none of these files, or one cannot be read.
+    """
+    known = [folder / name for name in (CONFIG, DONE, HISTORY)]
+    if not any(path.is_file() for path in known):
+        names = ", ".join(path.name for path in known)
+        raise RunError(f"Expected {names}, or some of them, in {folder}, found none")
+    facts: dict[str, Any] = {"model": model}
+    try:
+        if (folder / CONFIG).is_file():
+            facts |= _config_facts(read_json(folder / CONFIG), model, folder)
+        if (folder / DONE).is_file():
+            facts |= _score_facts(read_json(folder / DONE))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"Expected what fer-train writes in {folder}, received something else ({error!r})"
+        ) from error
+    return facts
+
+
+def _config_facts(config: Mapping[str, Any], model: str, folder: Path) -> dict[str, Any]:
+    recipes = config["models"]
+    if model not in recipes:
+        if len(recipes) != 1:
+            raise RunError(
+                f"Expected one model, or {model}, in {folder / CONFIG}, received "
+                f"{', '.join(recipes)}; name the Keras file like the model"
+            )
+        (model,) = recipes
+    protocol, recipe = config["protocol"], recipes[model]
+    return {
+        "model": model,
+        "folds": protocol["folds"],
+        "seed": protocol["seed"],
+        "recipe": recipe,
+        "dataset": Path(protocol["data"]).name,
+        "dataset_digest": config["dataset_digest"],
+        "labels": tuple(name for name in EMOTIONS if name not in protocol["drop"]),
+        **_told_command(protocol, model, recipe),
+    }
+
+
+def _told_command(protocol: dict[str, Any], model: str, recipe: dict[str, Any]) -> dict[str, str]:
+    """Return the command that trains it again or, where settings alone do not tell it, these."""
+    if not recipe.get("teacher_weight"):
+        try:
+            drop = tuple(protocol["drop"])
+            known = Protocol(**{**protocol, "drop": drop}), Recipe(**recipe)
+        except TypeError:  # settings of another version
+            pass
+        else:
+            return {"command": training_command(known[0], model, known[1])}
+    given = {**protocol, **recipe}
+    left_out = ("name", "data", "limit", "drop")
+    return {"settings": ", ".join(f"{k} {v}" for k, v in given.items() if k not in left_out)}
+
+
+def _score_facts(score: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {key: score[key] for key in _OF_SCORES if key in score}
+    return facts | {"hours": round(score["training_s"] / 3600, 2)}
+
+
+def stage_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the card of a model keeps of a training that it went on from."""
-    kept = ("command", "hours", "epochs", "averaged")
-    return {key: facts[key] for key in kept if key in facts} | {"accuracy": accuracy}
-
-
-def judging_facts(path: Path, judges: Dataset) -> dict[str, Any]:
-    """Return what `judge` finds on a data set, and which share of FER-2013 it is."""
-    usages = set(judges.usage.tolist())
-    name = usages.pop() if len(usages) == 1 else ""
-    scores = judge(path, judges.images, judges.labels)
-    return {"judged_on": name or "the held-out fold", **scores}
+    kept = {key: facts[key] for key in _OF_STAGES if key in facts}
+    return kept | {"accuracy": facts["single"]["accuracy"]}
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
@@ -110,3 +128,15 @@ def read_facts(path: Path) -> dict[str, Any]:
         RunError: It is missing or damaged.
     """
     return dict(read_json(path.with_suffix(".json")))
+
+
+def log_files(path: Path, stages: int) -> list[Path]:
+    """Return where the logs of an exported model lie, those of its earlier stages first.
+
+    Args:
+        path: Any form of it, such as ``FILE.int8.onnx``.
+        stages: How many stages it went through before its own training.
+    """
+    stem = path.name.partition(".")[0]
+    names = [f"{stem}.stage-{number}.{HISTORY}" for number in range(1, stages + 1)]
+    return [path.with_name(name) for name in (*names, f"{stem}.{HISTORY}")]

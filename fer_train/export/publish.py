@@ -1,7 +1,12 @@
-"""A trained fold -> the files that are shipped: fp32, int8 and fp16, their facts and cards."""
+"""A trained model -> the files that are shipped: fp32, int8 and fp16, their facts and cards.
+
+Whatever writes an ONNX file goes through here, so that none is without its facts, its log, its
+card and its digest.
+"""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,185 +14,244 @@ from typing import Any
 import numpy as np
 
 from fer_edge.errors import ExportError, RunError
-from fer_train.data.load import Dataset
 from fer_train.export.cards import write_cards
-from fer_train.export.convert import best_fold, export_best, gate_sample, update_digests
-from fer_train.export.facts import (
-    judging_facts,
-    read_facts,
-    stage_facts,
-    training_facts,
-    write_facts,
-)
-from fer_train.export.quantize import convert_fp16, quantize_int8
+from fer_train.export.convert import SCORES, export_file, file_digest, gate_sample
+from fer_train.export.facts import log_files, read_facts, write_facts
+from fer_train.export.judging import judge, open_file
+from fer_train.export.quantize import convert_fp16, count_parameters, quantize_int8
+from fer_train.export.sources import SOURCE, Pictures, Source, read_log
 from fer_train.network.averaging import answer, average
 from fer_train.network.models import augmentation
-from fer_train.run.folder import Run, write_text
+from fer_train.run.folder import write_atomic, write_text
 from fer_train.run.metrics import classification_metrics
-from fer_train.run.plan import load_images, load_run_images
+
+DIGESTS = "SHA256SUMS"
+
+Report = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Earlier:
-    """What a model went on from.
+class Forms:
+    """What is written beside the fp32 file.
 
     Attributes:
-        stages: Its trainings, oldest first, as `stage_facts` gives them.
-        logs: The text of each training's ``history.csv``.
-        weights: The Keras file that came of them.
+        int8: ``NAME.int8.onnx``, if it is as good and much faster.
+        fp16: ``NAME.fp16.onnx``.
+        keras: ``NAME.keras``.
+        reduce_range: See `quantize_int8`.
+        average: The mean of the model's weights and those it went on from takes their place.
     """
 
-    stages: list[dict[str, Any]]
-    logs: list[str]
-    weights: Path
+    int8: bool = False
+    fp16: bool = False
+    keras: bool = False
+    reduce_range: bool = False
+    average: bool = False
+
+
+def free_folder(source: Source, folder: Path) -> Path:
+    """Return the folder, or another one where exporting to it would lose another training's."""
+    names = [f"{source.name}.onnx", f"{source.name}.*.onnx"]
+    for path in (path for name in names for path in folder.glob(name)):
+        try:
+            found = read_facts(path)
+        except RunError:
+            found = {}
+        if any(found.get(key) != source.facts.get(key) for key in (SOURCE, "fold")):
+            return source.home
+    return folder
 
 
 def publish(
-    run: Run,
-    model: str,
+    source: Source,
     folder: Path,
+    pictures: Pictures,
+    forms: Forms = Forms(),
     *,
-    fold: int | None = None,
-    data: str | None = None,
-    int8: bool = False,
-    fp16: bool = False,
-    reduce_range: bool = False,
-    keras_file: bool = False,
-    earlier: Sequence[Run | Path] = (),
-    averaged: bool = False,
-    report: Callable[[str], None] = lambda text: None,
+    report: Report = lambda text: None,
 ) -> list[str]:
-    """Export a fold in all forms that are asked for, judge each, and write MODELS.md anew.
+    """Export a model in all forms that are asked for, judge each, and write MODELS.md anew.
 
     Args:
-        run: The run.
-        model: Name of the model.
+        source: The model.
         folder: Where the files go.
-        fold: Index of the fold; None chooses by `fer_train.export.publish.best_fold`.
-        data: Where the run's data set lies on this machine.
-        int8: Write ``MODEL.int8.onnx`` too.
-        fp16: Write ``MODEL.fp16.onnx`` too.
-        reduce_range: See `quantize_int8`.
-        keras_file: Keep ``MODEL.keras`` too.
-        earlier: What the model went on from, oldest first: runs, or exported ``MODEL.keras`` with
-            their facts and logs beside them. Their logs are kept too.
-        averaged: Export the mean of this fold's weights and the earlier ones'.
+        pictures: What int8 is scaled by, and what judges the files.
+        forms: What is written beside the fp32 file.
         report: Called with a line about each file.
 
     Returns:
         Why files were refused that were asked for; the others are written.
 
     Raises:
-        RunError: The fold or an earlier one is not done, there is nothing to average it with, the
-            data set is another, or a file cannot be read or written.
-        DataError: The data set cannot be read.
+        RunError: There is nothing to average it with, or a file cannot be read or written.
         ExportError: The fp32 file was refused.
     """
-    if averaged and not earlier:
-        raise RunError("Expected --earlier with --average, received nothing to average with")
-    index = best_fold(run, model) if fold is None else fold
-    # Read now: the export may write where the earlier files lie.
-    before = [
-        _earlier_run(source, model, index)
-        if isinstance(source, Run)
-        else _earlier_file(source, model)
-        for source in earlier
-    ]
-    stages = [stage for one in before for stage in one.stages]
-    logs = [log for one in before for log in one.logs]
-    facts = training_facts(run, model, index) | {"earlier": stages}
-    training, held, judges = _images(run, index, data)
-    options: dict[str, Any] = {"fold": index, "keras_file": keras_file, "report": report}
-    if averaged:
-        facts["averaged"] = np.cumsum([len(one.stages) for one in before]).tolist()
-        own = run.fold_folder(model, index) / "model.keras"
-        recipe = run.recipes[model]
-        change = None
-        if recipe.augmentation or recipe.erasing:
-            change = augmentation(recipe.augmentation, recipe.erasing, run.protocol.seed % 2**32)
-        net = average([*(one.weights for one in before), own], training.images, change)
-        scores = classification_metrics(held.labels, answer(net, held.images))
-        with TemporaryDirectory() as temporary:
-            mean = Path(temporary) / "model.keras"
-            net.save(mean)
-            parent = export_best(run, model, folder, averaged=(mean, scores), **options)
-    else:
-        parent = export_best(run, model, folder, **options)
-    for number, log in enumerate(logs, 1):
-        write_text(folder / f"{model}.stage-{number}.history.csv", log)
+    path = folder / f"{source.name}.onnx"
+    with TemporaryDirectory() as temporary:
+        if forms.average:
+            source = _averaged(source, pictures, Path(temporary) / "model.keras")
+        before = file_digest(path) if path.is_file() else ""
+        export_file(source.keras_file, source.spec, path)
+        if forms.keras:
+            _copy(source.keras_file, path.with_suffix(".keras"))
+    if file_digest(path) != before:
+        _remove_others(path, report)
+    _write_logs(path, [*source.logs, source.log])
+    _ship(path, source.facts, pictures, report)
     refused = []
-
-    def ship(path: Path, extra: dict[str, Any]) -> None:
-        measured = judging_facts(path, judges)
-        write_facts(path, {**facts, **measured, **extra})
-        report(
-            f"{path}: top-1 {measured['single']['accuracy']:.2%}, mirrored "
-            f"{measured['mirrored']['accuracy']:.2%} on {measured['judged_on']}"
-        )
-
-    ship(parent, {})
-    for wanted, precision in ((int8, "int8"), (fp16, "fp16")):
-        path = folder / f"{model}.{precision}.onnx"
-        if not wanted:
-            continue
+    if forms.int8:
+        refused += _quantize(path, folder, source.facts, pictures, forms.reduce_range, report)
+    if forms.fp16:
+        half = path.with_suffix(".fp16.onnx")
         try:
-            if precision == "fp16":
-                difference = convert_fp16(parent, path, gate_sample())
-                ship(path, {"fp16": {"difference": difference}})
-                continue
-            made = quantize_int8(
-                parent,
-                path,
-                training.images,
-                judges.images,
-                judges.labels,
-                reduce_range=reduce_range,
-            )
+            difference = convert_fp16(path, half, gate_sample(open_file(path).spec))
+            _ship(half, source.facts | {"fp16": {"difference": difference}}, pictures, report)
         except ExportError as error:
             refused.append(error.message)
-            continue
-        extra = dataclasses.asdict(made) | {"path": path.name, "calibration": str(made.calibration)}
-        ship(path, {"int8": extra})
-    update_digests(folder)
-    write_cards(folder)
+    _close(folder)
     return refused
 
 
-def _earlier_run(run: Run, model: str, fold: int) -> Earlier:
-    folder = run.fold_folder(model, fold)
-    stage = stage_facts(training_facts(run, model, fold), run.score(model, fold)["accuracy"])
-    return Earlier([stage], [_read_log(folder / "history.csv")], folder / "model.keras")
+def quantize_file(
+    path: Path,
+    folder: Path,
+    pictures: Pictures,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    reduce_range: bool = False,
+    report: Report = lambda text: None,
+) -> list[str]:
+    """Write the int8 form of any ONNX classifier, with its facts, logs and card.
 
+    Args:
+        path: The fp32 file; what lies beside it of facts and logs goes along.
+        folder: Where the int8 file goes.
+        pictures: What it is scaled by, and what judges it.
+        overrides: Fields of `ModelSpec` for a file that does not describe itself.
+        reduce_range: See `quantize_int8`.
+        report: Called with a line about the file.
 
-def _earlier_file(path: Path, model: str) -> Earlier:
-    facts = read_facts(path)
-    if path.suffix != ".keras" or facts.get("model") != model:
-        raise RunError(f"Expected a run or an exported {model}.keras, received {path}")
-    stages = [*facts["earlier"], stage_facts(facts, facts["single"]["accuracy"])]
-    names = [f"{model}.stage-{number}.history.csv" for number in range(1, len(stages))]
-    logs = [_read_log(path.with_name(name)) for name in (*names, f"{model}.history.csv")]
-    return Earlier(stages, logs, path)
+    Returns:
+        Why it was refused; nothing is written then.
 
-
-def _read_log(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise RunError(f"Expected the log of an earlier training at {path}: {error}") from error
-
-
-def _images(run: Run, index: int, data: str | None) -> tuple[Dataset, Dataset, Dataset]:
-    """Return what the fold trained on, what judges the fold, and what judges the files.
-
-    PublicTest judges the files where no fold has seen it, else the fold's own held-out images.
+    Raises:
+        ModelError: The file cannot be read.
+        RunError: The folder has another file of that name, or a file cannot be read or written.
     """
-    dataset = load_run_images(run, data)
-    fold = run.folds[index]
-    held = judges = dataset.subset(fold.test)
-    if run.protocol.pool == "training":
-        protocol = dataclasses.replace(run.protocol, pool="all")
-        whole = load_images(dataclasses.replace(protocol, data=data) if data else protocol)
-        untouched = whole.usage == "PublicTest"
-        if untouched.any():
-            judges = whole.subset(untouched)
-    return dataset.subset(fold.train), held, judges
+    other = folder / path.name
+    if other.is_file() and file_digest(other) != file_digest(path):
+        raise RunError(
+            f"Expected no other {path.name} in {folder}, whose int8 form this would seem to be; "
+            "choose another --export-dir"
+        )
+    facts: dict[str, Any] = {"parameters": count_parameters(path), "earlier": []}
+    logs = []
+    if path.with_suffix(".json").is_file():
+        facts = read_facts(path)
+        logs = [log for log in log_files(path, len(facts["earlier"])) if log.is_file()]
+    facts = {key: value for key, value in facts.items() if key not in ("int8", "fp16")}
+    refused = _quantize(path, folder, facts, pictures, reduce_range, report, overrides)
+    if not refused:
+        for log in logs if folder.resolve() != path.parent.resolve() else ():
+            write_text(folder / log.name, read_log(log))
+        _close(folder)
+    return refused
+
+
+def _quantize(
+    parent: Path,
+    folder: Path,
+    facts: Mapping[str, Any],
+    pictures: Pictures,
+    reduce_range: bool,
+    report: Report,
+    overrides: Mapping[str, Any] | None = None,
+) -> list[str]:
+    path = folder / f"{parent.stem}.int8.onnx"
+    if pictures.judges is None:
+        return [f"{path.name} is not written: expected images to judge it by, received none"]
+    try:
+        made = quantize_int8(
+            open_file(parent, overrides=overrides),
+            path,
+            pictures.training,
+            pictures.judges,
+            reduce_range=reduce_range,
+        )
+    except ExportError as error:
+        return [error.message]
+    extra = dataclasses.asdict(made) | {"path": path.name, "calibration": str(made.calibration)}
+    _ship(path, {**facts, "int8": extra}, pictures, report)
+    return []
+
+
+def _ship(path: Path, facts: Mapping[str, Any], pictures: Pictures, report: Report) -> None:
+    if pictures.judges is None:
+        write_facts(path, facts)
+        report(str(path))
+        return
+    measured = judge(path, pictures.judges)
+    write_facts(path, {**facts, **measured})
+    report(
+        f"{path}: top-1 {measured['single']['accuracy']:.2%}, mirrored "
+        f"{measured['mirrored']['accuracy']:.2%} on {measured['judged_on']}"
+    )
+
+
+def _close(folder: Path) -> None:
+    update_digests(folder)
+    write_cards(folder)
+
+
+def update_digests(folder: Path) -> None:
+    """Write SHA256SUMS over the models in a folder; ``sha256sum -c`` reads it."""
+    lines = [
+        f"{file_digest(path)}  {path.name}\n"
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".onnx", ".keras") and not path.name.startswith(".")
+    ]
+    write_text(folder / DIGESTS, "".join(lines))
+
+
+def _averaged(source: Source, pictures: Pictures, path: Path) -> Source:
+    """Write the mean of a model's weights and those before it, and say so of it."""
+    if not source.earlier:
+        raise RunError("Expected --earlier with --average, received nothing to average with")
+    recipe = source.facts.get("recipe", {})
+    change = None
+    if recipe.get("augmentation") or recipe.get("erasing"):
+        strength, erasing = recipe["augmentation"], recipe["erasing"]
+        change = augmentation(strength, erasing, source.facts["seed"] % 2**32)
+    files = [*(one.weights for one in source.earlier), source.keras_file]
+    net = average(files, pictures.training, change)
+    net.save(path)
+    spec = source.spec
+    if pictures.judges is not None:
+        rows = answer(net, pictures.judges.images)
+        scores = classification_metrics(pictures.judges.labels, rows)
+        spec = dataclasses.replace(spec, scores={name: float(scores[name]) for name in SCORES})
+    stages = np.cumsum([len(one.stages) for one in source.earlier]).tolist()
+    facts = source.facts | {"averaged": stages}
+    return dataclasses.replace(source, keras_file=path, spec=spec, facts=facts)
+
+
+def _remove_others(path: Path, report: Report) -> None:
+    """Remove what tells of, or was made from, the file that was there before; not its weights."""
+    others = [path.with_suffix(".json"), *path.parent.glob(f"{path.stem}.*history.csv")]
+    digest = file_digest(path)
+    for form in sorted(path.parent.glob(f"{path.stem}.*.onnx")):
+        if open_file(form).spec.parent != digest:
+            others += [form, form.with_suffix(".json")]
+            report(f"{form}: removed, since it was made from an earlier {path.name}")
+    for other in others:
+        other.unlink(missing_ok=True)
+
+
+def _write_logs(path: Path, logs: list[str]) -> None:
+    for target, log in zip(log_files(path, len(logs) - 1), logs, strict=True):
+        if log:
+            write_text(target, log)
+
+
+def _copy(source: Path, target: Path) -> None:
+    write_atomic(target, lambda temporary: shutil.copyfile(source, temporary))

@@ -11,11 +11,12 @@ import contextlib
 import dataclasses
 import io
 import logging
+import math
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,13 @@ import onnx
 from numpy.typing import NDArray
 
 from fer_edge._base.threads import available_threads
-from fer_edge.contract import INPUT_NAME
 from fer_edge.errors import ExportError
 from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.session import Session, open_session
 from fer_train.export.channels_last import for_channels_last, take_levels
-from fer_train.export.convert import describe, file_digest
+from fer_train.export.convert import file_digest, write_metadata
+from fer_train.export.judging import Images, Judges, answer, batch_of, open_file
 from fer_train.run.folder import write_atomic
-
-Images = NDArray[np.uint8]
 
 LARGEST_LOSS = 0.005
 """Share of top-1 that int8 may lose: 0.5 points."""
@@ -92,6 +91,9 @@ class Quantised:
         accuracy: Top-1 of int8 on the judging images.
         parent_accuracy: Top-1 of its fp32 on them.
         images: How many judged.
+        largest_difference: Of the probabilities of both on them.
+        mean_difference: Likewise.
+        equal_answers: Share of them to which both give the same likeliest label.
         speedup: Time of fp32 over that of int8 at batch 1 on this machine.
     """
 
@@ -101,31 +103,32 @@ class Quantised:
     accuracy: float
     parent_accuracy: float
     images: int
+    largest_difference: float
+    mean_difference: float
+    equal_answers: float
     speedup: float
 
 
 def quantize_int8(
-    parent: Path,
+    fp32: Classifier,
     path: Path,
     training_images: Images,
-    judging_images: Images,
-    judging_labels: NDArray[np.int64],
+    judges: Judges,
     *,
     reduce_range: bool = False,
     calibrations: Sequence[Calibration] = CALIBRATIONS,
     least_judges: int = LEAST_JUDGES,
 ) -> Quantised:
-    """Write the int8 form of an exported model, if it is as good and much faster.
+    """Write the int8 form of a model, if it is as good and much faster.
 
     The calibration whose answers are nearest to those of fp32 is chosen, on training images that
     no calibration has looked at.
 
     Args:
-        parent: The fp32 file.
+        fp32: The fp32 file, as `open_file` opens it.
         path: The int8 file; written atomically, and not at all if the gate refuses.
         training_images: uint8 (M, 48, 48) that the model trained on.
-        judging_images: uint8 (N, 48, 48) that it did not.
-        judging_labels: int64 (N,), indices into the model's labels.
+        judges: Images that it did not.
         reduce_range: Use 7 bits for weights: x86 processors before VNNI add pairs of products in
             16 bits, which overflow with 8.
         calibrations: What to choose from.
@@ -135,63 +138,71 @@ def quantize_int8(
         ExportError: The gate refuses, with the reason; nothing is written.
         RunError: The file cannot be written.
     """
-    if len(judging_images) < least_judges:
+    if len(judges) < least_judges:
         raise ExportError(
             f"{path.name} is not written: expected at least {least_judges} real images that the "
-            f"model did not train on to judge it, received {len(judging_images)}"
+            f"model did not train on to judge it, received {len(judges)}"
+        )
+    if fp32.spec.precision != "fp32":
+        raise ExportError(
+            f"Expected an fp32 file to quantise, received {fp32.model_path}, which is "
+            f"{fp32.spec.precision}"
         )
     order = np.random.default_rng(0).permutation(len(training_images))
     held = max(1, min(_SELECTION_IMAGES, len(order) // 3))
-    selection = _batch(training_images[order[:held]])
+    selection = training_images[order[:held]]
     calibration_images = training_images[order[held:]]
-    fp32 = Classifier(parent, provider="cpu", detector="none")
-    wanted = fp32.probabilities(selection)
+    wanted = answer(fp32, selection)
     divergence: dict[str, float] = {}
     best: tuple[float, Calibration, bytes] | None = None
     with tempfile.TemporaryDirectory() as folder:
         prepared, candidate = Path(folder, "prepared.onnx"), Path(folder, "candidate.onnx")
-        _prepare(parent, prepared)
+        _prepare(fp32.model_path, prepared)
         for calibration in calibrations:
             images = calibration_images[: calibration.images]
-            _quantize(prepared, candidate, images, calibration, reduce_range)
-            answers = Classifier(candidate, provider="cpu", detector="none").probabilities(
-                selection
-            )
+            _quantize(prepared, candidate, fp32, images, calibration, reduce_range)
+            answers = answer(_open_form(candidate, fp32), selection)
             distance = divergence[str(calibration)] = mean_divergence(wanted, answers)
             if best is None or distance < best[0]:
                 best = distance, calibration, candidate.read_bytes()
     if best is None:
         raise ValueError("Expected at least one calibration, received none")
-    spec = dataclasses.replace(fp32.spec, precision="int8", parent=file_digest(parent))
-    parent_accuracy = _accuracy(fp32, judging_images, judging_labels)
+    spec = dataclasses.replace(fp32.spec, precision="int8", parent=file_digest(fp32.model_path))
+    wanted = answer(fp32, judges.images)
     model = onnx.load_model_from_string(best[2])
     result: Quantised | None = None
 
     def write(temporary: Path) -> None:
         nonlocal result
-        onnx.save_model(describe(model, spec), temporary)
-        int8 = Classifier(temporary, provider="cpu", detector="none")
-        accuracy = _accuracy(int8, judging_images, judging_labels)
-        if parent_accuracy - accuracy > LARGEST_LOSS:
+        onnx.save_model(write_metadata(model, spec), temporary)
+        int8 = open_file(temporary)
+        answers = answer(int8, judges.images)
+        before, after = judges.score(wanted), judges.score(answers)
+        if before - after > LARGEST_LOSS:
             raise ExportError(
                 f"{path.name} is not written: expected at most {LARGEST_LOSS:.1%} of top-1 lost, "
-                f"received {parent_accuracy - accuracy:.2%} on {len(judging_labels)} images "
-                f"({parent_accuracy:.2%} in fp32, {accuracy:.2%} in int8)"
+                f"received {before - after:.2%} on {len(judges)} images ({before:.2%} in fp32, "
+                f"{after:.2%} in int8)"
             )
-        speedup = speed_ratio(_session(parent), _session(temporary), selection[:1])
+        one = batch_of(fp32, selection[:1])
+        speedup = speed_ratio(_session(fp32.model_path), _session(temporary), one)
         if speedup < LEAST_SPEEDUP:
             raise ExportError(
                 f"{path.name} is not written: expected at least {LEAST_SPEEDUP:g} times the speed "
                 f"of its fp32 on this machine, received {speedup:.2f}; processors without 8-bit "
                 "dot products (VNNI, ARMv8.2) gain less: export on one that has them"
             )
+        differences = np.abs(answers - wanted)
         result = Quantised(
             path,
             best[1],
             divergence,
-            accuracy,
-            parent_accuracy,
-            len(judging_labels),
+            after,
+            before,
+            len(judges),
+            float(differences.max()),
+            float(differences.mean()),
+            float(np.mean(answers.argmax(axis=1) == wanted.argmax(axis=1))),
             speedup,
         )
 
@@ -199,6 +210,13 @@ def quantize_int8(
     if result is None:
         raise ValueError("Expected write_atomic to have written")
     return result
+
+
+def count_parameters(path: Path) -> int:
+    """Return how many numbers the weights of an ONNX file are."""
+    tensors = onnx.load(path).graph.initializer
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    return sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type in floats)
 
 
 def convert_fp16(parent: Path, path: Path, sample: NDArray[np.float32]) -> float:
@@ -221,7 +239,7 @@ def convert_fp16(parent: Path, path: Path, sample: NDArray[np.float32]) -> float
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    fp32 = Classifier(parent, provider="cpu", detector="none")
+    fp32 = open_file(parent)
     wanted = fp32.probabilities(sample)
     model = convert_float_to_float16(
         onnx.load(parent), keep_io_types=True, op_block_list=["Softmax"]
@@ -231,8 +249,8 @@ def convert_fp16(parent: Path, path: Path, sample: NDArray[np.float32]) -> float
 
     def write(temporary: Path) -> None:
         nonlocal difference
-        onnx.save_model(describe(model, spec), temporary)
-        answers = Classifier(temporary, provider="cpu", detector="none").probabilities(sample)
+        onnx.save_model(write_metadata(model, spec), temporary)
+        answers = open_file(temporary).probabilities(sample)
         difference = float(np.abs(answers - wanted).max())
         if not difference <= HALF_TOLERANCE:
             raise ExportError(
@@ -273,8 +291,9 @@ def speed_ratio(first: Session, second: Session, batch: NDArray[np.float32]) -> 
 class _Reader:
     """Gives calibration images to onnxruntime, as many at a time as it asks for."""
 
-    def __init__(self, images: Images) -> None:
-        self._images = images
+    def __init__(self, model: Classifier, source: str, images: Images) -> None:
+        self._model, self._source, self._images = model, source, images
+        self._step = min(_READ_BATCH, model.batch_size)
         self._batches = self._cut(0, len(images))
 
     def __len__(self) -> int:
@@ -285,12 +304,12 @@ class _Reader:
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         batch = next(self._batches, None)
-        return None if batch is None else {INPUT_NAME: batch}
+        return None if batch is None else {self._source: batch}
 
     def _cut(self, start: int, end: int) -> Iterator[NDArray[np.float32]]:
         return (
-            _batch(self._images[first : min(first + _READ_BATCH, end)])
-            for first in range(start, end, _READ_BATCH)
+            batch_of(self._model, self._images[first : min(first + self._step, end)])
+            for first in range(start, end, self._step)
         )
 
 
@@ -303,7 +322,12 @@ def _prepare(parent: Path, path: Path) -> None:
 
 
 def _quantize(
-    prepared: Path, path: Path, images: Images, calibration: Calibration, reduce_range: bool
+    prepared: Path,
+    path: Path,
+    fp32: Classifier,
+    images: Images,
+    calibration: Calibration,
+    reduce_range: bool,
 ) -> None:
     from onnxruntime.quantization import (
         CalibrationMethod,
@@ -329,7 +353,7 @@ def _quantize(
             quantize_static(
                 str(prepared),
                 str(path),
-                _Reader(images),
+                _Reader(fp32, onnx.load(prepared).graph.input[0].name, images),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(_QUANTISED),
                 nodes_to_exclude=_nodes_in_float(prepared),
@@ -361,10 +385,7 @@ def _session(path: Path) -> Session:
     return open_session(path, "cpu", available_threads())
 
 
-def _accuracy(classifier: Classifier, images: Images, labels: NDArray[np.int64]) -> float:
-    answers = classifier.probabilities(_batch(images)).argmax(axis=1)
-    return float(np.mean(answers == labels))
-
-
-def _batch(images: Images) -> NDArray[np.float32]:
-    return images.astype(np.float32)[..., None]
+def _open_form(path: Path, model: Classifier) -> Classifier:
+    """Open another form of a model, which carries no description yet."""
+    described = {field.name: getattr(model.spec, field.name) for field in fields(model.spec)}
+    return open_file(path, overrides=described)

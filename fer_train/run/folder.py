@@ -40,6 +40,7 @@ from fer_train.run.metrics import classification_metrics
 from fer_train.run.recipes import Protocol, Recipe, saved_recipe
 
 FORMAT = 1
+CONFIG = "config.json"
 DONE = "metrics.json"
 """The file of a fold that is written last."""
 PREDICTIONS = "predictions.npz"
@@ -282,7 +283,7 @@ class Run:
                 for fold in self.folds
             ],
         )
-        write_json(self.folder / "config.json", self._config())
+        write_json(self.folder / CONFIG, self._config())
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -417,9 +418,9 @@ def open_run(folder: Path) -> Run:
     Raises:
         RunError: There is none, or it is damaged or of another version.
     """
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG).is_file():
         raise RunError(f"Expected a run folder of fer-train, received {folder}")
-    config = read_json(folder / "config.json")
+    config = read_json(folder / CONFIG)
     if config.get("format") != FORMAT:
         raise RunError(
             f"Expected a run folder of format {FORMAT}, received {config.get('format')!r} in "
@@ -450,7 +451,7 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         RunError: They do.
     """
-    if (folder / "config.json").is_file() or not folder.is_dir():
+    if (folder / CONFIG).is_file() or not folder.is_dir():
         return
     foreign = [path for path in folder.iterdir() if path.name not in (LOCK, "folds.json")]
     lock = folder / LOCK

@@ -48,6 +48,32 @@ def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
     assert "Expected ONNX files with a .keras or fp32 file beside them" in done.stderr
 
 
+def test_an_int8_file_that_ships_alone_has_the_parity_that_its_export_recorded(
+    tmp_path: Path,
+) -> None:
+    save_tiny_onnx(tmp_path / "tiny.int8.onnx", precision="int8")
+    made = {
+        "images": 3589,
+        "largest_difference": 0.25,
+        "mean_difference": 0.001,
+        "equal_answers": 0.98,
+        "accuracy": 0.61,
+        "parent_accuracy": 0.612,
+    }
+    facts = tmp_path / "tiny.int8.json"
+    facts.write_text(json.dumps({"int8": made}))
+    results = tmp_path / "parity.json"
+    done = parity(tmp_path, "--build", "", "--json", str(results))
+    assert done.exit_code == 0, done.output
+    assert "tiny.onnx, when exported" in done.stdout
+    (row,) = json.loads(results.read_text())["rows"]
+    assert (row["mean_difference"], row["reference_accuracy"]) == (0.001, 0.612)
+    facts.write_text(json.dumps({"int8": made | {"accuracy": 0.6}}))
+    lost = parity(tmp_path, "--build", "")
+    assert lost.exit_code == 1
+    assert "1.20% of top-1 lost" in lost.stdout
+
+
 @pytest.mark.tensorflow
 def test_a_fresh_build_is_compared_with_keras(tmp_path: Path) -> None:
     done = parity(tmp_path, "--build", "edge", "--built-count", "14")

@@ -13,6 +13,7 @@ from fer_edge.inference.classifier import Classifier
 from fer_train.data.synthetic import synthetic_faces
 from fer_train.export import quantize
 from fer_train.export.channels_last import for_channels_last
+from fer_train.export.judging import Judges, open_file
 from fer_train.export.quantize import (
     Calibration,
     Quantised,
@@ -40,12 +41,12 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def to_int8(parent: Path, **options: object) -> Quantised:
-    labels = Classifier(parent, detector="none").probabilities(batch(IMAGES)).argmax(axis=1)
+    fp32 = open_file(parent)
+    labels = fp32.probabilities(batch(IMAGES)).argmax(axis=1)
+    judges = Judges("drawn faces", IMAGES[100:], labels[100:])
     settings = {"calibrations": CALIBRATIONS, "least_judges": 40} | options
-    return quantize_int8(
-        parent, parent.with_name("tiny.int8.onnx"), IMAGES[:100], IMAGES[100:], labels[100:],
-        **settings,
-    )  # fmt: skip
+    path = parent.with_name("tiny.int8.onnx")
+    return quantize_int8(fp32, path, IMAGES[:100], judges, **settings)
 
 
 def batch(images: np.ndarray) -> np.ndarray:
@@ -63,6 +64,11 @@ def test_int8_keeps_the_contract_and_names_its_parent(parent: Path, reduce_range
     assert 0 < np.abs(answers - wanted).max() < 0.1
     assert made.images == 40
     assert made.parent_accuracy == 1.0
+    # What stands for a comparison where the fp32 file does not ship.
+    differences = np.abs(answers - wanted)[100:]
+    assert made.largest_difference == pytest.approx(differences.max(), rel=1e-5)
+    assert made.mean_difference == pytest.approx(differences.mean(), rel=1e-5)
+    assert made.equal_answers == made.accuracy
     assert set(made.divergence) == set(map(str, CALIBRATIONS))
     assert made.divergence[str(made.calibration)] == min(made.divergence.values())
     file = onnx.load(made.path)

@@ -22,7 +22,7 @@ from fer_edge.errors import RunError
 from fer_edge.inference.classifier import Classifier
 from fer_train.cli import main
 from fer_train.data.synthetic import synthetic_faces
-from fer_train.export.convert import describe
+from fer_train.export.convert import write_metadata
 from fer_train.export.facts import training_facts
 from fer_train.network._keras import keras
 from fer_train.network.models import build_model
@@ -76,7 +76,7 @@ def test_a_student_learns_from_out_of_fold_answers(tmp_path):
     assert np.isfinite(answers[fold.train]).all()
     assert np.isnan(answers[fold.test]).all(), "judged images must have no teacher"
     assert run.recipes["edge"].teacher_weight == 0.7
-    facts = training_facts(run, "edge", 0)
+    facts = training_facts(run.fold("edge", 0))
     command = "fer-train distill TEACHER_RUN --student edge --grouping none --epochs 1"
     assert facts["command"].startswith(command)
     assert facts["teacher"]["images"] == np.isfinite(answers).all(axis=1).sum()
@@ -132,7 +132,7 @@ def test_a_student_learns_from_a_finished_model(tmp_path):
     flags += ("--data", "synthetic:210", "--student", "sequential")
     result = _invoke("distill", str(teacher), *flags)
     assert result.exit_code == 0, result.output
-    facts = training_facts(open_run(student), "sequential", 0)
+    facts = training_facts(open_run(student).fold("sequential", 0))
     assert facts["command"].startswith(
         "fer-train distill edge.keras --student sequential --data synthetic:210 --seed 3 --epochs 1"
     )
@@ -169,7 +169,7 @@ def test_several_finished_models_teach_by_their_mean_answer(tmp_path):
     taught = keras.saving.load_model(student / "teacher.keras", compile=False)
     mean = (nets[0].predict(images) + nets[1].predict(images)) / 2
     np.testing.assert_allclose(taught.predict(images), mean, atol=1e-6)
-    facts = training_facts(open_run(student), "edge", 0)
+    facts = training_facts(open_run(student).fold("edge", 0))
     assert facts["command"].startswith("fer-train distill one.keras two.keras --student edge")
     result = _invoke("distill", str(paths[0]), *flags)
     assert result.exit_code == 1
@@ -192,7 +192,7 @@ def test_files_teach_by_answers_given_once(tmp_path):
     result = distill(whole)
     assert result.exit_code == 0, result.output
     assert not list((whole / "edge" / "fold-00").glob("view-*"))
-    facts = training_facts(open_run(whole), "edge", 0)
+    facts = training_facts(open_run(whole).fold("edge", 0))
     assert facts["command"].startswith("fer-train distill one.keras two.onnx --student edge")
     assert " --views 2" in facts["command"]
 
@@ -288,7 +288,7 @@ def test_files_that_cannot_teach_by_views_are_refused(tmp_path, name, flags, cod
     for constant, value in (("first", 0), ("last", 6), ("axis", 1)):
         model.graph.initializer.append(numpy_helper.from_array(np.array([value]), constant))
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 6
-    describe(model, ModelSpec(labels=EMOTIONS[:6]))
+    write_metadata(model, ModelSpec(labels=EMOTIONS[:6]))
     onnx.save(model, tmp_path / "six.onnx")
     plan = ("--data", "synthetic:210", "--models", "edge", "--pool", "training", "--folds", "2")
     assert _invoke("plan", *plan, "--run", str(tmp_path / "run")).exit_code == 0

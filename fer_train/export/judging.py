@@ -1,0 +1,89 @@
+"""What an exported file answers to images that no training has seen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_edge.inference.classifier import Classifier
+from fer_edge.inference.preprocess import prepare
+from fer_train.export.convert import SCORES
+from fer_train.run.metrics import classification_metrics
+
+_KEPT_SCORES = (*SCORES, "recall", "precision", "support", "confusion")
+_BATCH = 256
+
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Images that judge a file.
+
+    Attributes:
+        name: What they are, such as ``PublicTest``.
+        images: uint8 (N, 48, 48) grey.
+        labels: int64 (N,), indices into the model's labels.
+    """
+
+    name: str
+    images: Images
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return how many they are."""
+        return len(self.images)
+
+    def score(self, probabilities: NDArray[np.float32]) -> float:
+        """Return the one score by which two files are compared: top-1."""
+        return float(np.mean(probabilities.argmax(axis=1) == self.labels))
+
+    def scores(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
+        """Return all scores of (N, K) answers that the facts of a file keep."""
+        found = classification_metrics(self.labels, probabilities)
+        return {key: found[key] for key in _KEPT_SCORES}
+
+
+def open_file(path: Path, **options: Any) -> Classifier:
+    """Open an ONNX file as what judges it does: on the processor, each image a face."""
+    return Classifier(path, provider="cpu", detector="none", **options)
+
+
+def answer(model: Classifier, images: Images) -> NDArray[np.float32]:
+    """Return the probabilities of uint8 (N, 48, 48) grey images: float32 (N, K)."""
+    rows = [
+        model.probabilities(batch_of(model, images[start : start + _BATCH]))
+        for start in range(0, len(images), _BATCH)
+    ]
+    return np.concatenate(rows)
+
+
+def batch_of(model: Classifier, images: Images) -> NDArray[np.float32]:
+    """Turn uint8 (N, 48, 48) grey images, N from 1, into what a model is fed with."""
+    return np.concatenate([prepare(image, [None], model.spec) for image in images])
+
+
+def single_and_mirrored(
+    model: Classifier, images: Images
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the probabilities of uint8 (N, 48, 48) images, and averaged with their mirrors'."""
+    single = answer(model, images)
+    flipped = answer(model, images[:, :, ::-1])
+    return single, (single + flipped) * np.float32(0.5)
+
+
+def judge(path: Path, judges: Judges) -> dict[str, Any]:
+    """Score an ONNX file.
+
+    Returns:
+        ``judged_on``, and scores under ``single`` (each image as it is) and ``mirrored`` (the
+        probabilities of the image and of its mirror image averaged), plain values for JSON.
+    """
+    single, mirrored = single_and_mirrored(open_file(path), judges.images)
+    return {
+        "judged_on": judges.name,
+        "single": judges.scores(single),
+        "mirrored": judges.scores(mirrored),
+    }
