@@ -3,14 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test lint bench tables clean
+.PHONY: demo test test-slow lint bench tables clean
 
 demo: $(VENV)/.runtime-installed
 	$(BIN)/fer-edge classify tests/data/portrait.jpg
 
 test: $(VENV)/.test-installed
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+# What takes long: installs into bare environments, a cluster, a browser, transcripts.
+test-slow: $(VENV)/.test-installed
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
@@ -23,10 +28,11 @@ bench: $(VENV)/.test-installed
 		$(if $(DETECTOR_MODEL),--detector-model '$(DETECTOR_MODEL)'); \
 		status=$$?; $(MAKE) tables && exit $$status
 
-# The README's pictures and tables, from what was measured and exported.
+# The documents' pictures and tables, from what was measured and exported.
 tables: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/pictures.py
 	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python docs/write_cli.py
 
 clean:
 	rm -rf $(VENV) build dist

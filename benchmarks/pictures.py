@@ -1,4 +1,4 @@
-"""Draw the README's pictures from benchmarks/results and exported/*.json.
+"""Draw the pictures of docs/results.md from benchmarks/results and exported/*.json.
 
 python benchmarks/pictures.py
 """

@@ -1,9 +1,9 @@
-"""Write the README's tables and pictures from benchmarks/results and exported/*.json.
+"""Write the tables of README.md and docs/ from benchmarks/results and exported/*.json.
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; what is between is replaced.
 
     python benchmarks/tables.py            # after `make bench` or an export
-    python benchmarks/tables.py --check    # exit 1 where the README says something else
+    python benchmarks/tables.py --check    # exit 1 where a document says something else
 """
 
 import json
@@ -23,7 +23,7 @@ from fer_edge.inference.locate import DEFAULT_MODEL
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
 EXPORTED = ROOT / "exported"
-README = ROOT / "README.md"
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs/results.md")
 _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(^<!-- end -->$)", re.DOTALL | re.MULTILINE)
 _ELSEWHERE = "measured elsewhere"
 
@@ -438,7 +438,7 @@ def picture(measured: Measured, name: str, what: str) -> str:
         FileNotFoundError: It was not drawn yet.
     """
     (measured.results / f"{name}.png").stat()
-    return f"![{what}](benchmarks/results/{name}.png)"
+    return f"![{what}](../benchmarks/results/{name}.png)"
 
 
 TABLES: Mapping[str, Callable[[Measured], str]] = {
@@ -490,21 +490,21 @@ def render(text: str, measured: Measured) -> str:
 
 
 @click.command()
-@click.option(
-    "--readme",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    default=README,
-    help="[default: the project's]",
-)
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 where the README differs.")
-def main(readme: Path, check: bool) -> None:
-    """Write the README's tables anew."""
-    text = readme.read_text()
-    wanted = render(text, Measured())
-    if not check:
-        readme.write_text(wanted)
-    elif text != wanted:
-        sys.stderr.write(f"{readme.name} is not what was measured; run benchmarks/tables.py\n")
+@click.argument("documents", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 where a document differs.")
+def main(documents: tuple[Path, ...], check: bool) -> None:
+    """Write the tables of DOCUMENTS anew; of README.md and docs/results.md by default."""
+    differ = []
+    for document in documents or DOCUMENTS:
+        text = document.read_text()
+        wanted = render(text, Measured())
+        if text != wanted:
+            differ.append(document.name)
+            if not check:
+                document.write_text(wanted)
+    if check and differ:
+        names = " and ".join(differ)
+        sys.stderr.write(f"Not what was measured: {names}; run benchmarks/tables.py\n")
         sys.exit(1)
 
 

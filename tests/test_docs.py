@@ -1,0 +1,60 @@
+"""What the documents show is what happens: Python, transcripts, links, the commands' page."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "exported/MODELS.md"])
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+TRANSCRIPT = re.compile(r"^```\n(\$ .*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)]*)?\)")
+
+
+def found(pattern: re.Pattern[str]) -> list[object]:
+    return [
+        pytest.param(match[1], id=f"{document.name}-{number}")
+        for document in DOCUMENTS
+        for number, match in enumerate(pattern.finditer(document.read_text()))
+    ]
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    missing = [
+        target
+        for target, _ in LINK.findall(document.read_text())
+        if not (document.parent / target).exists()
+    ]
+    assert missing == []
+
+
+@pytest.mark.tensorflow
+def test_the_commands_page_is_what_the_commands_say():
+    run(sys.executable, "docs/write_cli.py", "--check")
+
+
+@pytest.mark.parametrize("block", found(PYTHON))
+def test_python_blocks_run(block):
+    assert run(sys.executable, "-c", block)
+
+
+@pytest.mark.parametrize("transcript", found(TRANSCRIPT))
+def test_transcripts_are_what_is_printed(transcript):
+    command, _, expected = transcript.partition("\n")
+    program, *arguments = shlex.split(command.removeprefix("$ "))
+    package = program.replace("-", "_")
+    printed = run(sys.executable, "-c", f"from {package}.cli import main; main()", *arguments)
+    assert printed == expected

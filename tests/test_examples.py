@@ -1,0 +1,107 @@
+"""Each example runs as its head says."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tests.support.clips import portrait_frames, write_clip
+
+ROOT = Path(__file__).parents[1]
+PORTRAIT = ROOT / "tests/data/portrait.jpg"
+
+
+def example(name: str, *arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / name, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_run():
+    text = Path(__file__).read_text()
+    assert [path.name for path in (ROOT / "examples").iterdir() if path.name not in text] == []
+
+
+def test_a_photo():
+    assert ": happy " in example("photo.py", PORTRAIT)
+
+
+def test_a_folder_to_a_table(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(PORTRAIT, tmp_path / name)
+    (tmp_path / "c.jpg").write_bytes(b"nothing")
+    table = tmp_path / "faces.csv"
+    assert example("folder_to_table.py", tmp_path, table) == "happy: 2\n"
+    assert [line.split(",")[0] for line in table.read_text().splitlines()] == [
+        "picture", "a.jpg", "b.jpg",
+    ]  # fmt: skip
+
+
+def test_a_camera_or_a_clip(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", portrait_frames(10))
+    assert "happy" in example("webcam.py", clip)
+
+
+def test_a_model_of_ones_own(tmp_path):
+    scores = np.eye(7, dtype=np.float32)[1:2] * 9
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("Unsqueeze", ["mean", "one"], ["column"]),
+            helper.make_node("Mul", ["column", "zero"], ["nothing"]),
+            helper.make_node("Add", ["nothing", "scores"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["output"], axis=-1),
+        ],
+        "other",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 1, 64, 64])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", 7])],
+        [
+            onnx.numpy_helper.from_array(np.array([1]), "one"),
+            onnx.numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
+            onnx.numpy_helper.from_array(scores, "scores"),
+        ],
+    )
+    model = tmp_path / "other.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), model)
+    assert example("own_model.py", model, PORTRAIT).startswith("happy 100%")
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="is a shell script")
+def test_training_on_folders_of_ones_own(tmp_path):
+    from fer_edge.contract import EMOTIONS
+    from fer_train.data.synthetic import synthetic_faces
+
+    images, labels = synthetic_faces(84, 0)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = tmp_path / "own/train" / EMOTIONS[label] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image)
+    done = subprocess.run(
+        ["sh", ROOT / "examples/train_own_folders.sh", "own", "out", "--epochs", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "edge" in done.stdout
+    assert (tmp_path / "out/models/edge.onnx").is_file()
+    assert (tmp_path / "out/report/report.html").is_file()
