@@ -20,6 +20,8 @@ _COLOURS = re.compile(rb"\x1b\[[0-9;]*m")
 _ADDRESS = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 _MARK = b"\0fer-edge\0"
 _PATIENCE_S = 1.0
+_CHILDREN_S = 0.2
+"""The pipe's end is waited for so long: children may hold the other one for as long as they run."""
 _KEPT = 50
 """Messages of which a listener is told, and kinds of them that are told apart."""
 
@@ -116,8 +118,8 @@ class _Tap:
         self._kinds: Counter[str] = Counter()
         self._settled = threading.Semaphore(0)
         self._ours = False
-        # A daemon, since children may hold the pipe's other end for longer than this program runs.
-        threading.Thread(target=self._pump, name="stderr", daemon=True).start()
+        self._thread = threading.Thread(target=self._pump, name="stderr", daemon=True)
+        self._thread.start()
 
     def leave(self, messages: Messages) -> None:
         self.settle()
@@ -130,6 +132,7 @@ class _Tap:
             if self._installed():
                 os.dup2(self.original, 2)
             os.close(self._end)
+        self._thread.join(_CHILDREN_S)
         more = sum(self._kinds.values()) - len(self._kinds)
         if more:
             _log.warning("FFmpeg said %d more such things", more)
