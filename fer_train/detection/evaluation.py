@@ -94,12 +94,16 @@ def evaluate(pictures: Sequence[Picture], find: FindFn) -> Outcome:
             ignored = picture.faces[picture.faces[:, -1] == IGNORED, :4]
             false_elsewhere.append(scores[false & ~_on_ignored(boxes, ignored)])
     return Outcome(
-        *(
-            np.concatenate([np.zeros(0), *parts]).astype(np.float32)
-            for parts in (sides, found_at, false_empty, false_elsewhere)
-        ),
-        empty=sum(picture.empty for picture in pictures),
+        _joined(sides),
+        _joined(found_at),
+        _joined(false_empty),
+        _joined(false_elsewhere),
+        sum(picture.empty for picture in pictures),
     )
+
+
+def _joined(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.concatenate([np.zeros(0, np.float32), *parts]).astype(np.float32)
 
 
 def match(
@@ -133,7 +137,8 @@ def _on_ignored(boxes: NDArray[np.float32], ignored: NDArray[np.float32]) -> NDA
     common = np.prod(np.maximum(stop - start, 0), axis=-1)
     own = np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)[:, None]
     inside = common / np.maximum(own, 1e-9) >= _IN_IGNORED
-    return np.any(inside | (overlaps(boxes, ignored) >= _OVER_IGNORED), axis=1)
+    near = inside | (overlaps(boxes, ignored) >= _OVER_IGNORED)
+    return np.asarray(near.any(axis=1), np.bool_)
 
 
 def evaluate_turned(

@@ -24,8 +24,8 @@ def to_onnx(net: keras.Model) -> Any:
     constants: list[Any] = []
     names: dict[str, str] = {}
 
-    def constant(name: str, array: NDArray[Any]) -> str:
-        constants.append(numpy_helper.from_array(array, name))
+    def constant(name: str, array: Any) -> str:
+        constants.append(numpy_helper.from_array(np.asarray(array, np.float32), name))
         return name
 
     def add(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
@@ -45,15 +45,11 @@ def to_onnx(net: keras.Model) -> Any:
         elif isinstance(layer, keras.layers.ZeroPadding2D):
             names[output] = inputs[0]  # the convolution pads
         elif isinstance(layer, keras.layers.Conv2D):
-            names[output] = inputs[0]
             kernel, bias = weights[f"{own}/kernel"], weights.get(f"{own}/bias")
             following = _following(net, layer)
-            target = own
             if isinstance(following, keras.layers.BatchNormalization):
                 kernel, bias = _folded(kernel, weights, following)
-                names[following.output.name] = target
-            elif own.startswith("output"):
-                target = own
+                names[following.output.name] = own
             names[output] = add(
                 "Conv",
                 [
@@ -61,7 +57,7 @@ def to_onnx(net: keras.Model) -> Any:
                     constant(f"{own}_kernel", np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))),
                     constant(f"{own}_bias", bias),
                 ],
-                target,
+                own,
                 kernel_shape=list(layer.kernel_size),
                 strides=list(layer.strides),
                 pads=[layer.kernel_size[0] // 2] * 4,

@@ -116,7 +116,7 @@ def named_weights(net: keras.Model) -> Iterator[tuple[str, Any]]:
 
 def save_weights(net: keras.Model) -> dict[str, NDArray[np.float32]]:
     """Return the weights by name, as `load_weights` takes them."""
-    return {name: np.asarray(weight, np.float32) for name, weight in named_weights(net)}
+    return {name: keras.ops.convert_to_numpy(weight).copy() for name, weight in named_weights(net)}
 
 
 def load_weights(net: keras.Model, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -148,7 +148,7 @@ def load_weights(net: keras.Model, arrays: Mapping[str, NDArray[Any]]) -> None:
     for name, weight in named_weights(net):
         given = arrays.get(name)
         if given is not None:
-            weight.assign(_grown(name, np.array(weight, np.float32), np.asarray(given)))
+            weight.assign(_grown(name, keras.ops.convert_to_numpy(weight), np.asarray(given)))
         elif name.split("/")[0].rsplit("_", 1)[0] not in residual:
             raise RunError(f"Expected weights of a face detector, received none for {name}")
 

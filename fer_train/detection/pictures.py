@@ -35,12 +35,14 @@ class Picture:
         faces: float32 (F, 15), see `COLUMNS`; ``IGNORED`` are regions where a face may be, which
             count neither for nor against a detector.
         empty: Whether it is known to hold no face.
+        weight: How often its faces are drawn in training, relative to other pictures'.
     """
 
     name: str
     encoded: bytes
     faces: NDArray[np.float32]
     empty: bool
+    weight: float = 1.0
 
     def pixels(self) -> NDArray[np.uint8]:
         """Return uint8 (H, W, 3), BGR.
@@ -57,8 +59,9 @@ class Picture:
 def read_pictures(paths: Sequence[Path], limit: int | None = None) -> list[Picture]:
     """Read the pictures of zips that hold ``boxes.csv`` and ``images/``, in their order.
 
-    A picture without a row holds no face, unless an ``images.csv`` lies there too and does not name
-    it ``negative``. One table serves all the zips, so that a large set can lie in parts.
+    A picture without a row holds no face, unless an ``images.csv`` lies there too and does not call
+    it ``negative``; that may also give a ``weight``. One table serves all the zips, so that a large
+    set can lie in parts.
 
     Args:
         paths: Zip files.
@@ -68,7 +71,7 @@ def read_pictures(paths: Sequence[Path], limit: int | None = None) -> list[Pictu
         DataError: A file is no such zip, or a row of its table cannot be read.
     """
     rows: dict[str, list[list[float]]] = {}
-    negative: set[str] | None = None
+    facts: dict[str, dict[str, str]] | None = None
     members: list[tuple[Path, str]] = []
     for path in paths:
         try:
@@ -79,9 +82,7 @@ def read_pictures(paths: Sequence[Path], limit: int | None = None) -> list[Pictu
                     _read_boxes(path, archive.read(_BOXES), rows)
                 if _IMAGES in names:
                     table = csv.DictReader(io.StringIO(archive.read(_IMAGES).decode("utf-8-sig")))
-                    negative = (negative or set()) | {
-                        row["file"] for row in table if row.get("negative") in _TRUE
-                    }
+                    facts = (facts or {}) | {row["file"]: row for row in table}
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"Expected a zip of pictures, received {path}: {error}") from error
     if not rows:
@@ -98,8 +99,12 @@ def read_pictures(paths: Sequence[Path], limit: int | None = None) -> list[Pictu
                 if own == path:
                     name = member.removeprefix("images/")
                     faces = np.array(rows.get(name, []), np.float32).reshape(-1, COLUMNS)
-                    empty = not len(faces) and (negative is None or name in negative)
-                    pictures.append(Picture(name, archive.read(member), faces, empty))
+                    about = (facts or {}).get(name, {})
+                    empty = facts is None or about.get("negative") in _TRUE
+                    weight = float(about.get("weight") or 1)
+                    pictures.append(
+                        Picture(name, archive.read(member), faces, empty and not len(faces), weight)
+                    )
     return pictures
 
 

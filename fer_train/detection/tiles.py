@@ -161,7 +161,7 @@ class PictureTable(keras.layers.Layer):  # type: ignore[misc]
             real = own[own[:, -1] == FACE]
             faces += [(number, *face[:4]) for face in real]
             # Between each picture and each face the same: crowds must not crowd out portraits.
-            shares += [max(1, len(real)) ** -0.5] * len(real)
+            shares += [picture.weight * max(1, len(real)) ** -0.5] * len(real)
         empty = [number for number, picture in enumerate(pictures) if picture.empty]
         if not faces or not empty:
             raise ValueError("Expected pictures with and without faces, received one kind alone")
@@ -305,14 +305,15 @@ class TileMaker(keras.layers.Layer):  # type: ignore[misc]
         # One point of the picture (centre) comes to one of the tile (target), at a scale.
         longer = ops.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
         close = ops.minimum(side / ops.maximum(longer, 1.0), own.enlarged)
-        spread = ops.exp(self._uniform((count,), math.log(0.6), math.log(2.5)))
+        low = ops.where(kind < own.empty, math.log(0.25), math.log(0.6))
+        spread = ops.exp(low + self._uniform((count,), 0, 1) * (math.log(2.5) - low))
         scale = ops.where(zoomed, close, size / ops.maximum(height, width) * spread)
         middle = (box[:, :2] + box[:, 2:]) / 2
         anywhere = self._uniform((count, 2), 0.2, 0.8) * ops.stack([width, height], axis=1)
         centre = ops.where(zoomed[:, None], middle, anywhere)
         # A large face stays in the tile, but for what an edge may cut off.
-        reach = ops.clip(side / size, 0.15, 0.5)[:, None]
-        within = reach + (1 - 2 * reach) * self._uniform((count, 2), 0, 1)
+        edge = ops.clip(side / size, 0.15, 0.5)[:, None]
+        within = edge + (1 - 2 * edge) * self._uniform((count, 2), 0, 1)
         within = within + self._uniform((count, 2), -0.1, 0.1)
         target = ops.where(zoomed[:, None], ops.clip(within, 0.1, 0.9) * size, size / 2)
         view = _View(scale, centre, target, self._angles(count), self._chance(0.5, (count,)), size)
@@ -321,6 +322,14 @@ class TileMaker(keras.layers.Layer):  # type: ignore[misc]
         # One in six is read from a coarser halving: a picture that was small once.
         coarse = ops.where(self._chance(0.16, (count,)), 2.0, 1.0)
         tiles, outside = table.look(number, x, y, coarse / scale)
+        # Some decoys are cut out, as the pictures of single faces are: no edge means a face.
+        cut = zoomed & (kind < own.empty) & self._chance(0.35, (count,))
+        reach = (0.6 * (box[:, 2:] - box[:, :2]))[:, :, None, None]
+        away = [
+            ops.abs(place - middle[:, axis, None, None]) > reach[:, axis]
+            for axis, place in enumerate((x, y))
+        ]
+        outside = outside | ((away[0] | away[1]) & cut[:, None, None])
         tiles = ops.where(outside[..., None], self._background(count, size), tiles)
         rows = view.rows(ops.take(table.rows, number, axis=0), own.least_side, own.least_visible)
         return tiles, _first_rows(rows)
@@ -407,15 +416,8 @@ class TileMaker(keras.layers.Layer):  # type: ignore[misc]
         return tiles + strength * keras.random.normal(tiles.shape, seed=self.seeds)
 
     def _compressed(self, tiles: Any) -> Any:
-        """Round the cosine transform of blocks of 8 x 8 pixels, as JPEG does at qualities 15-70."""
-        count, size = tiles.shape[:2]
-        coarse = ops.exp(self._uniform((count, 1, 1, 1, 1, 1), math.log(0.6), math.log(3.3)))
-        quantum = ops.reshape(coarse * _JPEG_LUMINANCE[:, None, :, None], (count, 1, 8, 1, 8, 1))
-        blocks = ops.reshape(tiles - 128, (count, size // 8, 8, size // 8, 8, 3))
-        waves = ops.einsum("ua,niajbc,vb->niujvc", _COSINES, blocks, _COSINES)
-        waves = ops.round(waves / quantum) * quantum
-        blocks = ops.einsum("ua,niujvc,vb->niajbc", _COSINES, waves, _COSINES)
-        return ops.reshape(blocks, tiles.shape) + 128
+        coarse = ops.exp(self._uniform((tiles.shape[0],), math.log(0.6), math.log(3.3)))
+        return _compress_blocks(tiles, coarse)
 
 
 @dataclass(frozen=True)
@@ -468,6 +470,8 @@ class _View:
         doubtful = (visible < least_visible) | (longer < least_side)
         kind = ops.where((kind == FACE) & doubtful, IGNORED, kind)
         kind = ops.where(visible < 0.1, NOTHING, kind)
+        # In a mosaic, an ignored region must not reach into the neighbours.
+        box = ops.where((kind == IGNORED)[..., None], seen, box)
         points = []
         for point in range(POINTS):
             points.append(self.to_tile(rows[..., 4 + 2 * point], rows[..., 5 + 2 * point]))
@@ -546,7 +550,8 @@ def _blur(tiles: Any, dx: Any, dy: Any, spread: Any) -> Any:
     count, size = tiles.shape[:2]
     line = ops.arange(size)
     flat = ops.reshape(tiles, (count, size * size, 3))
-    total, weights = 0.0, 0.0
+    total: Any = 0.0
+    weights: Any = 0.0
     for tap in range(-4, 5):
         weight = ops.exp(-0.5 * (tap / spread) ** 2)
         column = ops.clip(line[None] + ops.cast(ops.round(tap * dx), "int32")[:, None], 0, size - 1)
@@ -555,6 +560,23 @@ def _blur(tiles: Any, dx: Any, dy: Any, spread: Any) -> Any:
         total = total + weight[:, None, None] * ops.take_along_axis(flat, places, axis=1)
         weights = weights + weight
     return ops.reshape(total / weights[:, None, None], tiles.shape)
+
+
+def _compress_blocks(tiles: Any, coarse: Any) -> Any:
+    """Round the cosine transform of blocks of 8 x 8 pixels, as JPEG does.
+
+    Args:
+        tiles: (N, S, S, 3), S a multiple of 8.
+        coarse: (N,), steps of rounding as multiples of JPEG's own; 0.6 to 3.3 are its qualities 70
+            to 15.
+    """
+    count, size = tiles.shape[:2]
+    quantum = ops.reshape(coarse, (count, 1, 1, 1, 1, 1)) * _JPEG_LUMINANCE
+    blocks = ops.reshape(tiles - 128, (count, size // 8, 8, size // 8, 8, 3))
+    waves = ops.einsum("ua,niajbc,vb->nijcuv", _COSINES, blocks, _COSINES)
+    waves = ops.round(waves / quantum) * quantum
+    blocks = ops.einsum("ua,nijcuv,vb->niajbc", _COSINES, waves, _COSINES)
+    return ops.reshape(blocks, tiles.shape) + 128
 
 
 _wave = np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(8) + 1) / 16) / 2

@@ -65,7 +65,7 @@ class DetectorTraining(keras.Model):  # type: ignore[misc]
             for number, (_, weight) in enumerate(named_weights(network))
         ]
         for mean, (_, weight) in zip(self.means, named_weights(network), strict=True):
-            mean.assign(np.array(weight, np.float32))
+            mean.assign(ops.convert_to_numpy(weight).copy())
         self.parts = [keras.metrics.Mean(name=name) for name in ("scores", "boxes", "points")]
         optimizer = keras.optimizers.AdamW(
             settings.rate, weight_decay=settings.decay, global_clipnorm=5.0
@@ -118,7 +118,8 @@ class DetectorTraining(keras.Model):  # type: ignore[misc]
         """Return the running mean of the weights by name, as `network.load_weights` takes them."""
         names = (name for name, _ in named_weights(self.network))
         return {
-            name: np.asarray(mean, np.float32) for name, mean in zip(names, self.means, strict=True)
+            name: ops.convert_to_numpy(mean).copy()
+            for name, mean in zip(names, self.means, strict=True)
         }
 
 
