@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_train._keras import keras
 from fer_train.detection.network import STRIDES, build_detector, load_weights, save_weights
+from fer_train.network._keras import keras
 
 
 def to_onnx(net: keras.Model) -> Any:

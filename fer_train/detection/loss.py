@@ -9,9 +9,9 @@ face's side.
 from dataclasses import dataclass
 from typing import Any
 
-from fer_train._keras import keras
 from fer_train.detection.network import STRIDES
 from fer_train.detection.pictures import FACE, IGNORED, POINTS
+from fer_train.network._keras import keras
 
 ops = keras.ops
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge.errors import RunError
-from fer_train._keras import keras
+from fer_train.network._keras import keras
 
 layers = keras.layers
 

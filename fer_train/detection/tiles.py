@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_train._keras import keras
 from fer_train.detection.pictures import FACE, IGNORED, NOTHING, POINTS, Picture
+from fer_train.network._keras import keras
 
 ops = keras.ops
 

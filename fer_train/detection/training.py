@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_train._keras import keras
 from fer_train.detection.loss import LossWeights, detection_loss
 from fer_train.detection.network import named_weights
 from fer_train.detection.tiles import TileMaker
+from fer_train.network._keras import keras
 
 ops = keras.ops
 

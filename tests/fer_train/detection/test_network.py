@@ -6,7 +6,6 @@ import onnxruntime
 import pytest
 
 from fer_edge.errors import RunError
-from fer_train._keras import keras
 from fer_train.detection.export import to_onnx
 from fer_train.detection.network import (
     STRIDES,
@@ -15,6 +14,7 @@ from fer_train.detection.network import (
     named_weights,
     save_weights,
 )
+from fer_train.network._keras import keras
 
 pytestmark = pytest.mark.tensorflow
 

@@ -2,11 +2,11 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_train._keras import keras
 from fer_train.detection.network import build_detector, load_weights, save_weights
 from fer_train.detection.pictures import FACE, Picture
 from fer_train.detection.tiles import PictureTable, TileMaker, TileSettings
 from fer_train.detection.training import DetectorSettings, DetectorTraining, train
+from fer_train.network._keras import keras
 
 pytestmark = pytest.mark.tensorflow
 
