@@ -18,6 +18,7 @@ import click
 
 from fer_edge import __version__
 from fer_edge._base.command import CommandGroup
+from fer_edge._base.sections import section
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError, RunError
 from fer_edge.inference.locate import DETECTORS, DetectorName
@@ -30,8 +31,10 @@ from fer_train.run.recipes import (
     TRANSFER_MODELS,
     Protocol,
     Recipe,
+    default_text,
     read_overrides,
     recipe_for,
+    to_toml,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +71,19 @@ class NameList(click.ParamType[tuple[str, ...]]):
         return names
 
 
+_DATA, _OTHERWISE, _RUNNING, _EXPORTING = "Data and folds", "Training", "Running", "Export"
+_SECTIONS = {
+    **dict.fromkeys(("pool", "grouping", "inner"), _DATA),
+    **dict.fromkeys(("preprocessing", "weights", "head", "normalization", "l2"), "Network"),
+    **dict.fromkeys(
+        ("augmentation", "erasing", "mixup", "label_smoothing", "balance", "votes_share"),
+        "Images and targets",
+    ),
+    **dict.fromkeys(("teacher_weight", "views"), "Teachers"),
+}
+"""The heading in help of a setting."""
+
+
 def _setting_options(settings: type, skip: tuple[str, ...]) -> Callable[[F], F]:
     """Return a decorator that adds one option for each field of a settings dataclass."""
     # The attributes' own descriptions are the help texts, so that neither can fall behind.
@@ -83,10 +99,23 @@ def _setting_options(settings: type, skip: tuple[str, ...]) -> Callable[[F], F]:
             kind: Any = click.Choice(choices) if of_words else field.type
             flag = f"--{field.name.replace('_', '-')}"
             text = " ".join(texts[field.name].replace("``", "").split())
-            function = click.option(flag, type=kind, help=text)(function)
+            text = f"{text} [{_default_text(settings, field)}]"
+            option = click.option(flag, type=kind, help=text)
+            function = section(_SECTIONS.get(field.name, _OTHERWISE), option)(function)
         return function
 
     return decorate
+
+
+def _default_text(settings: type, field: "dataclasses.Field[Any]") -> str:
+    if settings is Recipe:
+        return f"default: {default_text(field.name)}"
+    by_recipe = {
+        name: own.get(field.name, field.default) for name, own in PROTOCOL_DEFAULTS.items()
+    }
+    if len(set(by_recipe.values())) == 1:
+        return f"default: {field.default}"
+    return "default: " + "; ".join(f"{name} {value}" for name, value in sorted(by_recipe.items()))
 
 
 run_option = click.option(
@@ -123,13 +152,18 @@ licence_option = click.option(
 )
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="fer-train")
 def main() -> None:
     """Train facial emotion models on FER-2013 by cross-validation and export them to ONNX."""
 
 
 recipe_options = _setting_options(Recipe, skip=("name",))
+_TEACHING = ("teacher_weight", "views")
+"""Settings of `fer-train distill` alone."""
 
 
 def plan_options(function: F) -> F:
@@ -160,18 +194,19 @@ def plan_options(function: F) -> F:
             type=click.Path(path_type=Path, exists=True, dir_okay=False),
             help="TOML file of settings; flags win over it.",
         ),
-        click.option("--folds", type=click.IntRange(1), help="1: Training against PublicTest."),
-        click.option("--limit", type=click.IntRange(1), help="Most images used."),
-        click.option("--seed", type=SEED),
+        click.option(
+            "--folds",
+            type=click.IntRange(1),
+            help=f"1: Training against PublicTest. [default: {Protocol.folds}]",
+        ),
+        click.option("--limit", type=click.IntRange(1), help="Most images used. [default: all]"),
+        click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]"),
         click.option("--drop", type=NameList(EMOTIONS), help="Emotions left out, with commas."),
-        run_option,
-        store_option,
     ]
-    function = recipe_options(function)
+    function = _setting_options(Recipe, skip=("name", *_TEACHING))(function)
     function = _setting_options(Protocol, skip=("data", "folds", "limit", "seed", "drop"))(function)
-    for option in reversed(options):
-        function = option(function)
-    return function
+    function = section(_RUNNING, run_option, store_option)(function)
+    return section(_DATA, *options)(function)
 
 
 @contextmanager
@@ -214,7 +249,7 @@ def _plan(
                 model,
                 {key: value for key, value in overrides.items() if key not in protocol_fields},
             )
-            for name in ("teacher_weight", "views"):
+            for name in _TEACHING:
                 if getattr(recipes[model], name):
                     flag = f"--{name.replace('_', '-')}"
                     raise click.UsageError(f"{flag} is for fer-train distill, which has a teacher")
@@ -308,25 +343,55 @@ def _resource(context: Any, parameter: Any, value: float) -> float:
     return value
 
 
+@main.command()
+@click.option(
+    "--recipe", type=click.Choice(sorted(PROTOCOL_DEFAULTS)), default="modern", show_default=True
+)
+@click.option(
+    "--model",
+    "models",
+    type=NameList(MODEL_NAMES),
+    default=",".join(THESIS_MODELS),
+    show_default=True,
+    help=f"One, or several with commas, of {', '.join(MODEL_NAMES)}.",
+)
+@click.option("--weights", default="", help="As for `fer-train all`; moves other defaults.")
+def settings(recipe: str, models: tuple[str, ...], weights: str) -> None:
+    """Print all settings of a recipe as TOML, to be changed and given to --config."""
+    given = {"weights": weights} if weights else {}
+    with _usage():
+        recipes = {model: recipe_for(recipe, model, given) for model in models}
+    protocol = Protocol(data="", **PROTOCOL_DEFAULTS[recipe])
+    click.echo(to_toml(protocol, recipes), nl=False)
+
+
 @main.command("all")
 @plan_options
-@click.option("--jobs", type=click.IntRange(1), help="Folds at a time, each in its own process.")
-@click.option("--ray", "ray_address", metavar="ADDRESS|local", help="Run the folds on Ray.")
-@click.option(
-    "--ray-cpus", default=1.0, show_default=True, callback=_resource, help="Cores of a fold."
+@section(
+    _RUNNING,
+    click.option(
+        "--jobs", type=click.IntRange(1), help="Folds at a time, each in its own process."
+    ),
+    click.option("--ray", "ray_address", metavar="ADDRESS|local", help="Run the folds on Ray."),
+    click.option(
+        "--ray-cpus", default=1.0, show_default=True, callback=_resource, help="Cores of a fold."
+    ),
+    click.option(
+        "--ray-gpus", default=0.0, show_default=True, callback=_resource, help="GPUs of a fold."
+    ),
+    click.option(
+        "--emit",
+        type=click.Choice(["slurm", "kubernetes"]),
+        help="Train nothing; write a job file of `fer-train fold` commands to standard output.",
+    ),
 )
-@click.option(
-    "--ray-gpus", default=0.0, show_default=True, callback=_resource, help="GPUs of a fold."
+@section(
+    _EXPORTING,
+    export_dir_option,
+    licence_option,
+    click.option("--int8", is_flag=True, help="As for `fer-train export`."),
+    click.option("--no-export", is_flag=True, help="Leave out the export of the best folds."),
 )
-@click.option(
-    "--emit",
-    type=click.Choice(["slurm", "kubernetes"]),
-    help="Train nothing; write a job file of `fer-train fold` commands to standard output.",
-)
-@export_dir_option
-@licence_option
-@click.option("--int8", is_flag=True, help="As for `fer-train export`.")
-@click.option("--no-export", is_flag=True, help="Leave out the export of the best folds.")
 def train_all(
     data: str,
     models: tuple[str, ...],

@@ -15,6 +15,7 @@ import click
 
 from fer_edge._base.ahead import THREAD_NAMES
 from fer_edge._base.files import ClosedOutput
+from fer_edge._base.sections import SectionedCommand
 from fer_edge.errors import OutputError
 
 _GRACE_S = 0.3
@@ -25,6 +26,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 class CommandGroup(click.Group):
     """Commands of which a closed or full standard output is an error, and no traceback."""
+
+    command_class = SectionedCommand
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command, help and messages included, and see that what it printed has arrived.

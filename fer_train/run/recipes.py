@@ -7,9 +7,10 @@ preprocessing. ``modern`` mends them.
 """
 
 import dataclasses
+import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -261,6 +262,48 @@ def saved_recipe(model: str, settings: Mapping[str, Any]) -> Recipe:
         # There are none of our own networks.
         return dataclasses.replace(recipe, weights="none")
     return recipe
+
+
+def to_toml(protocol: Protocol, recipes: Mapping[str, Recipe]) -> str:
+    """Return settings as the TOML that `read_overrides` takes: one table a model.
+
+    What has no value, such as a limit of None, and the data themselves are left out.
+    """
+    lines = _toml_lines(protocol, ("data",))
+    for model, recipe in recipes.items():
+        unused = {spec_field.name for spec_field in dataclasses.fields(Recipe)}
+        unused -= set(settings_of(model))
+        lines += ["", f"[{model}]", *_toml_lines(recipe, ("name", *unused))]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_lines(settings: Any, skip: Collection[str]) -> list[str]:
+    # JSON's words for texts, numbers and lists are TOML's too.
+    return [
+        f"{name} = {json.dumps(value)}"
+        for name, value in dataclasses.asdict(settings).items()
+        if value is not None and name not in skip
+    ]
+
+
+def default_text(name: str) -> str:
+    """Return what a setting of `Recipe` is by default, such as ``modern 60, thesis 20 to 50``."""
+    found = {}
+    for recipe in PROTOCOL_DEFAULTS:
+        values = {getattr(recipe_for(recipe, model), name) for model in KERAS_MODELS}
+        numbers = sorted(value for value in values if not isinstance(value, str))
+        found[recipe] = (
+            f"{numbers[0]:g} to {numbers[-1]:g}, by model"
+            if len(numbers) > 1
+            else " or ".join(sorted(map(_short, values)))
+        )
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return "; ".join(f"{recipe} {text}" for recipe, text in sorted(found.items()))
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def read_overrides(path: Path, model: str) -> dict[str, Any]:
