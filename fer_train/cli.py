@@ -161,6 +161,12 @@ def main() -> None:
     """Train facial emotion models on FER-2013 by cross-validation and export them to ONNX."""
 
 
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="TOML file of settings; flags win over it.",
+)
+
 recipe_options = _setting_options(Recipe, skip=("name",))
 _TEACHING = ("teacher_weight", "views")
 """Settings of `fer-train distill` alone."""
@@ -189,11 +195,7 @@ def plan_options(function: F) -> F:
             show_default=True,
             help="The published protocol, or what we would defend.",
         ),
-        click.option(
-            "--config",
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            help="TOML file of settings; flags win over it.",
-        ),
+        config_option,
         click.option(
             "--folds",
             type=click.IntRange(1),
@@ -472,7 +474,8 @@ def train_all(
 @click.option("--export-dir", type=click.Path(path_type=Path, file_okay=False))
 @licence_option
 @click.option("--data", help="Where RUN's data set lies on this machine; needed with FILE.")
-@click.option("--seed", type=SEED, default=0, show_default=True)
+@config_option
+@click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]")
 @run_option
 @_setting_options(Protocol, skip=("data", "limit", "pool", "drop", "folds", "seed"))
 @recipe_options
@@ -483,7 +486,7 @@ def distill(
     export_dir: Path | None,
     licence: str,
     data: str | None,
-    seed: int,
+    config: Path | None,
     run_folder: Path,
     **flags: Any,
 ) -> None:
@@ -512,9 +515,16 @@ def distill(
     if source is None:
         raise click.UsageError("expected --data where the teacher is a file")
     given = {name: value for name, value in flags.items() if value is not None}
+    with _usage():
+        given = (read_overrides(config, student) if config else {}) | given
     if teacher and given.get("views"):
         raise click.UsageError("--views is for files as teachers; a run's folds answer once anyway")
-    split = PROTOCOL_DEFAULTS["modern"]
+    if given.pop("folds", 1) != 1 or {"limit", "pool", "drop"} & given.keys():
+        raise click.UsageError(
+            f"expected no limit, pool and drop, and folds = 1, in {config}: a student has those of "
+            "its teacher, and the data set's own split"
+        )
+    split = PROTOCOL_DEFAULTS["modern"] | {"seed": 0}
     split = split | {name: given.pop(name) for name in split if name in given}
     with _usage():
         protocol = Protocol(
@@ -522,7 +532,6 @@ def distill(
             limit=teacher.protocol.limit if teacher else None,
             drop=teacher.protocol.drop if teacher else (),
             folds=1,
-            seed=seed,
             **split,
         )
         recipe = recipe_for("modern", student, {"teacher_weight": 0.7} | given)

@@ -130,12 +130,24 @@ def test_a_student_learns_from_a_finished_model(tmp_path):
     assert result.exit_code == 2
     assert "expected --data where the teacher is a file" in result.stderr
     flags += ("--data", "synthetic:210", "--student", "sequential")
-    result = _invoke("distill", str(teacher), *flags)
+    config = tmp_path / "student.toml"
+    config.write_text('drop = ["fear"]\n')
+    result = _invoke("distill", str(teacher), *flags, "--config", str(config))
+    assert result.exit_code == 2
+    assert "expected no limit, pool and drop" in result.stderr
+    assert not student.exists()
+    config.write_text("folds = 1\nseed = 9\ninner = 0.2\nbatch_size = 32\nepochs = 7\n")
+    result = _invoke("distill", str(teacher), *flags, "--config", str(config))
     assert result.exit_code == 0, result.output
+    planned = open_run(student)
+    assert (planned.protocol.seed, planned.protocol.inner) == (3, 0.2)  # flags win
+    assert planned.recipes["sequential"].batch_size == 32
     facts = training_facts(open_run(student).fold("sequential", 0))
     assert facts["command"].startswith(
-        "fer-train distill edge.keras --student sequential --data synthetic:210 --seed 3 --epochs 1"
+        "fer-train distill edge.keras --student sequential --data synthetic:210 --inner 0.2 "
+        "--seed 3 --epochs 1"
     )
+    flags += ("--config", str(config))
     assert _invoke("export", str(student), *exported).exit_code == 0
     card = (tmp_path / "exported" / "MODELS.md").read_text()
     assert "| Teacher | `edge.keras`, by the mean of the answers to each image as" in card
