@@ -342,7 +342,8 @@ def _open_classifier(
     "--crops",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write each face there as a picture of its own.",
+    help="Write each face there as a picture of its own, its eyes level where the detector "
+    "finds them.",
 )
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option(

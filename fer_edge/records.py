@@ -140,8 +140,8 @@ def _pyarrow(module: str) -> Any:
         return import_module(f"pyarrow{module}")
     except ImportError as error:
         raise DependencyError(
-            "Parquet is written by pyarrow, which is not installed; run: pip install pyarrow, or "
-            "write .jsonl or .csv"
+            "Parquet is written by pyarrow, which is not installed; run: "
+            "pip install 'fer-edge[tables]', or write .jsonl or .csv"
         ) from error
 
 
@@ -482,7 +482,7 @@ def to_dataframe(
         import pandas
     except ImportError as error:
         raise DependencyError(
-            "Tables are pandas's, which is not installed; run: pip install pandas"
+            "Tables are pandas's, which is not installed; run: pip install 'fer-edge[tables]'"
         ) from error
     rows = [row for record in records for row in _rows(record, columns, labels)]
     if not columns.head:  # The rows are faces alone: a picture without any has none.

@@ -79,6 +79,12 @@ def drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def tell(message: str) -> None:
+    """Say something on standard error, unless its terminal has been closed."""
+    with suppress(OSError):
+        click.echo(message, err=True)
+
+
 class Signals(list[int]):
     """The numbers of the signals that have come, the first one first.
 
@@ -131,8 +137,7 @@ def exit_after_signal(number: int, message: str) -> NoReturn:
         number: The signal's.
         message: What to say on stderr, unless the terminal is closed.
     """
-    with suppress(OSError):
-        click.echo(message, err=True)
+    tell(message)
     status = 128 + number
     workers = [one for one in threading.enumerate() if one.name.startswith(THREAD_NAMES)]
     deadline_s = time.monotonic() + _GRACE_S

@@ -27,8 +27,9 @@ def without_password(address: str) -> str:
 def fetch(address: str, max_bytes: int) -> bytes:
     """Fetch what an address gives, or one byte more than the limit of what is larger.
 
-    Proxies are taken from the environment, as usual (``HTTPS_PROXY``). Addresses lead to http(s)
-    alone, also where a server sends on to another one.
+    User and password of an address are sent when the server asks for them. Proxies are taken from
+    the environment, as usual (``HTTPS_PROXY``). Addresses lead to http(s) alone, also where a
+    server sends on to another one.
 
     Raises:
         ImageError: The server cannot be reached, refuses, is silent or too slow.
@@ -36,6 +37,7 @@ def fetch(address: str, max_bytes: int) -> bytes:
     # Here, since they would add a tenth to the start of every program.
     import http.client
     import urllib.error
+    import urllib.parse
     import urllib.request
 
     class Redirects(urllib.request.HTTPRedirectHandler):
@@ -45,12 +47,21 @@ def fetch(address: str, max_bytes: int) -> bytes:
             return super().redirect_request(*request)
 
     deadline_s = time.monotonic() + _WHOLE_S
-    request = urllib.request.Request(
-        address, headers={"User-Agent": f"fer-edge/{__version__}", "Accept": "image/*,*/*;q=0.5"}
-    )
     parts, size = [], 0
     try:
-        with urllib.request.build_opener(Redirects).open(request, timeout=TIMEOUT_S) as answer:
+        split = urllib.parse.urlsplit(address)
+        plain = without_password(address)
+        users = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        if split.username:
+            user, password = split.username, split.password or ""
+            users.add_password(None, plain, *map(urllib.parse.unquote, (user, password)))
+        opener = urllib.request.build_opener(
+            Redirects,
+            urllib.request.HTTPBasicAuthHandler(users),
+            urllib.request.HTTPDigestAuthHandler(users),
+        )
+        opener.addheaders = [("User-Agent", f"fer-edge/{__version__}"), ("Accept", "image/*")]
+        with opener.open(plain, timeout=TIMEOUT_S) as answer:
             while size <= max_bytes:
                 # Not read(): it waits for whole parts, however slowly they drip.
                 part = answer.read1(min(_PART_BYTES, max_bytes + 1 - size))

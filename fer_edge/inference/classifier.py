@@ -24,7 +24,7 @@ from fer_edge.inference.describe import describe_model, model_input_shape
 from fer_edge.inference.detectors import Face, FaceDetector, open_detector
 from fer_edge.inference.locate import DetectorName, find_model
 from fer_edge.inference.onnx_file import read_model
-from fer_edge.inference.preprocess import Box, prepare
+from fer_edge.inference.preprocess import Box, Points, prepare
 from fer_edge.inference.session import open_session
 from fer_edge.records import FACES, to_dataframe
 
@@ -65,6 +65,7 @@ class FaceResult:
         emotion: The likeliest label, or ``uncertain``.
         confidence: Probability of the likeliest label, 0 to 1.
         probabilities: Probability of each label, in the model's order.
+        points: Points of the face as `Face` has them, or None.
     """
 
     box: Box
@@ -72,6 +73,7 @@ class FaceResult:
     emotion: str
     confidence: float
     probabilities: Mapping[str, float]
+    points: Points | None = None
 
     def top(self, count: int | None = None) -> list[Emotion]:
         """Return the likeliest emotions, best first; None means all."""
@@ -292,7 +294,7 @@ class Classifier:
         confidence = probabilities[label]
         if confidence < self._uncertain:
             label = UNCERTAIN
-        return FaceResult(face.box, face.score, label, confidence, probabilities)
+        return FaceResult(face.box, face.score, label, confidence, probabilities, face.points)
 
     def classify_faces(self, picture: Any, faces: Sequence[Face], *, rgb: bool = False) -> Faces:
         """Classify faces that are already found, in one batch.

@@ -14,7 +14,7 @@ from fer_edge._base._installed import opencv_build
 from fer_edge.errors import DetectorError
 from fer_edge.image.read import Frame
 from fer_edge.inference.locate import DetectorName
-from fer_edge.inference.preprocess import Box, check_frame, to_gray
+from fer_edge.inference.preprocess import Box, Points, check_frame, to_gray
 
 WORKING_SIDE = 640
 """Frames are searched at no more than this many pixels on their longer side."""
@@ -28,10 +28,13 @@ class Face:
         box: Left, top, width and height, pixels of the frame, inside of it.
         score: The detector's own certainty, comparable only within one detector; None where the
             detector gives none.
+        points: Eye left and right in the picture, nose, corner of the mouth left and right, each x
+            and y in pixels; None where the detector gives none.
     """
 
     box: Box
     score: float | None
+    points: Points | None = None
 
 
 class FaceDetector(Protocol):
@@ -208,7 +211,11 @@ class YuNetDetector:
         height, width = frame_bgr.shape[:2]
         found = [] if rows is None else rows
         faces = [
-            Face(_inside([float(side) / scale for side in row[:4]], width, height), float(row[14]))
+            Face(
+                _inside([float(side) / scale for side in row[:4]], width, height),
+                float(row[14]),
+                tuple((float(x) / scale, float(y) / scale) for x, y in row[4:14].reshape(5, 2)),
+            )
             for row in found
             if max(row[2:4]) >= self._min_face * scale and np.isfinite(row).all()
         ]

@@ -17,6 +17,10 @@ from fer_edge.image.read import Frame
 Box = tuple[int, int, int, int]
 """Left, top, width and height of a face, pixels of the frame; may reach over its edges."""
 
+Points = tuple[tuple[float, float], ...]
+"""Points of a face, x and y in pixels of the frame: the eye left in the picture, the other eye,
+then any."""
+
 
 def crop_face(frame_bgr: Frame, box: Box, margin: float = 0.0) -> Frame:
     """Cut a square around a face; parts outside the frame repeat its edge pixels.
@@ -38,9 +42,7 @@ def crop_face(frame_bgr: Frame, box: Box, margin: float = 0.0) -> Frame:
         raise ValueError(f"Expected a box of at least 1 x 1 pixels, received {box}")
     if left >= frame_width or top >= frame_height or left + width <= 0 or top + height <= 0:
         raise ValueError(f"Expected a box inside {frame_width} x {frame_height}, received {box}")
-    side = max(1, round(max(width, height) * (1 + 2 * margin)))
-    x0 = math.floor(left + (width - side) / 2 + 0.5)
-    y0 = math.floor(top + (height - side) / 2 + 0.5)
+    x0, y0, side = _square(box, margin)
     columns = np.clip(np.arange(x0, x0 + side), 0, frame_width - 1)
     rows = np.clip(np.arange(y0, y0 + side), 0, frame_height - 1)
     if (
@@ -51,6 +53,43 @@ def crop_face(frame_bgr: Frame, box: Box, margin: float = 0.0) -> Frame:
     ):
         return frame_bgr[y0 : y0 + side, x0 : x0 + side]
     return frame_bgr[rows[:, None], columns]
+
+
+def _square(box: Box, margin: float) -> tuple[int, int, int]:
+    """Return left, top and side of the square around a face."""
+    left, top, width, height = box
+    side = max(1, round(max(width, height) * (1 + 2 * margin)))
+    x0 = math.floor(left + (width - side) / 2 + 0.5)
+    return x0, math.floor(top + (height - side) / 2 + 0.5), side
+
+
+def align_face(frame_bgr: Frame, box: Box, points: Points | None, margin: float = 0.0) -> Frame:
+    """Cut a square around a face as `crop_face` does, turned so that the eyes are level.
+
+    Args:
+        frame_bgr: (H, W, 3) uint8 BGR, or (H, W) grey.
+        box: The face, pixels.
+        points: Its eyes first; without them it is cut as it is.
+        margin: Share of the box's longer side that is added on each side.
+
+    Returns:
+        (S, S, 3) uint8 BGR or (S, S) grey, S at least 1.
+
+    Raises:
+        ValueError: The box is empty or lies outside the frame.
+    """
+    upright = crop_face(frame_bgr, box, margin)
+    if points is None:
+        return upright
+    (left_x, left_y), (right_x, right_y) = points[:2]
+    tilt = math.degrees(math.atan2(right_y - left_y, right_x - left_x))
+    left, top, width, height = box
+    middle = (left + (width - 1) / 2, top + (height - 1) / 2)
+    x0, y0, side = _square(box, margin)
+    turn = np.asarray(cv2.getRotationMatrix2D(middle, tilt, 1.0), np.float64)
+    turn[:, 2] -= x0, y0
+    turned = cv2.warpAffine(frame_bgr, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(turned, np.uint8)
 
 
 def to_gray(image: Frame) -> Frame:

@@ -17,7 +17,7 @@ from fer_edge.image.read import MAX_BYTES, Frame, read_image
 from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.describe import model_input_shape
 from fer_edge.inference.detectors import Face
-from fer_edge.inference.preprocess import crop_face
+from fer_edge.inference.preprocess import align_face
 from fer_edge.picture.draw import WRITTEN_SUFFIXES, draw_large, encode
 from fer_edge.picture.find import Picture
 from fer_edge.records import Record
@@ -176,7 +176,8 @@ def save_pictures(
     Args:
         results: From `classify_pictures`.
         annotated: Takes the pictures with boxes, labels and bars, or None.
-        crops: Takes each face as a picture of its own, or None.
+        crops: Takes each face as a picture of its own, its eyes level where the detector tells
+            where they are, or None.
         margin: What is added on each side of a face that is cut out, in its longer sides.
         max_pixels: As for `classify_pictures`.
         top: Bars for each face.
@@ -212,9 +213,9 @@ def save_pictures(
                 annotated.write(annotated.place(picture), draw_large(frame, record.faces, top=top))
             if crops:
                 for number, face in enumerate(record.faces):
+                    cut = align_face(frame, face.box, face.points, margin)
                     # A copy, since encoding needs whole rows.
-                    cut = np.ascontiguousarray(crop_face(frame, face.box, margin))
-                    crops.write(crops.place(picture, number), cut)
+                    crops.write(crops.place(picture, number), np.ascontiguousarray(cut))
         except (ImageError, OutputError) as error:
             problem = f"Classified, but not drawn: {error.message}"
             return picture, replace(record, status="error", error=problem)

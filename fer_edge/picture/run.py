@@ -3,13 +3,13 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from fer_edge._base.command import drop_output, exit_after_signal, stop_on_signals
+from fer_edge._base.command import drop_output, exit_after_signal, stop_on_signals, tell
 from fer_edge._base.files import refuse_existing, refuse_same
 from fer_edge.errors import FerError
 from fer_edge.image.damage import DamageWatch
@@ -157,7 +157,7 @@ def run_pictures(open_classifier: Callable[..., Classifier], options: PictureOpt
     if signals:
         exit_after_signal(signals[0], f"Ended after {tally.pictures} of {total} inputs")
     if tally.failed:
-        click.echo(f"{tally.failed} of {total} inputs failed; their records say why", err=True)
+        tell(f"{tally.failed} of {total} inputs failed; their records say why")
         sys.exit(1)
 
 
@@ -185,23 +185,33 @@ def _progress(length: int, *, hidden: bool) -> Iterator[Callable[[], None]]:
     if hidden or length < 2:
         yield lambda: None
         return
-    with click.progressbar(
+    bar = click.progressbar(
         length=length, label="classify", file=sys.stderr, show_pos=True, show_eta=True
-    ) as bar:
-        yield lambda: bar.update(1)
+    )
+
+    def advance() -> None:
+        with suppress(OSError):  # The terminal has been closed.
+            bar.update(1)
+
+    try:
+        with suppress(OSError):
+            bar.__enter__()
+        yield advance
+    finally:
+        with suppress(OSError):
+            bar.render_finish()
 
 
 def _report(options: PictureOptions, tally: Tally) -> None:
     if any(map(os.path.isdir, options.inputs)):
-        click.echo(tally.summary(), err=True)
+        tell(tally.summary())
     if tally.empty:
         advice = [
             "--min-face PIXELS for small faces of large pictures",
             "--detector none where each picture is one face",
             "another --detector for turned or covered faces",
         ]
-        click.echo(
+        tell(
             f"No face was found in {tally.empty} of {tally.pictures} pictures; try "
-            f"{', '.join(advice[:-1])}, or {advice[-1]}",
-            err=True,
+            f"{', '.join(advice[:-1])}, or {advice[-1]}"
         )

@@ -89,6 +89,7 @@ class FakeNetwork:
             return 0, None
         rows = np.zeros((4, 15), np.float32)
         rows[:, :4] = [[10, 20, 30, 40], [-8, -6, 60, 60], [5, 5, 4, 9], [np.nan, 1, 50, 50]]
+        rows[0, 4:14] = range(10)
         rows[:, 14] = [0.9, 0.8, 0.95, 0.99]
         return 1, rows
 
@@ -100,6 +101,7 @@ def test_yunets_answers_are_scaled_clipped_and_filtered(monkeypatch, tmp_path):
     faces = detector.detect(np.zeros((160, 320, 3), np.uint8))
     assert [face.box for face in faces] == [(0, 0, 104, 108), (20, 40, 60, 80)]
     assert [face.score for face in faces] == pytest.approx([0.8, 0.9])
+    assert faces[1].points == ((0, 2), (4, 6), (8, 10), (12, 14), (16, 18))
     assert detector.detect(np.zeros((40, 40), np.uint8)) == []
 
 

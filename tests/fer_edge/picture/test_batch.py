@@ -494,7 +494,7 @@ def test_parquet_without_its_package_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr("fer_edge.inference.classifier.Classifier", None)
     result = classify("in", "--output", "r.parquet")
     assert result.exit_code == 1
-    assert "pip install pyarrow" in result.stderr
+    assert "pip install 'fer-edge[tables]'" in result.stderr
     assert classify("in", "--format", "parquet").exit_code == 2
 
 
