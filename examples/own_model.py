@@ -13,13 +13,11 @@ def main(model: str, picture: str) -> None:
     classify = Classifier(
         model,
         detector="none",
-        overrides={
-            "labels": ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear"),
-            "input_size": (64, 64),
-            "layout": "nchw",
-            "color": "gray",
-            "value_range": (0.0, 255.0),
-        },
+        labels=("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear"),
+        input_size=(64, 64),
+        layout="nchw",
+        color="gray",
+        range=(0, 255),
     )
     for face in classify(picture):
         print(f"{face.emotion} {face.confidence:.0%}")

@@ -3,18 +3,20 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
-from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
 from fer_edge import __version__
 from fer_edge._base.command import CommandGroup
+from fer_edge.contract import DEFAULT_PRIOR_POWER, DESCRIPTION, Description, Entry, Prior
 from fer_edge.errors import SourceError
-from fer_edge.inference.locate import DEFAULT_MODEL, DETECTORS
+from fer_edge.inference.locate import DEFAULT_MODEL, DETECTORS, DetectorName
+from fer_edge.inference.presets import PRESETS
 from fer_edge.inference.providers import AUTO, PROVIDERS
 from fer_edge.video.options import DETECT_EVERY, MIN_FACE, RETRIES, TIMEOUT_S, VideoOptions
 
@@ -31,37 +33,6 @@ def main() -> None:
     """Tell emotions from faces in pictures and video, with ONNX models."""
 
 
-def _numbers(
-    context: click.Context, option: click.Parameter, value: str | None
-) -> tuple[float, ...] | None:
-    try:
-        return None if value is None else tuple(float(part) for part in value.split(","))
-    except ValueError as error:
-        raise click.BadParameter(f"Expected numbers such as 0,255, received {value!r}") from error
-
-
-def _size(
-    context: click.Context, option: click.Parameter, value: str | None
-) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    sides = value.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise click.BadParameter(f"Expected 48 or HEIGHTxWIDTH, received {value!r}")
-    return int(sides[0]), int(sides[-1])
-
-
-def _names(
-    context: click.Context, option: click.Parameter, value: str | None
-) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    names = tuple(part.strip() for part in value.split(","))
-    if not all(names) or len(set(names)) != len(names):
-        raise click.BadParameter(f"Expected names that differ, such as A,B,C, received {value!r}")
-    return names
-
-
 def _ending(suffix: str) -> Callable[..., Path | None]:
     """Make a callback that refuses files that do not end so."""
 
@@ -74,16 +45,19 @@ def _ending(suffix: str) -> Callable[..., Path | None]:
 
 
 def _grouped(
-    argument: str, build: Callable[..., Any], options: Sequence[Callable[..., Any]]
+    argument: str,
+    build: Callable[..., Any],
+    names: Sequence[str],
+    options: Sequence[Callable[..., Any]],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a decorator that adds options and hands ``build`` of their values to the command.
 
     Args:
         argument: The command's parameter that receives what ``build`` returns.
-        build: Its parameters are the options' names.
+        build: Takes the options' values by their names.
+        names: The options' names.
         options: From `click.option`.
     """
-    names = list(signature(build).parameters)
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
@@ -98,102 +72,124 @@ def _grouped(
     return decorate
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+def _field_names(kind: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
 
 
-def _overrides(
-    labels: Any, input_size: Any, layout: Any, color: Any, value_range: Any, mean: Any, std: Any,
-    outputs: Any,
-) -> dict[str, Any]:  # fmt: skip
-    return _given(
-        labels=labels,
-        input_size=input_size,
-        layout=layout,
-        color=color,
-        value_range=value_range,
-        mean=mean,
-        std=std,
-        outputs=outputs,
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _description_option(entry: Entry, parse: Callable[[str], Any]) -> Callable[..., Any]:
+    """Make the flag of one thing to know of a model."""
+
+    def read(context: click.Context, option: click.Parameter, value: str | None) -> Any:
+        try:
+            return None if value is None else entry.convert(parse(value))
+        except (TypeError, ValueError) as error:
+            raise click.BadParameter(str(error)) from error
+
+    return click.option(
+        *map(_flag, (entry.name, *entry.aliases)),
+        entry.name,
+        type=click.Choice(entry.choices) if entry.choices else str,
+        callback=read,
+        metavar=None if entry.choices else entry.metavar,
+        help=entry.help,
     )
 
 
+_FLAGS = [(entry, entry.parse) for entry in DESCRIPTION if entry.parse]
+
+
+def _description(**values: Any) -> Description:
+    return cast(Description, {name: value for name, value in values.items() if value is not None})
+
+
 description_options = _grouped(
-    "overrides",
-    _overrides,
-    [
-        click.option("--labels", callback=_names, metavar="A,B,...", help="Label names, in order."),
-        click.option("--input-size", callback=_size, metavar="HxW", help="Input size, pixels."),
-        click.option("--layout", type=click.Choice(["nhwc", "nchw"]), help="Order of the axes."),
-        click.option(
-            "--channels", "color", type=click.Choice(["gray", "rgb", "bgr"]), help="Colours."
-        ),
-        click.option(
-            "--range",
-            "value_range",
-            callback=_numbers,
-            metavar="LOW,HIGH",
-            help="What levels 0 and 255 become: 0,255 or 0,1 or -1,1.",
-        ),
-        click.option(
-            "--mean", callback=_numbers, metavar="M[,M,M]", help="Then subtracted, in that range."
-        ),
-        click.option("--std", callback=_numbers, metavar="S[,S,S]", help="Then divided by."),
-        click.option(
-            "--outputs",
-            type=click.Choice(["probabilities", "logits"]),
-            help="What the model answers with.",
-        ),
-    ],
+    "description",
+    _description,
+    [entry.name for entry, _ in _FLAGS],
+    [_description_option(entry, parse) for entry, parse in _FLAGS],
 )
-"""Describe a model that does not describe itself; the command receives ``overrides``."""
+"""Describe a model that does not describe itself; the command receives ``description``."""
 
 
-def _runtime(provider: str, threads: int | None) -> dict[str, Any]:
-    return {"provider": provider, "threads": threads}
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model is used, and what runs it; named as arguments of `Classifier`."""
+
+    model: str | None
+    preset: str | None
+    provider: str
+    threads: int | None
 
 
-runtime_options = _grouped(
-    "runtime",
-    _runtime,
-    [
-        click.option(
-            "--provider",
-            type=click.Choice([AUTO, *PROVIDERS]),
-            default=AUTO,
-            show_default=True,
-            help="What runs the model; fails where it is not there.",
-        ),
-        click.option(
-            "--threads",
-            type=click.IntRange(1, 1024),
-            help="[default: what affinity mask and cgroup quota allow]",
-        ),
-    ],
+_MODEL_NAME = click.option(
+    "--model",
+    metavar="NAME|FILE",
+    help="ONNX model: a path, or a name looked for here, in exported/ and in the package. "
+    f"[default: {DEFAULT_MODEL}]",
 )
-"""Choose provider and threads; the command receives ``runtime``."""
+_PRESET = click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="The model is a well-known one of another maker: describe it so.",
+)
+_RUNTIME = (
+    click.option(
+        "--provider",
+        type=click.Choice([AUTO, *PROVIDERS]),
+        default=AUTO,
+        show_default=True,
+        help="What runs the model; fails where it is not there.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        help="[default: what affinity mask and cgroup quota allow]",
+    ),
+)
 
 
-def _faces(
-    detector: str,
-    detector_model: Path | None,
-    margin: float | None,
-    uncertain: float,
-    mirror: bool,
-) -> dict[str, Any]:
-    return {
-        "detector": detector,
-        "detector_model": detector_model,
-        "margin": margin,
-        "uncertain": uncertain,
-        "mirror": mirror,
-    }
+@dataclass(frozen=True)
+class FaceOptions:
+    """How faces are found, and how their answers are read; named as on the command line."""
+
+    min_face: int | None
+    detector: DetectorName
+    detector_model: Path | None
+    uncertain: float
+    mirror: bool | None
+    prior: Prior | float | None
 
 
-_face_options = _grouped(
-    "faces",
-    _faces,
-    [
+def _read_prior(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> Prior | float | None:
+    if value is None or value in get_args(Prior):
+        return cast("Prior | None", value)
+    try:
+        power = float(value)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"Expected training, uniform or a number, received {value!r}"
+        ) from error
+    if not 0 <= power <= 2:
+        raise click.BadParameter(f"Expected a power from 0 to 2, received {value}")
+    return power
+
+
+def _face_options(smallest: int, mirrored: str) -> Sequence[Callable[..., Any]]:
+    return (
+        click.option(
+            "--min-face",
+            type=click.IntRange(1),
+            metavar="PIXELS",
+            help="Leave out faces whose longer side is less; large pictures are searched as finely "
+            f"as that asks for, which takes longer. [default: {smallest}, and in large pictures a "
+            "32nd of the longer side]",
+        ),
         click.option(
             "--detector",
             type=click.Choice(DETECTORS),
@@ -208,12 +204,6 @@ _face_options = _grouped(
             help="ONNX file of the yunet detector.",
         ),
         click.option(
-            "--margin",
-            type=click.FloatRange(0, 2),
-            metavar="SHARE",
-            help="Share of a face's longer side added on each side. [default: the model's]",
-        ),
-        click.option(
             "--uncertain",
             type=click.FloatRange(0, 1),
             default=0.0,
@@ -221,16 +211,25 @@ _face_options = _grouped(
             help="Label faces below this probability 'uncertain'.",
         ),
         click.option(
-            "--mirror",
-            is_flag=True,
-            help="Answer with the mean of each face and its mirror image: takes twice as long and "
-            "is right more often, see the README.",
+            "--mirror/--no-mirror",
+            default=None,
+            help="Answer with the mean of each face and its mirror image: takes the model twice as "
+            f"long and is right more often. [default: {mirrored}]",
         ),
-    ],
-)
+        click.option(
+            "--prior",
+            callback=_read_prior,
+            metavar="training|uniform|POWER",
+            help="Divide the answers by how often each label occurred in training: training keeps "
+            "them, uniform answers as if all were as frequent, 0.5 lies between. "
+            f"[default: {DEFAULT_PRIOR_POWER:g} where the model says it]",
+        ),
+    )
 
 
-def classifier_options(*, smallest: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def classifier_options(
+    *, smallest: int, mirror: bool
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a decorator that adds the options that choose and describe model, detector and provider.
 
     The command receives ``open_classifier`` in their place; called, with further arguments of
@@ -238,48 +237,33 @@ def classifier_options(*, smallest: int) -> Callable[[Callable[..., Any]], Calla
 
     Args:
         smallest: The command's default of ``--min-face``.
+        mirror: Whether faces that a detector has found are mirrored unless it is said.
     """
-    options: Sequence[Callable[..., Any]] = [
-        click.option(
-            "--model",
-            metavar="NAME|FILE",
-            help="ONNX model: a path, or a name looked for here, in exported/ and in the package. "
-            f"[default: {DEFAULT_MODEL}]",
+    options = [
+        _grouped(
+            "chosen",
+            ModelOptions,
+            _field_names(ModelOptions),
+            (_MODEL_NAME, _PRESET, *_RUNTIME),
         ),
-        click.option(
-            "--min-face",
-            type=click.IntRange(1),
-            metavar="PIXELS",
-            help="Leave out faces whose longer side is less; large pictures are searched as finely "
-            f"as that asks for, which takes longer. [default: {smallest}, and in large pictures a "
-            "32nd of the longer side]",
+        _grouped(
+            "faces",
+            FaceOptions,
+            _field_names(FaceOptions),
+            _face_options(smallest, "on, off with --detector none" if mirror else "off"),
         ),
-        _face_options,
-        runtime_options,
         description_options,
     ]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
         def wrapper(
-            *,
-            model: str | None,
-            min_face: int | None,
-            overrides: dict[str, Any],
-            faces: dict[str, Any],
-            runtime: dict[str, Any],
-            **values: Any,
+            *, chosen: ModelOptions, faces: FaceOptions, description: Description, **values: Any
         ) -> Any:
-            # Unless it is said how small faces may be, large pictures are searched in little time.
-            sizes = (
-                {"min_face": smallest}
-                if min_face is None
-                else {"min_face": min_face, "max_side": None}
-            )
-            own = {"sizes": sizes, "overrides": overrides, **faces, **runtime}
-
             def open_classifier(**more: Any) -> "Classifier":
-                return _open_classifier(model, **own, **more)
+                if faces.mirror is None:
+                    more["mirror"] = mirror and faces.detector != "none"
+                return _open_classifier(chosen, faces, description, smallest, **more)
 
             return command(open_classifier=open_classifier, **values)
 
@@ -292,28 +276,28 @@ def classifier_options(*, smallest: int) -> Callable[[Callable[..., Any]], Calla
 
 
 def _open_classifier(
-    model: str | None,
-    *,
-    detector: Any,
-    detector_model: Path | None,
-    sizes: dict[str, Any],
-    quiet: bool = False,
-    **values: Any,
+    chosen: ModelOptions,
+    faces: FaceOptions,
+    description: Description,
+    smallest: int,
+    **more: Any,
 ) -> "Classifier":
     from fer_edge.inference.classifier import Classifier
     from fer_edge.inference.detectors import open_detector
 
-    if (detector == "yunet") != (detector_model is not None):
+    if (faces.detector == "yunet") != (faces.detector_model is not None):
         raise click.UsageError(
             "Expected --detector yunet and --detector-model FILE together (the file is "
             "face_detection_yunet_2023mar.onnx of OpenCV's model zoo)"
         )
-    classifier = Classifier(
-        model, detector=open_detector(detector, detector_model, **sizes), **values
+    # Unless it is said how small faces may be, large pictures are searched in little time.
+    sizes = {} if faces.min_face is None else {"max_side": None}
+    detector = open_detector(
+        faces.detector, faces.detector_model, min_face=faces.min_face or smallest, **sizes
     )
-    for note in [] if quiet else classifier.notes:
-        click.echo(note, err=True)
-    return classifier
+    own = {"mirror": faces.mirror, "uncertain": faces.uncertain, "prior": faces.prior}
+    arguments: dict[str, Any] = {**dataclasses.asdict(chosen), **own, **description, **more}
+    return Classifier(detector=detector, **arguments)
 
 
 @main.command()
@@ -376,7 +360,7 @@ def _open_classifier(
     metavar="N",
     help="Most faces that the model sees at once.",
 )
-@classifier_options(smallest=24)
+@classifier_options(smallest=24, mirror=True)
 def classify(open_classifier: Callable[..., "Classifier"], **options: Any) -> None:
     """Classify the faces of pictures: files, folders with all below them, http(s) addresses, - for
     standard input.
@@ -392,34 +376,70 @@ def classify(open_classifier: Callable[..., "Classifier"], **options: Any) -> No
 @main.command()
 @click.argument("model", default=DEFAULT_MODEL, metavar="MODEL")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@runtime_options
+@_grouped(
+    "chosen",
+    ModelOptions,
+    _field_names(ModelOptions),
+    (_PRESET, *_RUNTIME),
+)
 @description_options
-def info(model: str, as_json: bool, runtime: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """Show what a model file says of itself, its digest and what can run it."""
-    from fer_edge._base._ort import onnxruntime
-    from fer_edge.inference.classifier import Classifier
-    from fer_edge.inference.providers import short_name
+def info(as_json: bool, chosen: ModelOptions, description: Description) -> None:
+    """Show what a model file holds and says of itself, and what can run it.
 
-    classifier = Classifier(model, detector="none", overrides=overrides, **runtime)
-    for note in classifier.notes:
-        click.echo(note, err=True)
-    facts: dict[str, Any] = {
-        "file": str(classifier.model_path),
-        "bytes": classifier.model_path.stat().st_size,
-        "sha256": classifier.digest,
-        **dataclasses.asdict(classifier.spec),
-        "runs_on": classifier.provider,
-        "providers": [short_name(name) for name in onnxruntime.get_available_providers()],
-    }
+    Of a file that nobody has described yet it shows the flags to try.
+    """
+    from fer_edge.inference.overview import model_facts
+
+    facts, problem = model_facts(description=description, **dataclasses.asdict(chosen))
+    _print_facts(facts, as_json=as_json)
+    if problem is not None:
+        raise problem
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+def models(as_json: bool) -> None:
+    """List the models that are found by their names, and where.
+
+    They lie here, in exported/ and in the package; of two with one name the first is taken.
+    """
+    from fer_edge.inference.overview import list_models
+
+    found = list_models()
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json.dumps(found, indent=2))
+        return
+    for model in found:
+        # The first are the ones that cards and tables lead with; --json has them all.
+        scores = dict(list(model["scores"].items())[:_SHOWN_SCORES])
+        click.echo(
+            f"{model['name']:<24} {model['task'] or '-':<14} {model['bytes'] / 1e6:>6.2f} MB  "
+            f"{model['folder']}  {model['note'] or _plain(scores)}"
+        )
+
+
+_SHOWN_SCORES = 3
+
+
+def _print_facts(facts: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(facts, indent=2, default=dataclasses.asdict))
         return
     for name, value in facts.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {number:.4g}" for key, number in value.items())
-        elif isinstance(value, (tuple, list)):
-            value = ", ".join(map(str, value))
-        click.echo(f"{name:<16} {'-' if value in ('', None) else value}")
+        click.echo(f"{name:<16} {_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    """Return a fact as one line."""
+    if isinstance(value, Mapping):
+        value = [f"{key} {_plain(item)}" for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(_plain, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value in ("", None) else str(value)
 
 
 @main.command()
@@ -429,17 +449,9 @@ def doctor(as_json: bool) -> None:
     from fer_edge.doctor import examine
 
     findings = examine()
-    if as_json:
-        click.echo(json.dumps(findings, indent=2))
-    else:
-        for name, value in findings.items():
-            if name == "problems":
-                continue
-            if isinstance(value, dict):
-                value = ", ".join(f"{key} {item}" for key, item in value.items())
-            elif isinstance(value, list):
-                value = ", ".join(map(str, value))
-            click.echo(f"{name:<16} {'-' if value in ('', None) else value}")
+    shown = {name: value for name, value in findings.items() if as_json or name != "problems"}
+    _print_facts(shown, as_json=as_json)
+    if not as_json:
         for problem in findings["problems"]:
             click.echo(f"problem: {problem}", err=True)
     if findings["problems"]:
@@ -528,7 +540,7 @@ def doctor(as_json: bool) -> None:
     metavar="N",
     help="Open a live source that stopped so often again, after growing pauses.",
 )
-@classifier_options(smallest=MIN_FACE)
+@classifier_options(smallest=MIN_FACE, mirror=False)
 def video(source: str, open_classifier: Callable[..., "Classifier"], **options: Any) -> None:
     """Watch a camera (cam0, cam1, ...), a video file, a device path, or an rtsp or http URL.
 

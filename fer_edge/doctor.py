@@ -151,4 +151,4 @@ def _time_default_model() -> dict[str, Any]:
         "runs_on": classifier.provider,
         "load_ms": round(load_ms, 1),
         **times,
-    } | ({"note": " ".join(classifier.notes)} if classifier.notes else {})
+    }

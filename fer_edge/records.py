@@ -58,8 +58,12 @@ class Columns(NamedTuple):
 
 
 PICTURES = Columns(
-    {"image": str, "width": int, "height": int, "status": str, "error": str, "model": str}, "face"
-)
+    {
+        "image": str, "width": int, "height": int, "status": str, "error": str, "model": str,
+        "mirror": bool, "prior": float,
+    },
+    "face",
+)  # fmt: skip
 FRAMES = Columns(
     {"frame": int, "time_s": float, "width": int, "height": int, "status": str, "error": str},
     "track",
@@ -85,6 +89,8 @@ class Record:
         error: Why it failed, or None. A picture that is damaged, or could not be drawn, has its
             faces all the same.
         faces: Its faces, largest first.
+        mirror: Whether each was answered together with its mirror image.
+        prior: To what power of the training prior the answers were divided.
     """
 
     image: str
@@ -94,6 +100,8 @@ class Record:
     status: Status = "ok"
     error: str | None = None
     faces: Sequence["FaceResult"] = ()
+    mirror: bool = False
+    prior: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
@@ -105,6 +113,8 @@ class Record:
             "error": self.error,
             "faces": [face.to_dict() for face in self.faces],
             "model": self.model,
+            "mirror": self.mirror,
+            "prior": self.prior,
         }
 
 
@@ -203,7 +213,7 @@ class CsvWriter:
         Args:
             sink: Where to.
             columns: What the rows hold.
-            labels: The model's labels: the last columns.
+            labels: Names of the last columns: the model's labels, and numbers beside them.
             headed: Whether there is a header already.
         """
         self._sink = sink
@@ -235,16 +245,17 @@ def csv_header(columns: Columns, labels: Sequence[str]) -> list[str]:
 
 
 def _rows(
-    record: Mapping[str, Any], columns: Columns, labels: Sequence[str]
+    record: Mapping[str, Any], columns: Columns, names: Sequence[str]
 ) -> Iterator[list[object]]:
     """Yield one row a face, or one with empty cells."""
     head = [record[name] for name in columns.head]
     for place, face in enumerate(record["faces"]):
         known = [face.get(columns.number, place), *face["box"], face["detector_score"]]
         known += [face["emotion"], face["confidence"]]
-        yield [*head, *known, *(face["probabilities"][label] for label in labels)]
+        values = {**face["probabilities"], **face.get("affect", {})}
+        yield [*head, *known, *(values[name] for name in names)]
     if not record["faces"]:
-        yield [*head, None, *(None for _ in _FACE), *(None for _ in labels)]
+        yield [*head, None, *(None for _ in _FACE), *(None for _ in names)]
 
 
 class ParquetWriter:
@@ -253,7 +264,10 @@ class ParquetWriter:
     def __init__(self, file: IO[bytes], columns: Columns, labels: Sequence[str]) -> None:
         """Write to a binary file."""
         arrow = _pyarrow("")
-        kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
+        kinds = {
+            **{str: arrow.string(), bool: arrow.bool_()},
+            **{int: arrow.int64(), float: arrow.float64()},
+        }
         fields = {**columns.head, columns.number: int, **_FACE, **dict.fromkeys(labels, float)}
         self._schema = arrow.schema([(name, kinds[kind]) for name, kind in fields.items()])
         self._table = arrow.Table
@@ -314,6 +328,9 @@ class TableWriter:
             listed = ", ".join(f"{label} {share:.1%}" for label, share in ranked[: self._top])
             known = face["emotion"] == ranked[0][0]
             text = listed if known else f"{face['emotion']} ({listed})"
+            text += "".join(
+                f", {name} {value:+.2f}" for name, value in face.get("affect", {}).items()
+            )
             self._row(name, f"{left},{top} {width}x{height}", text)
         self._sink.flush()
 

@@ -74,6 +74,7 @@ except SystemExit as done:
 
 
 def test_every_public_name_is_there():
+    assert set(fer_edge.__all__) <= set(dir(fer_edge))
     for name in fer_edge.__all__:
         assert getattr(fer_edge, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -1,7 +1,9 @@
 """What both command lines share: how a program ends that cannot go on, or is told to end."""
 
 import errno
+import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,7 +18,9 @@ import click
 from fer_edge._base.ahead import THREAD_NAMES
 from fer_edge._base.files import ClosedOutput
 from fer_edge._base.sections import SectionedCommand
-from fer_edge.errors import OutputError
+from fer_edge.errors import FerError, OutputError
+
+_LOGGER = "fer_edge"
 
 _GRACE_S = 0.3
 """How long a program that was told to end waits for its threads."""
@@ -24,10 +28,26 @@ _GRACE_S = 0.3
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
+# Messages name arguments as `name` or `name=value`, which Python's users can give as they stand.
+_ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
+
+
+class Command(SectionedCommand):
+    """A command whose errors name its flags where they name arguments."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; see `with_flags`."""
+        try:
+            return super().invoke(ctx)
+        except FerError as error:
+            # Each takes one message, so that another of its kind can say the same in flags.
+            raise type(error)(with_flags(error.message, self)) from error
+
+
 class CommandGroup(click.Group):
     """Commands of which a closed or full standard output is an error, and no traceback."""
 
-    command_class = SectionedCommand
+    command_class = Command
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command, help and messages included, and see that what it printed has arrived.
@@ -52,9 +72,53 @@ class CommandGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what it printed is sent off here, where it may still fail."""
-        result = super().invoke(ctx)
-        sys.stdout.flush()
-        return result
+        logger, handler = logging.getLogger(_LOGGER), _EchoHandler()
+        logger.addHandler(handler)
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        finally:
+            logger.removeHandler(handler)
+
+
+class _EchoHandler(logging.Handler):
+    """Prints what is logged on standard error, with ``--quiet`` errors alone."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        context = click.get_current_context(silent=True)
+        if record.levelno < logging.ERROR and context and context.params.get("quiet"):
+            return
+        click.echo(with_flags(record.getMessage()), err=True)
+
+
+def with_flags(text: str, command: click.Command | None = None) -> str:
+    """Turn the arguments that a message names into a command's flags.
+
+    Args:
+        text: Names them as ```name``` or ```name=value```.
+        command: Arguments that are no flags of its own lose their marks alone; None means the
+            command that runs, if one does.
+    """
+    if command is None and (context := click.get_current_context(silent=True)):
+        command = context.command
+    options = {
+        param.name: param
+        for param in (command.params if command else ())
+        if isinstance(param, click.Option)
+    }
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        # Flags leave out the units that arguments end in.
+        option = options.get(name) or options.get(name.removesuffix("_s"))
+        if option is None:
+            return match[0].strip("`")
+        if option.is_flag:
+            return (option.secondary_opts if value == "False" else option.opts)[0]
+        return option.opts[0] if value is None else f"{option.opts[0]} {value}"
+
+    return _ARGUMENT.sub(flag, text)
 
 
 def _open_closed_streams() -> None:

@@ -150,7 +150,7 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     if os.path.isdir(path):  # noqa: PTH112
         raise OutputError(f"Expected a file to write, {path} is a folder")
     if os.path.isfile(path) and not force:  # noqa: PTH113
-        raise OutputError(f"{path} is there already; give --force to replace it")
+        raise OutputError(f"{path} is there already; give `force=True` to replace it")
 
 
 def refuse_same(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

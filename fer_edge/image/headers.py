@@ -74,7 +74,7 @@ def check_pixels(width: int, height: int, most: int) -> None:
     if width * height > most:
         raise ImageError(
             f"Expected at most {most} pixels, received {width} x {height}; "
-            "raise --max-pixels if you trust the file"
+            "raise `max_pixels` if you trust the file"
         )
 
 

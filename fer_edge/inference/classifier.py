@@ -1,25 +1,32 @@
 """Faces to emotions: one onnxruntime session, checked before and after every use."""
 
-import dataclasses
 import hashlib
 import itertools
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge._base.ahead import map_promptly
 from fer_edge._base.threads import available_threads
-from fer_edge.contract import check_spec
+from fer_edge.contract import (
+    Description,
+    Prior,
+    prior_power,
+    read_description,
+    spec_from_metadata,
+)
 from fer_edge.errors import ModelError
 from fer_edge.image.frames import to_frame
 from fer_edge.image.read import Frame
+from fer_edge.inference.answers import are_probabilities, doubts, softmax
 from fer_edge.inference.describe import describe_model, model_input_shape
 from fer_edge.inference.detectors import Face, FaceDetector, open_detector
 from fer_edge.inference.locate import DetectorName, find_model
@@ -31,15 +38,12 @@ from fer_edge.records import FACES, to_dataframe
 if TYPE_CHECKING:
     import pandas
 
+_LOG = logging.getLogger(__name__)
+
 UNCERTAIN = "uncertain"
 """The label of a face whose best emotion stays below the threshold that the user has set."""
 
-_TOLERANCE = 1e-2
-"""How far rows may be from summing to 1: half-precision outputs are that coarse."""
-
 _DECIMALS = 6
-_MARGIN = 2.0
-"""Most that may be added on each side of a face, in its longer sides."""
 
 _PATIENCE_S = 0.25
 """The longest time that a face waits for others to share its batch."""
@@ -66,6 +70,8 @@ class FaceResult:
         confidence: Probability of the likeliest label, 0 to 1.
         probabilities: Probability of each label, in the model's order.
         points: Points of the face as `Face` has them, or None.
+        affect: What the model gives beside labels, such as ``valence`` and ``arousal``: numbers on
+            the model's own scale, mostly -1 to 1. Empty for models that give none.
     """
 
     box: Box
@@ -74,6 +80,7 @@ class FaceResult:
     confidence: float
     probabilities: Mapping[str, float]
     points: Points | None = None
+    affect: Mapping[str, float] = field(default_factory=dict)
 
     def top(self, count: int | None = None) -> list[Emotion]:
         """Return the likeliest emotions, best first; None means all."""
@@ -81,9 +88,12 @@ class FaceResult:
         return [Emotion(label, probability) for label, probability in ranked[:count]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the face as plain JSON values, numbers to six decimals."""
+        """Return the face as plain JSON values, numbers to six decimals.
+
+        The key ``affect`` is there for models that give any.
+        """
         score = self.detector_score
-        return {
+        values: dict[str, Any] = {
             "box": list(self.box),
             "detector_score": None if score is None else round(score, _DECIMALS),
             "emotion": self.emotion,
@@ -92,6 +102,11 @@ class FaceResult:
                 label: round(value, _DECIMALS) for label, value in self.probabilities.items()
             },
         }
+        if self.affect:
+            values["affect"] = {
+                name: round(value, _DECIMALS) for name, value in self.affect.items()
+            }
+        return values
 
 
 class Faces(list[FaceResult]):
@@ -107,7 +122,7 @@ class Faces(list[FaceResult]):
         Raises:
             DependencyError: pandas is not installed.
         """
-        labels = list(self[0].probabilities) if self else []
+        labels = [*self[0].probabilities, *self[0].affect] if self else []
         return to_dataframe([{"faces": self.to_dict()}], FACES, labels)
 
 
@@ -122,6 +137,9 @@ class Classifier:
         >>> for face in classify(read_image("portrait.jpg")):
         ...     print(face.box, face.emotion, face.confidence)
 
+    What a user should be told of, such as a model used in place of another, is a warning of the
+    logger ``fer_edge``.
+
     Attributes:
         spec: How the model is fed and read.
         model_path: The file that is used.
@@ -129,83 +147,92 @@ class Classifier:
         threads: Threads that one inference may use.
         batch_size: Most faces in one inference.
         detector: The face detector.
-        notes: What a user should be told of, such as a model used in place of another.
+        mirror: Whether answers are means over faces and their mirror images.
+        prior: To what power of the training prior answers are divided; 0 leaves them as they are.
     """
 
     def __init__(
         self,
         model: str | Path | None = None,
         *,
+        preset: str | None = None,
         provider: str = "auto",
         threads: int | None = None,
         detector: FaceDetector | DetectorName = "haar",
-        overrides: Mapping[str, Any] | None = None,
-        margin: float | None = None,
+        detector_model: str | Path | None = None,
         uncertain: float = 0.0,
         mirror: bool = False,
+        prior: Prior | float | None = None,
         batch_size: int = 64,
         spin: bool = True,
+        **description: Unpack[Description],
     ) -> None:
         """Load a model.
 
         Args:
             model: Path or bare name, see `fer_edge.inference.locate.find_model`; None means the
                 default.
+            preset: Name of a well-known model of another maker that it is, see
+                `fer_edge.inference.presets.PRESETS`.
             provider: ``auto`` or a key of `fer_edge.inference.providers.PROVIDERS`.
             threads: Threads for one inference; None means all that this process may use.
-            detector: A detector, or the name of one that needs no file.
-            overrides: Fields of `ModelSpec` for a model that does not describe itself.
-            margin: Replaces the spec's margin around a face.
+            detector: A detector, or the name of one.
+            detector_model: The named detector's file, where it needs one.
             uncertain: Below this probability the label is ``uncertain``.
-            mirror: Whether each face is answered as the mean of itself and its mirror image,
-                which takes twice as long.
+            mirror: Whether each face is answered as the mean of itself and its mirror image, both
+                in one batch, which takes twice as long.
+            prior: Answers are divided by the prior of the training to this power, and normalised
+                (Saerens et al. 2002): ``training`` is 0 and keeps them as they are, ``uniform`` is
+                1 and answers as if all labels were equally frequent. None means
+                `fer_edge.contract.DEFAULT_PRIOR_POWER` where the model says what its prior is.
             batch_size: Most faces in one inference.
             spin: Whether idle threads wait busily for the next inference: False leaves the
                 processor to others, as `fer-edge video` does.
+            description: Fields of `ModelSpec` for a model that does not describe itself, such as
+                ``labels`` and ``color``; they replace what one says that does.
 
         Raises:
             ModelError: The file is missing, broken or not a classifier that can be used.
             ProviderError: The provider is not there.
             DetectorError: The detector cannot be used.
-            ValueError: A number is out of its range.
+            ValueError: A number is out of its range, or an argument is of the wrong kind.
         """
-        _check_arguments(batch_size, threads, uncertain, margin, detector)
-        self.notes: list[str] = []
+        _check_arguments(batch_size, threads, uncertain, detector)
+        given = read_description(description, "the arguments")
         self.model_path = find_model(model)
         # What another process makes the same of, wherever it runs.
         self._arguments: dict[str, Any] = {
             "model": model if model is None else self.model_path.resolve(),
+            "preset": preset,
             "provider": provider,
             "threads": threads,
             "detector": detector,
-            "overrides": overrides,
-            "margin": margin,
+            "detector_model": detector_model,
             "uncertain": uncertain,
             "mirror": mirror,
+            "prior": prior,
             "batch_size": batch_size,
             "spin": spin,
+            **description,
         }
         wanted = Path(model or self.model_path).name
         if self.model_path.name not in (wanted, f"{wanted}.onnx"):
-            self.notes.append(f"There is no {model} here; using {self.model_path} in its place")
+            _LOG.warning("There is no %s here; using %s in its place", model, self.model_path)
         self.threads = threads or available_threads()
         self._uncertain = uncertain
-        self._mirror = mirror
+        self.mirror = mirror
         self._session = open_session(self.model_path, provider, self.threads, spin=spin)
         self.provider = self._session.provider
-        self.notes += self._session.notes
-        self.spec = describe_model(
-            self.model_path,
-            self._session.metadata,
-            self._session.input_shape,
-            self._session.output_shape,
-            overrides or {},
-        )
-        if margin is not None:
-            self.spec = dataclasses.replace(self.spec, margin=margin)
-            check_spec(self.spec, self._name)
+        self.spec, self._reading = describe_model(self._session.file, given, preset)
+        self.prior = prior_power(prior, self.spec, self._name)
+        self._divisor = np.asarray(self.spec.prior or [1.0], np.float32) ** np.float32(self.prior)
         self.batch_size = self._session.fixed_batch or batch_size
-        self.detector = detector if not isinstance(detector, str) else open_detector(detector)
+        self.detector = (
+            open_detector(detector, detector_model) if isinstance(detector, str) else detector
+        )
+        if given or preset or not spec_from_metadata(self._session.file.metadata, self._name):
+            for warning in doubts(self._in_pieces, self.spec):
+                _LOG.warning("%s: %s", self._name, warning)
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         """Pickle how the classifier was made; who unpickles it opens the model again."""
@@ -218,7 +245,8 @@ class Classifier:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the model file, hexadecimal."""
-        return hashlib.sha256(read_model(self.model_path)).hexdigest()
+        content, _ = read_model(self.model_path)
+        return hashlib.sha256(content).hexdigest()
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the model.
@@ -233,52 +261,78 @@ class Classifier:
             ModelError: The model fails, or answers with what are no probabilities.
             ValueError: The batch has another dtype or shape.
         """
+        return self.predict(batch)[:, : len(self.spec.labels)]
+
+    def predict(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the model for all that it gives: `probabilities`, then the numbers beside them.
+
+        Returns:
+            float32 (N, labels + affect); see `ModelSpec`.
+        """
         shape = model_input_shape(self.spec)
         if batch.dtype != np.float32 or batch.shape[1:] != shape:
             raise ValueError(
                 f"Expected float32 (N, {', '.join(map(str, shape))}), received {batch.dtype} "
                 f"{batch.shape}"
             )
-        rows = np.empty((len(batch), len(self.spec.labels)), np.float32)
-        for start in range(0, len(batch), self.batch_size):
-            chunk = batch[start : start + self.batch_size]
-            answers = rows[start : start + len(chunk)]
-            answers[:] = self._run(chunk)
-            if self._mirror:
+        rows = np.empty((len(batch), len(self.spec.labels) + len(self.spec.affect)), np.float32)
+        step = max(1, self.batch_size // 2) if self.mirror else self.batch_size
+        for start in range(0, len(batch), step):
+            chunk = batch[start : start + step]
+            if self.mirror:
                 columns = 2 if self.spec.layout == "nhwc" else 3
-                answers += self._run(np.ascontiguousarray(np.flip(chunk, axis=columns)))
-                answers /= 2
+                both = self._answer(np.concatenate([chunk, np.flip(chunk, axis=columns)]))
+                rows[start : start + step] = (both[: len(chunk)] + both[len(chunk) :]) / 2
+            else:
+                rows[start : start + step] = self._answer(chunk)
+        if self.prior:
+            shares = rows[:, : len(self.spec.labels)]
+            shares /= self._divisor
+            shares /= shares.sum(axis=1, keepdims=True)
+        return rows
+
+    def _answer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the model itself answers to a batch of any size; see `predict`."""
+        rows = self._in_pieces(batch)
+        if not np.isfinite(rows).all():
+            raise ModelError(
+                f"Expected probabilities from {self._name}, received infinite numbers or NaN; "
+                "the model is damaged, or its input is described wrongly: see `range`, `mean` and "
+                "`std`"
+            )
+        scores = rows[:, : len(self.spec.labels)]
+        if self.spec.outputs == "logits":
+            scores[:] = softmax(scores)
+        elif not are_probabilities(scores):
+            raise ModelError(
+                f"Expected probabilities that sum to 1 from {self._name}, received "
+                f"{np.array2string(scores[0], precision=3)}; if these are logits, give "
+                "`outputs=logits`"
+            )
         return rows
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the outputs that are read side by side, (N, labels + affect), for one batch."""
         count = len(batch)
         if self._session.fixed_batch:
             filling = np.zeros((self._session.fixed_batch - count, *batch.shape[1:]), np.float32)
             batch = np.concatenate([batch, filling])
-        answer = self._session.run(batch)
-        expected = (len(batch), len(self.spec.labels))
-        if answer.shape != expected:
-            raise ModelError(
-                f"Expected {self._name} to answer with {expected}, received {answer.shape}"
-            )
-        rows: NDArray[np.float32] = answer[:count]
-        if not np.isfinite(rows).all():
-            raise ModelError(
-                f"Expected probabilities from {self._name}, received infinite numbers or NaN; "
-                "the model is damaged, or its input is described wrongly (--range, --mean, --std)"
-            )
-        if self.spec.outputs == "logits":
-            rows = np.exp(rows - rows.max(axis=1, keepdims=True))
-            rows /= rows.sum(axis=1, keepdims=True)
-            return rows
-        sums = rows.sum(axis=1)
-        if rows.min() < -_TOLERANCE or np.abs(sums - 1).max() > _TOLERANCE:
-            raise ModelError(
-                f"Expected probabilities that sum to 1 from {self._name}, received "
-                f"{np.array2string(rows[0], precision=3)}; if these are logits, give "
-                "--outputs logits"
-            )
-        return rows
+        names, widths = zip(*self._reading, strict=True)
+        parts = []
+        for answer, width in zip(self._session.run(batch, names), widths, strict=True):
+            # Some drop the batch dimension, or keep the picture's, as in (N, 7, 1, 1).
+            if answer.size != len(batch) * width:
+                raise ModelError(
+                    f"Expected {self._name} to answer with {(len(batch), width)}, received "
+                    f"{answer.shape}"
+                )
+            parts.append(answer.reshape(len(batch), width)[:count])
+        return np.concatenate(parts, axis=1)
+
+    def _in_pieces(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        starts = range(0, len(batch), self.batch_size)
+        pieces = [self._run(batch[start : start + self.batch_size]) for start in starts]
+        return np.concatenate(pieces)
 
     def prepare(self, frame_bgr: Frame, faces: Sequence[Face]) -> NDArray[np.float32]:
         """Cut and scale faces into a batch for `probabilities`."""
@@ -288,13 +342,19 @@ class Classifier:
         return prepare(frame_bgr, boxes, self.spec)
 
     def result(self, face: Face, row: NDArray[np.float32]) -> FaceResult:
-        """Read one row of probabilities as a result."""
-        probabilities = dict(zip(self.spec.labels, map(float, row), strict=True))
+        """Read one row of `predict`, or of `probabilities`, as a result."""
+        values = row.tolist()
+        labels = len(self.spec.labels)
+        probabilities = dict(zip(self.spec.labels, values[:labels], strict=True))
+        # `probabilities` leaves out the numbers beside the labels.
+        affect = dict(zip(self.spec.affect, values[labels:], strict=False))
         label = max(probabilities, key=probabilities.__getitem__)
         confidence = probabilities[label]
         if confidence < self._uncertain:
             label = UNCERTAIN
-        return FaceResult(face.box, face.score, label, confidence, probabilities, face.points)
+        return FaceResult(
+            face.box, face.score, label, confidence, probabilities, face.points, affect
+        )
 
     def classify_faces(self, picture: Any, faces: Sequence[Face], *, rgb: bool = False) -> Faces:
         """Classify faces that are already found, in one batch.
@@ -310,7 +370,7 @@ class Classifier:
         return self._classify(to_frame(picture, rgb=rgb), faces)
 
     def _classify(self, frame_bgr: Frame, faces: Sequence[Face]) -> Faces:
-        return self._results(faces, self.probabilities(self.prepare(frame_bgr, faces)))
+        return self._results(faces, self.predict(self.prepare(frame_bgr, faces)))
 
     def _results(self, faces: Sequence[Face], rows: NDArray[np.float32]) -> Faces:
         return Faces(self.result(face, row) for face, row in zip(faces, rows, strict=True))
@@ -380,7 +440,7 @@ class Classifier:
                 none for now, so that those before it are not kept waiting.
 
         Yields:
-            Each token with its float32 (N, labels) probabilities, in order, and each None.
+            Each token with its float32 rows as `predict` gives them, in order, and each None.
         """
         waiting: list[tuple[T, NDArray[np.float32]]] = []
         count, since_s = 0, 0.0
@@ -403,7 +463,7 @@ class Classifier:
     ) -> Iterator[tuple[T, NDArray[np.float32]]]:
         if not items:
             return
-        rows = self.probabilities(np.concatenate([batch for _, batch in items]))
+        rows = self.predict(np.concatenate([batch for _, batch in items]))
         ends = list(itertools.accumulate(len(batch) for _, batch in items))
         for (token, batch), end in zip(items, ends, strict=True):
             yield token, rows[end - len(batch) : end]
@@ -413,17 +473,14 @@ def _check_arguments(
     batch_size: int,
     threads: int | None,
     uncertain: float,
-    margin: float | None,
     detector: object,
 ) -> None:
     counts = {"batch_size": batch_size, "threads": 1 if threads is None else threads}
     for name, count in counts.items():
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"Expected a whole number from 1 as {name}, received {count!r}")
-    shares = {"uncertain": (uncertain, 1), "margin": (0.0 if margin is None else margin, _MARGIN)}
-    for name, (share, most) in shares.items():
-        if not isinstance(share, int | float) or not 0 <= share <= most:
-            raise ValueError(f"Expected a number from 0 to {most} as {name}, received {share!r}")
+    if not isinstance(uncertain, int | float) or not 0 <= uncertain <= 1:
+        raise ValueError(f"Expected a number from 0 to 1 as uncertain, received {uncertain!r}")
     named = isinstance(detector, str)
     if not named and (
         isinstance(detector, type) or not callable(getattr(detector, "detect", None))

@@ -107,8 +107,8 @@ class HaarDetector:
             if not self._path.exists() and int(cv2.__version__.split(".")[0]) >= 5:
                 raise DetectorError(
                     f"The haar detector is gone: OpenCV {cv2.__version__} brings no cascades; give "
-                    "--detector yunet --detector-model FILE, or --detector none where each picture "
-                    f"is a face, or run: pip install '{opencv_build()}<5'"
+                    "`detector=yunet` and `detector_model=FILE`, or `detector=none` where each "
+                    f"picture is a face, or run: pip install '{opencv_build()}<5'"
                 )
             cascade = cv2.CascadeClassifier(str(self._path))
             if cascade.empty():
@@ -206,7 +206,7 @@ class YuNetDetector:
         except cv2.error as error:
             raise DetectorError(
                 f"{self._model} does not work as a YuNet face detector ({error.err}); "
-                "give another --detector-model"
+                "give another `detector_model`"
             ) from error
         height, width = frame_bgr.shape[:2]
         found = [] if rows is None else rows
@@ -260,7 +260,7 @@ def open_detector(
         raise ValueError(f"Expected haar, yunet or none, received {name!r}")
     if model is None:
         raise DetectorError(
-            "Expected YuNet's ONNX file, received none; give --detector-model FILE (the file is "
+            "Expected YuNet's ONNX file, received none; give `detector_model=FILE` (the file is "
             "face_detection_yunet_2023mar.onnx of OpenCV's model zoo)"
         )
     return YuNetDetector(Path(model), min_face=min_face, max_side=max_side)

@@ -137,7 +137,7 @@ def prepare(frame_bgr: Frame, boxes: Sequence[Box | None], spec: ModelSpec) -> N
 
     Returns:
         float32 (N, height, width, channels), or (N, channels, height, width) for ``nchw``, in the
-        spec's value range.
+        spec's range.
 
     Raises:
         ValueError: The frame has another dtype or shape, or a box lies outside of it.
@@ -147,7 +147,7 @@ def prepare(frame_bgr: Frame, boxes: Sequence[Box | None], spec: ModelSpec) -> N
     for row, box in zip(batch, boxes, strict=True):
         face = frame_bgr if box is None else crop_face(frame_bgr, box, spec.margin)
         row[:] = _to_channels(resize(_reduce(face, spec), spec.input_size), spec)
-    low, high = spec.value_range
+    low, high = spec.range
     if (low, high) != (0.0, 255.0):
         batch *= (high - low) / 255.0
         batch += low

@@ -11,9 +11,10 @@ Its options are those that `benchmarks/session_options.py` found to pay:
   the processor time of the inferences themselves.
 """
 
+import logging
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,57 +23,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge._base._ort import ORT_ERRORS, onnxruntime, ort_reason
-from fer_edge.contract import OUTPUT_NAME
 from fer_edge.errors import ModelError, ProviderError
-from fer_edge.inference.describe import Shape
 from fer_edge.inference.libraries import library_fault, load_libraries
-from fer_edge.inference.onnx_file import read_model
+from fer_edge.inference.onnx_file import OnnxFile, Shape, Tensor, read_model
 from fer_edge.inference.providers import AUTO, choose_providers, short_name
 
+_LOG = logging.getLogger(__name__)
 _LOG_FATAL = 4
 _MOST_FIXED = 4096
+_INPUT_TYPES: dict[str, Any] = {
+    "float": np.float32,
+    "float16": np.float16,
+    "double": np.float64,
+    "uint8": np.uint8,
+}
 
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded model with one float32 input and one float32 output.
+    """A loaded model with one input of numbers.
 
     Attributes:
-        path: Its file.
+        file: What its file says of itself.
         provider: Short name of the execution provider that really runs.
-        notes: What a user should be told, such as a provider that could not be used.
-        metadata: The file's custom metadata.
-        input_shape: Batch dimension first; free dimensions are names or None.
-        output_shape: Likewise.
     """
 
-    path: Path
+    file: OnnxFile
     provider: str
-    notes: tuple[str, ...]
-    metadata: Mapping[str, str]
-    input_shape: Shape
-    output_shape: Shape
     _session: Any
-    _input: str
-    _output: str
+
+    @property
+    def input(self) -> Tensor:
+        """The input."""
+        return self.file.inputs[0]
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of the input; empty where the file does not say it."""
+        return self.input.shape or ()
 
     @property
     def fixed_batch(self) -> int | None:
         """The only batch size that the model takes, or None where it takes any."""
         size = self.input_shape[0] if self.input_shape else None
-        return size if isinstance(size, int) and size > 0 else None
+        return size if isinstance(size, int) else None
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(
+        self, batch: NDArray[np.float32], outputs: Sequence[str] = ()
+    ) -> list[NDArray[np.float32]]:
         """Run the model on one batch as it is.
+
+        Args:
+            batch: float32; turned into the input's own type.
+            outputs: Names of those that are returned; none mean the first.
 
         Raises:
             ModelError: The model fails.
         """
+        dtype = _INPUT_TYPES[self.input.type]
+        if dtype == np.uint8:
+            batch = np.clip(np.rint(batch), 0, 255)
+        names = list(outputs) or [self.file.outputs[0].name]
         try:
-            (answer,) = self._session.run([self._output], {self._input: batch})
+            answers = self._session.run(names, {self.input.name: batch.astype(dtype, copy=False)})
+            return [np.asarray(answer, np.float32) for answer in answers]
         except ORT_ERRORS as error:
-            raise ModelError(f"{self.path.name} fails when it runs: {ort_reason(error)}") from error
-        return np.asarray(answer)
+            raise ModelError(
+                f"{self.file.path.name} fails when it runs: {ort_reason(error)}"
+            ) from error
 
 
 _loaded: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -94,6 +112,8 @@ if hasattr(os, "register_at_fork"):
 def open_session(path: Path, provider: str, threads: int, *, spin: bool = True) -> Session:
     """Load a model file.
 
+    A provider that could not be used under ``auto`` is told of as a warning in the log.
+
     Args:
         path: The file.
         provider: ``auto`` or a key of `fer_edge.inference.providers.PROVIDERS`.
@@ -102,63 +122,59 @@ def open_session(path: Path, provider: str, threads: int, *, spin: bool = True) 
             takes the processor from everything else.
 
     Raises:
-        ModelError: The file is broken, hostile, or no model with one input and one output.
+        ModelError: The file is broken, hostile, or no model with one input of numbers.
         ProviderError: The provider was asked for and cannot be used.
     """
-    content = read_model(path)
+    content, file = read_model(path)
+    # Other files are found from the model's own place, by onnxruntime itself.
+    source = os.fspath(path) if file.data_files else content
     names = choose_providers(provider)
     best = short_name(names[0])
     load_libraries(best)
     reason = ""
     try:
-        session = _load(content, path.name, names, threads, spin)
+        session = _load(source, path.name, names, threads, spin)
     except ModelError as error:
         if len(names) == 1:
             raise
         # Whether the model or the provider is at fault shows on the processor.
-        session = _load(content, path.name, names[-1:], threads, spin)
+        session = _load(source, path.name, names[-1:], threads, spin)
         reason = ort_reason(error.__cause__ or error)
     runs = short_name(session.get_providers()[0])
-    notes = []
     if runs != best:
         fault = library_fault(best, reason)
         if provider != AUTO:
             raise ProviderError(f"Expected the {best} provider to run, but it failed: {fault}")
-        notes.append(
-            f"The {best} provider is installed but failed to load: {fault}; running on {runs}"
+        _LOG.warning(
+            "The %s provider is installed but failed to load: %s; running on %s", best, fault, runs
         )
-    try:
-        source = _only_float(session.get_inputs(), f"one float32 input of {path.name}")
-        answers = session.get_outputs()
-        named = [node for node in answers if node.name == OUTPUT_NAME]
-        answer = _only_float(
-            named or answers, f"one float32 output of {path.name}, or one named {OUTPUT_NAME}"
-        )
-        loaded = Session(
-            path=path,
-            provider=runs,
-            notes=tuple(notes),
-            metadata=session.get_modelmeta().custom_metadata_map,
-            input_shape=source.shape,
-            output_shape=answer.shape,
-            _session=session,
-            _input=source.name,
-            _output=answer.name,
-        )
-    except UnicodeDecodeError as error:
-        raise ModelError(
-            f"Expected text in the names and metadata of {path.name}, received bytes that are "
-            "none; the file is damaged"
-        ) from error
-    if (loaded.fixed_batch or 0) > _MOST_FIXED:
-        raise ModelError(
-            f"Expected {path.name} to take batches of at most {_MOST_FIXED}, received an input "
-            f"of {loaded.input_shape}"
-        )
+    loaded = Session(file, runs, session)
+    _check_tensors(loaded)
     return loaded
 
 
-def _load(content: bytes, name: str, providers: Sequence[str], threads: int, spin: bool) -> Any:
+def _check_tensors(session: Session) -> None:
+    file, name = session.file, session.file.path.name
+    if len(file.inputs) != 1 or file.inputs[0].type not in _INPUT_TYPES:
+        raise ModelError(
+            f"Expected one input of {name}, of {' or '.join(_INPUT_TYPES)}, received "
+            f"{'; '.join(map(str, file.inputs)) or 'none'}"
+        )
+    if not any(output.is_float for output in file.outputs):
+        raise ModelError(
+            f"Expected an output of {name} of floating-point numbers, received "
+            f"{'; '.join(map(str, file.outputs)) or 'none'}"
+        )
+    if (session.fixed_batch or 0) > _MOST_FIXED:
+        raise ModelError(
+            f"Expected {name} to take batches of at most {_MOST_FIXED}, received the input "
+            f"{session.input}"
+        )
+
+
+def _load(
+    source: bytes | str, name: str, providers: Sequence[str], threads: int, spin: bool
+) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -169,7 +185,7 @@ def _load(content: bytes, name: str, providers: Sequence[str], threads: int, spi
     try:
         # Without enable_fallback=0 a provider that fails is replaced by the processor.
         session = onnxruntime.InferenceSession(
-            content, options, providers=list(providers), enable_fallback=0
+            source, options, providers=list(providers), enable_fallback=0
         )
         _loaded.add(session)
         return session
@@ -178,10 +194,3 @@ def _load(content: bytes, name: str, providers: Sequence[str], threads: int, spi
             f"Expected an ONNX model, received {name}, which onnxruntime "
             f"{onnxruntime.__version__} cannot load: {ort_reason(error)}"
         ) from error
-
-
-def _only_float(nodes: Sequence[Any], expected: str) -> Any:
-    if len(nodes) != 1 or nodes[0].type != "tensor(float)":
-        found = ", ".join(f"{node.name} {node.type}" for node in nodes) or "none"
-        raise ModelError(f"Expected {expected}, received {found}")
-    return nodes[0]

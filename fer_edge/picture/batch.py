@@ -101,6 +101,8 @@ def classify_pictures(
                 status="error" if seen.error else "ok" if results else "no_face",
                 error=seen.error,
                 faces=results,
+                mirror=classifier.mirror,
+                prior=classifier.prior,
             ),
         )
 

@@ -4,12 +4,18 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from fer_edge._base.command import drop_output, exit_after_signal, stop_on_signals, tell
+from fer_edge._base.command import (
+    drop_output,
+    exit_after_signal,
+    stop_on_signals,
+    tell,
+    with_flags,
+)
 from fer_edge._base.files import refuse_existing, refuse_same
 from fer_edge.errors import FerError
 from fer_edge.image.damage import DamageWatch
@@ -20,6 +26,7 @@ from fer_edge.picture.find import Picture, find_pictures, watch_folders
 from fer_edge.records import (
     PICTURES,
     Format,
+    Record,
     Tally,
     choose_format,
     csv_header,
@@ -74,8 +81,8 @@ def run_pictures(open_classifier: Callable[..., Classifier], options: PictureOpt
     _check_usage(options, output, output_format)
     if output is not None and not options.resume:
         refuse_existing(output, force=options.force)
-    classifier = open_classifier(batch_size=options.batch_size, quiet=options.quiet)
-    labels = classifier.spec.labels
+    classifier = open_classifier(batch_size=options.batch_size)
+    labels = classifier.spec.columns
     folders = [
         PictureFolder(folder, force=options.force or options.resume) if folder else None
         for folder in (options.annotate, options.crops)
@@ -139,7 +146,7 @@ def run_pictures(open_classifier: Callable[..., Classifier], options: PictureOpt
             with _progress(len(left), hidden=_is_hidden(options, output)) as advance:
                 for _, record in _without_ticks(results):
                     signals.interrupts = True
-                    writer.write(record.to_dict())
+                    writer.write(_with_flags(record).to_dict())
                     signals.interrupts = False
                     tally.add(record)
                     advance()
@@ -159,6 +166,10 @@ def run_pictures(open_classifier: Callable[..., Classifier], options: PictureOpt
     if tally.failed:
         tell(f"{tally.failed} of {total} inputs failed; their records say why")
         sys.exit(1)
+
+
+def _with_flags(record: Record) -> Record:
+    return replace(record, error=with_flags(record.error)) if record.error else record
 
 
 def _check_usage(options: PictureOptions, output: Path | None, output_format: Format) -> None:

@@ -1,6 +1,5 @@
 """What ``fer-edge video`` does with each frame: log, recording, window, progress, summary."""
 
-import logging
 import sys
 import time
 from collections import deque
@@ -12,7 +11,7 @@ from typing import Self
 
 import click
 
-from fer_edge._base.command import stop_on_signals
+from fer_edge._base.command import stop_on_signals, with_flags
 from fer_edge._base.files import atomic_file, is_special, refuse_existing, refuse_same
 from fer_edge.errors import OutputError, SourceError
 from fer_edge.inference.classifier import Classifier
@@ -85,7 +84,7 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
                 FrameLog(
                     None if log_path == _STDOUT else log_path,
                     log_format,
-                    classifier.spec.labels,
+                    classifier.spec.columns,
                     force=options.force,
                 )
             )
@@ -124,7 +123,7 @@ def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
                         break
         except SourceError as error:
             if log:
-                log.write(error_record(error.message))
+                log.write(error_record(with_flags(error.message)))
             raise
         except KeyboardInterrupt:
             if not signals:
@@ -165,15 +164,9 @@ def _wants_window(display: bool | None) -> bool:
 
 @contextmanager
 def _messages() -> Iterator[None]:
-    """Print what fer_edge logs, such as a stream's new tries, and what FFmpeg says on stderr."""
-    logger = logging.getLogger("fer_edge")
+    """Let what FFmpeg says be heard, and keep messages on the terminal."""
     with listening(aloud=True), redirect_stderr(terminal()):
-        handler = logging.StreamHandler()
-        logger.addHandler(handler)
-        try:
-            yield
-        finally:
-            logger.removeHandler(handler)
+        yield
 
 
 class Progress:

@@ -288,7 +288,7 @@ class VideoSource:
         if not reader.ready():
             raise SourceError(
                 f"{self.name} gave no frame for {self._timeout_s:g} s; check the disk or network "
-                "that it is on, or give it longer with --timeout"
+                "that it is on, or give it longer with `timeout_s`"
             )
         missing = self._missing(reader)
         if missing:

@@ -141,7 +141,7 @@ def watch(
         began_s = frame.taken_s if source.live else time.monotonic()
         tracked = tracker.update(frame.image_bgr, frame.time_s, found)[: 1 if largest else None]
         faces = [item.face for item in tracked]
-        rows = classifier.probabilities(classifier.prepare(frame.image_bgr, faces))
+        rows = classifier.predict(classifier.prepare(frame.image_bgr, faces))
         watched = [
             WatchedFace(
                 item.track,

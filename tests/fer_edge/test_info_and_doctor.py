@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from fer_edge._base import _ort
 from fer_edge.cli import main
-from fer_edge.contract import EMOTIONS, ModelSpec
+from fer_edge.contract import EMOTIONS, DetectorSpec, ModelSpec
 from fer_edge.inference.locate import DEFAULT_MODEL
 from tests.support.models import save_brightness_model, save_color_model
 
@@ -38,15 +38,73 @@ def test_info_shows_the_contract_and_the_digest(folder):
         assert part in text
 
 
-def test_info_of_a_foreign_model_asks_for_its_description(folder):
+def test_info_of_a_foreign_model_shows_what_to_try(folder):
     save_color_model(folder / "color.onnx")
-    result = run("info", "color.onnx")
-    assert result.exit_code == 1
-    assert "--labels" in result.stderr
-    flags = ["--labels", "r,g,b", "--channels", "rgb", "--range", "0,1"]
+    result = run("info", "color.onnx", "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert facts["described"] is False
+    assert facts["try"] == "--labels NAME1,...,NAME3 --color rgb --range 0,1"
+    assert facts["or"] == ["--color bgr", "--range 0,255", "--range -1,1"]
+    assert facts["graph_inputs"] == [{"name": "image", "type": "float", "shape": ["N", 3, 32, 32]}]
+    assert facts["graph_outputs"] == [{"name": "probabilities", "type": "float", "shape": ["N", 3]}]
+    assert (facts["opset"], facts["ir_version"]) == (17, 8)
+    text = run("info", "color.onnx").stdout
+    assert "image float (N, 3, 32, 32)" in text
+    flags = ["--labels", "r,g,b", "--color", "rgb", "--range", "0,1"]
     result = run("info", "color.onnx", "--json", *flags)
     assert result.exit_code == 0
     assert json.loads(result.stdout)["labels"] == ["r", "g", "b"]
+
+
+def test_info_shows_what_a_file_holds_that_cannot_be_used(folder):
+    save_color_model(folder / "color.onnx")
+    result = run("info", "color.onnx", "--labels", "r,g", "--color", "rgb", "--range", "0,1")
+    assert result.exit_code == 1
+    assert "image float (N, 3, 32, 32)" in result.stdout
+    assert "2 numbers for its labels r, g" in result.stderr
+
+
+def test_info_of_a_face_detector(folder):
+    spec = DetectorSpec(model="face", scores={"recall": 0.9}, licence="MIT")
+    save_brightness_model(folder / "face.onnx", metadata=spec.to_metadata())
+    result = run("info", "face.onnx", "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert (facts["task"], facts["strides"], facts["side"]) == ("face-detection", [8, 16, 32], 640)
+    result = run("classify", "face.onnx", "--model", "face.onnx")
+    assert result.exit_code == 1
+    assert "which is for face-detection" in result.stderr
+
+
+def test_models_lists_what_is_found_where(folder):
+    spec = ModelSpec(scores={"accuracy": 0.75})
+    save_brightness_model(folder / "exported/b.onnx", metadata=spec.to_metadata())
+    save_color_model(folder / "a.onnx")
+    (folder / "c.onnx").write_text("text")
+    (folder / "d.txt").touch()
+    save_color_model(folder / "described.onnx")
+    (folder / "described.toml").touch()
+    save_brightness_model(folder / "face.onnx", metadata=DetectorSpec().to_metadata())
+    result = run("models", "--json")
+    assert result.exit_code == 0, result.output
+    found = {model["name"]: model for model in json.loads(result.stdout)}
+    # What came with the package is there too.
+    assert {"a.onnx", "b.onnx", "c.onnx", "described.onnx", "face.onnx", "edge.onnx"} <= set(found)
+    assert found["b.onnx"] == {
+        "name": "b.onnx",
+        "folder": str((folder / "exported").resolve()),
+        "bytes": (folder / "exported/b.onnx").stat().st_size,
+        "task": "face-emotion",
+        "scores": {"accuracy": 0.75},
+        "note": "",
+    }
+    assert found["face.onnx"]["task"] == "face-detection"
+    assert found["a.onnx"]["note"] == "undescribed"
+    assert found["described.onnx"]["note"] == "described by described.toml"
+    assert "of another kind" in found["c.onnx"]["note"]
+    lines = run("models").stdout.splitlines()
+    assert any(line.startswith("b.onnx ") and "accuracy 0.75" in line for line in lines)
 
 
 def test_info_of_what_is_no_model(folder):

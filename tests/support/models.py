@@ -62,7 +62,9 @@ def save_brightness_model(path: Path, *, metadata: dict[str, str] | None = None)
     return save(path, nodes, constants, metadata=metadata)
 
 
-def save_sided_model(path: Path, *, layout: str = "nhwc") -> Path:
+def save_sided_model(
+    path: Path, *, layout: str = "nhwc", metadata: dict[str, str] | None = None
+) -> Path:
     """Write a model that tells an image from its mirror image."""
     weights = np.random.default_rng(0).normal(0, 1e-4, (48 * 48, 7)).astype(np.float32)
     nodes = [
@@ -71,9 +73,9 @@ def save_sided_model(path: Path, *, layout: str = "nhwc") -> Path:
         helper.make_node("Softmax", ["logits"], [OUTPUT_NAME], axis=1),
     ]
     shape = ("N", 48, 48, 1) if layout == "nhwc" else ("N", 1, 48, 48)
-    spec = ModelSpec(model="sided", layout=layout)
-    constants = {"weights": weights}
-    return save(path, nodes, constants, input_shape=shape, metadata=spec.to_metadata())
+    if metadata is None:
+        metadata = ModelSpec(model="sided", layout=layout).to_metadata()
+    return save(path, nodes, {"weights": weights}, input_shape=shape, metadata=metadata)
 
 
 def save_color_model(

@@ -30,7 +30,7 @@ def run(folder, *arguments):
 
 def test_two_builds_of_onnxruntime_are_refused_with_the_cure(tmp_path):
     (tmp_path / "onnxruntime_gpu-1.21.0.dist-info").mkdir()
-    done = run(tmp_path, "info", "any.onnx")
+    done = run(tmp_path, "info")
     assert done.returncode == 1
     assert "pip uninstall -y" in done.stderr
     assert "Traceback" not in done.stderr

@@ -259,7 +259,7 @@ def huge_headers():
 @pytest.mark.parametrize(("kind", "data"), list(huge_headers()), ids=lambda value: str(value)[:8])
 def test_the_pixel_limit_holds_before_decoding(kind, data, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(ImageError, match="60000 x 50000; raise --max-pixels"):
+    with pytest.raises(ImageError, match="60000 x 50000; raise `max_pixels`"):
         read_image(data)
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ ROOT = Path(__file__).parents[3]
 COLOR_SPEC = {
     "labels": ("red", "green", "blue"),
     "color": "rgb",
-    "value_range": (0.0, 1.0),
+    "range": (0.0, 1.0),
 }
 
 
@@ -115,15 +116,13 @@ def test_many_frames_are_read_only_as_needed(model):
 
 def test_swapped_channels_are_seen(tmp_path):
     model = save_color_model(tmp_path / "color.onnx")
-    classify = Classifier(model, detector="none", overrides=COLOR_SPEC)
+    classify = Classifier(model, detector="none", **COLOR_SPEC)
     red_bgr = np.zeros((50, 50, 3), np.uint8)
     red_bgr[:, :, 2] = 255
     assert classify(red_bgr)[0].emotion == "red"
     assert classify(red_bgr[:, :, ::-1])[0].emotion == "blue"
     assert (
-        Classifier(model, detector="none", overrides={**COLOR_SPEC, "color": "bgr"})(red_bgr)[
-            0
-        ].emotion
+        Classifier(model, detector="none", **{**COLOR_SPEC, "color": "bgr"})(red_bgr)[0].emotion
         == "blue"
     )
 
@@ -151,6 +150,70 @@ def test_the_mirror_image_is_averaged_with_the_image(tmp_path, layout):
     assert np.abs(rows - mirrored).max() > 0.01
     found = [list(answers[0].probabilities.values()) for answers in both.classify_many(images)]
     np.testing.assert_allclose(found, (rows + mirrored) / 2, atol=1e-6)
+
+
+def test_a_face_and_its_mirror_image_share_a_batch(tmp_path):
+    classifier = Classifier(
+        save_sided_model(tmp_path / "sided.onnx"), detector="none", mirror=True, batch_size=6
+    )
+    sizes = []
+    run = classifier._session.run
+    session = SimpleNamespace(
+        fixed_batch=None,
+        run=lambda batch, names: sizes.append(len(batch)) or run(batch, names),
+    )
+    classifier._session = session
+    classifier.probabilities(np.zeros((7, 48, 48, 1), np.float32))
+    assert sizes == [6, 6, 2]
+
+
+PRIOR = (0.05, 0.05, 0.1, 0.4, 0.1, 0.1, 0.2)
+
+
+@pytest.fixture
+def told(tmp_path):
+    """A model that says how frequent each emotion was in its training."""
+    metadata = ModelSpec(model="brightness", prior=PRIOR).to_metadata()
+    return save_brightness_model(tmp_path / "told.onnx", metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("prior", "power"), [("training", 0), ("uniform", 1), (0.5, 0.5), (0, 0), (None, 0)]
+)
+def test_answers_are_divided_by_the_prior(told, prior, power):
+    frame = np.full((9, 9, 3), (level_of("happy") + level_of("sad")) // 2, np.uint8)
+    plain = np.array(list(Classifier(told, detector="none")(frame)[0].probabilities.values()))
+    wanted = plain / np.power(PRIOR, power)
+    classifier = Classifier(told, detector="none", prior=prior)
+    assert classifier.prior == power
+    found = list(classifier(frame)[0].probabilities.values())
+    np.testing.assert_allclose(found, wanted / wanted.sum(), atol=1e-6)
+
+
+def test_the_default_power_holds_for_models_with_a_prior_alone(model, told, monkeypatch):
+    monkeypatch.setattr("fer_edge.contract.DEFAULT_PRIOR_POWER", 0.25)
+    assert Classifier(told, detector="none").prior == 0.25
+    assert Classifier(told, detector="none", prior="training").prior == 0
+    assert Classifier(model, detector="none").prior == 0
+
+
+def test_a_prior_that_nobody_knows_cannot_be_taken_out(model):
+    for prior in ("training", "uniform", 0.5):
+        with pytest.raises(ModelError, match=f"training for `prior={prior}`, received brightness"):
+            Classifier(model, prior=prior)
+    # Nothing is divided by a prior to the power of 0.
+    assert Classifier(model, detector="none", prior=0).prior == 0
+    for wrong in ("natural", -1, 3, float("nan")):
+        with pytest.raises(ValueError, match="Expected training, uniform or a power"):
+            Classifier(model, prior=wrong)
+
+
+def test_a_toml_file_may_say_the_prior(model):
+    model.with_suffix(".toml").write_text(f"prior = {list(PRIOR)}\n")
+    assert Classifier(model, detector="none", prior="uniform").spec.prior == PRIOR
+    model.with_suffix(".toml").write_text("prior = [0.5, 0.5]\n")
+    with pytest.raises(ModelError, match="prior above 0 for each label"):
+        Classifier(model, detector="none")
 
 
 def test_margin_widens_the_crop(model):
@@ -184,7 +247,7 @@ def test_several_threads_may_share_a_classifier(model):
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_models_of_a_fixed_batch_are_filled_up(tmp_path, layout, batch):
     model = save_color_model(tmp_path / "fixed.onnx", layout=layout, batch=batch)
-    classify = Classifier(model, detector="none", overrides=COLOR_SPEC)
+    classify = Classifier(model, detector="none", **COLOR_SPEC)
     assert classify.batch_size == batch
     frame = np.zeros((10, 40, 3), np.uint8)
     for index, channel in enumerate((2, 1, 0, 1)):
@@ -197,9 +260,9 @@ def test_models_of_a_fixed_batch_are_filled_up(tmp_path, layout, batch):
 def test_logits_become_probabilities(tmp_path):
     model = save_color_model(tmp_path / "logits.onnx", softmax=False)
     frame = np.full((10, 10, 3), 200, np.uint8)
-    with pytest.raises(ModelError, match="give --outputs logits"):
-        Classifier(model, detector="none", overrides=COLOR_SPEC)(frame)
-    classify = Classifier(model, detector="none", overrides={**COLOR_SPEC, "outputs": "logits"})
+    with pytest.raises(ModelError, match="give `outputs=logits`"):
+        Classifier(model, detector="none", **COLOR_SPEC)(frame)
+    classify = Classifier(model, detector="none", **COLOR_SPEC, outputs="logits")
     assert list(classify(frame)[0].probabilities.values()) == pytest.approx([1 / 3] * 3)
 
 
@@ -210,7 +273,15 @@ def test_says_what_it_is(model):
     assert classifier.model_path == model
     assert classifier.digest == hashlib.sha256(model.read_bytes()).hexdigest()
     assert classifier.spec == ModelSpec(model="brightness")
-    assert classifier.notes == []
+
+
+def test_a_model_in_anothers_place_is_warned_of(tmp_path, monkeypatch, caplog):
+    save_brightness_model(tmp_path / "mine.int8.onnx")
+    monkeypatch.chdir(tmp_path)
+    assert Classifier("mine.onnx", detector="none").model_path.name == "mine.int8.onnx"
+    (record,) = caplog.records
+    assert record.name.startswith("fer_edge.")
+    assert record.getMessage() == "There is no mine.onnx here; using mine.int8.onnx in its place"
 
 
 def test_mistakes_of_the_caller_are_value_errors(model):
@@ -222,6 +293,10 @@ def test_mistakes_of_the_caller_are_value_errors(model):
         classifier(np.zeros((9, 9, 3)))
     with pytest.raises(ValueError, match="batch_size"):
         Classifier(model, batch_size=0)
+    with pytest.raises(ValueError, match="Expected another value of labels in the arguments"):
+        Classifier(model, labels="happy")
+    with pytest.raises(ValueError, match="received 'colour'"):
+        Classifier(model, colour="rgb")
     with pytest.raises(ValueError, match="haar, yunet or none"):
         Classifier(model, detector="dlib")
     with pytest.raises(ValueError, match="received None, which"):
@@ -358,7 +433,7 @@ def test_auto_takes_the_best_provider_that_is_there(monkeypatch):
     assert choose_providers("tensorrt")[0] == "TensorrtExecutionProvider"
 
 
-def test_a_provider_that_fails_to_load_is_never_replaced_quietly(model, monkeypatch):
+def test_a_provider_that_fails_to_load_is_never_replaced_quietly(model, monkeypatch, caplog):
     # The list is made longer than what this onnxruntime can do, as with a missing CUDA library.
     there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: there)
@@ -366,7 +441,7 @@ def test_a_provider_that_fails_to_load_is_never_replaced_quietly(model, monkeypa
         Classifier(model, provider="cuda")
     classifier = Classifier(model, provider="auto")
     assert classifier.provider == "cpu"
-    assert "cuda provider is installed but failed to load" in classifier.notes[0]
+    assert "cuda provider is installed but failed to load" in caplog.text
 
 
 def test_nan_and_infinity_are_refused(tmp_path):

@@ -10,7 +10,7 @@ from fer_edge.errors import ModelError
 from fer_edge.image.read import read_image
 from tests.support.models import save_brightness_model, save_color_model
 
-FLAGS = ["--labels", "red,green,blue", "--channels", "rgb", "--range", "0,1"]
+FLAGS = ["--labels", "red,green,blue", "--color", "rgb", "--range", "0,1"]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_without_flags_it_is_refused_and_the_flags_are_named(tmp_path, red):
     result = classify(red, "--model", model)
     assert result.exit_code == 1
     assert result.stdout == ""
-    for flag in ("no fer-edge metadata", "--labels", "--channels", "--range", "color.toml"):
+    for flag in ("no fer-edge metadata", "--labels", "--color", "--range", "color.toml"):
         assert flag in result.stderr
     assert "--layout" not in result.stderr  # the graph itself says it
 
@@ -122,6 +122,6 @@ def test_flags_that_cannot_be_read_are_usage_errors(red, flags):
 def test_our_own_files_need_no_flags_but_obey_them(tmp_path):
     model = save_brightness_model(tmp_path / "ours.onnx")
     labels = tuple("abcdefg")
-    assert Classifier(model, overrides={"labels": labels}).spec.labels == labels
+    assert Classifier(model, labels=labels).spec.labels == labels
     frame = read_image("tests/data/portrait.jpg")
-    assert Classifier(model, overrides={"labels": labels})(frame)[0].emotion in labels
+    assert Classifier(model, labels=labels)(frame)[0].emotion in labels

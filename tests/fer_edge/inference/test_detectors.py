@@ -69,7 +69,7 @@ def test_faces_are_sorted_by_size_then_place():
 
 
 def test_yunet_needs_its_file(tmp_path):
-    with pytest.raises(DetectorError, match="--detector-model FILE"):
+    with pytest.raises(DetectorError, match="`detector_model=FILE`"):
         open_detector("yunet")
     with pytest.raises(DetectorError, match="found none at"):
         open_detector("yunet", tmp_path / "missing.onnx")
@@ -129,7 +129,11 @@ def test_opencv_5_has_no_cascade_and_what_to_take_instead_is_said(monkeypatch, t
             monkeypatch.delattr(cv2, "CascadeClassifier")
         with pytest.raises(DetectorError) as caught:
             open_detector("haar")
-        for part in ("OpenCV 5.0.0", "--detector yunet --detector-model FILE", "--detector none"):
+        for part in (
+            "OpenCV 5.0.0",
+            "`detector=yunet` and `detector_model=FILE`",
+            "`detector=none`",
+        ):
             assert part in str(caught.value)
 
 

@@ -3,12 +3,12 @@ import os
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from fer_edge import Classifier
 from fer_edge.contract import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from fer_edge.errors import ModelError
-from fer_edge.inference.onnx_file import read_model
+from fer_edge.inference.onnx_file import Tensor, read_model
 from tests.support.models import save, save_brightness_model
 
 OURS = ModelSpec().to_metadata()
@@ -22,8 +22,9 @@ def external(location):
     return tensor
 
 
-def write(path, graph):
+def write(path, graph, metadata=None):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, metadata or {})
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -38,24 +39,127 @@ def graph_of(nodes, tensors=()):
     )
 
 
-@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "beside.bin"])
-@pytest.mark.parametrize("place", ["initializer", "attribute", "subgraph"])
-def test_data_in_other_files_is_refused(tmp_path, location, place):
-    np.arange(7, dtype=np.float32).tofile(tmp_path / "beside.bin")
-    tensor = external(location)
+def graph_with(tensor, place):
+    """Return a graph that uses a tensor as a weight, in a node, or in a graph inside of one."""
     if place == "initializer":
-        graph = graph_of([helper.make_node("Identity", ["w"], [OUTPUT_NAME])], [tensor])
-    else:
-        constant = helper.make_node("Constant", [], [OUTPUT_NAME])
-        attribute = constant.attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
-        attribute.t.CopyFrom(tensor)
-        graph = graph_of([constant])
-        if place == "subgraph":
-            graph = graph_of(
-                [helper.make_node("If", ["c"], [OUTPUT_NAME], then_branch=graph, else_branch=graph)]
-            )
-    with pytest.raises(ModelError, match="references to other files"):
-        Classifier(write(tmp_path / "model.onnx", graph))
+        return graph_of(
+            [
+                helper.make_node("ReduceMean", [INPUT_NAME], ["m"], axes=[1, 2], keepdims=0),
+                helper.make_node("Mul", ["m", "zero"], ["z"]),
+                helper.make_node("Add", ["z", "w"], [OUTPUT_NAME]),
+            ],
+            [tensor, numpy_helper.from_array(np.zeros(1, np.float32), "zero")],
+        )
+    constant = helper.make_node("Constant", [], [OUTPUT_NAME])
+    attribute = constant.attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
+    attribute.t.CopyFrom(tensor)
+    graph = graph_of([constant])
+    if place == "attribute":
+        return graph
+    return graph_of(
+        [helper.make_node("If", ["c"], [OUTPUT_NAME], then_branch=graph, else_branch=graph)]
+    )
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "sub/w.bin", "..", ".", ""])
+@pytest.mark.parametrize("place", ["initializer", "attribute", "subgraph"])
+def test_data_in_other_folders_are_refused(tmp_path, location, place):
+    (tmp_path / "models" / "sub").mkdir(parents=True)
+    for file in ("secret.bin", "models/sub/w.bin"):
+        (tmp_path / file).write_bytes(bytes(28))
+    path = write(tmp_path / "models/model.onnx", graph_with(external(location), place))
+    with pytest.raises(ModelError, match="received a reference to"):
+        Classifier(path)
+
+
+def test_data_beside_the_file_are_read(tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    shares = np.array([0.1, 0.1, 0.1, 0.4, 0.1, 0.1, 0.1], np.float32)
+    shares.tofile(tmp_path / "models/weights.data")
+    graph = graph_with(external("./weights.data"), "initializer")
+    path = write(tmp_path / "models/model.onnx", graph, OURS)
+    # Neither the working folder nor a file of that name in it matters.
+    np.zeros(7, np.float32).tofile(tmp_path / "weights.data")
+    monkeypatch.chdir(tmp_path)
+    classify = Classifier("models/model.onnx", detector="none")
+    found = classify(np.zeros((48, 48), np.uint8))[0]
+    assert found.emotion == "happy"
+    assert list(found.probabilities.values()) == pytest.approx(shares.tolist())
+    _, file = read_model(path)
+    assert [beside.name for beside in file.data_files] == ["weights.data"]
+
+
+def test_data_that_are_not_there_are_named(tmp_path):
+    path = write(tmp_path / "model.onnx", graph_with(external("weights.data"), "initializer"))
+    with pytest.raises(ModelError, match=r"Expected weights\.data beside .*copy both files"):
+        Classifier(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_links_out_of_the_folder_are_refused_but_for_those_of_a_cache(tmp_path):
+    for folder in ("secret", "models", "cache/blobs", "cache/snapshot"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "secret/w").write_bytes(bytes(28))
+    graph = graph_with(external("w.data"), "initializer")
+    path = write(tmp_path / "models/model.onnx", graph, OURS)
+    (tmp_path / "models/w.data").symlink_to(tmp_path / "secret/w")
+    with pytest.raises(ModelError, match="a link that leads out of it"):
+        read_model(path)
+    # As a download cache keeps them: both files are links to one folder.
+    write(tmp_path / "cache/blobs/1", graph, OURS)
+    (tmp_path / "cache/blobs/2").write_bytes(bytes(28))
+    (tmp_path / "cache/snapshot/model.onnx").symlink_to("../blobs/1")
+    (tmp_path / "cache/snapshot/w.data").symlink_to("../blobs/2")
+    assert read_model(tmp_path / "cache/snapshot/model.onnx")
+
+
+def test_a_file_says_what_it_holds(tmp_path):
+    weight = numpy_helper.from_array(np.zeros((7, 7), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["y"])],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT16, ["N", 7]),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [7, 7]),
+        ],
+        [
+            helper.make_tensor_value_info("y", TensorProto.DOUBLE, [-1, None]),
+            helper.make_tensor_value_info("z", TensorProto.INT64, None),
+        ],
+        [weight],
+    )
+    opsets = [helper.make_opsetid("", 12), helper.make_opsetid("com.microsoft", 99)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=3, producer_name="maker")
+    helper.set_model_props(model, {"names": "{0: 'a'}"})
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    _, file = read_model(path)
+    # Weights that are listed as inputs, as before IR version 4, are none.
+    assert file.inputs == (Tensor("x", "float16", ("N", 7)),)
+    assert file.outputs == (Tensor("y", "double", (None, None)), Tensor("z", "int64", None))
+    assert [str(tensor) for tensor in file.outputs] == ["y double (?, ?)", "z int64 any shape"]
+    assert (file.ir_version, file.opset, file.producer) == (3, 12, "maker")
+    assert file.metadata == {"names": "{0: 'a'}"}
+    assert file.data_files == ()
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns"),
+    [
+        (("N", 7), 7),
+        ((1, 7, 1, 1), 7),
+        (("N", 1, 7), 7),
+        ((7,), 7),
+        (("N",), 1),
+        (("N", 1), 1),
+        ((1,), 1),
+        (("N", "K"), None),
+        (("N", 8, "h", "w"), 8),
+        (None, None),
+    ],
+)
+def test_columns_of_an_output(shape, columns):
+    assert Tensor("y", "float", shape).columns == columns
 
 
 def test_deep_nesting_does_not_overflow(tmp_path):
@@ -131,9 +235,9 @@ def test_unreadable_files_are_errors(tmp_path):
     [
         ({"input_shape": ("N", 64, 64, 1)}, r"batches of \(48, 48, 1\)"),
         ({"input_shape": ("N", 48, 48)}, "batches of"),
-        ({"input_type": TensorProto.DOUBLE}, "one float32 input"),
+        ({"input_type": TensorProto.INT64}, "one input of model.onnx, of float or float16"),
         ({"columns": 8, "output_shape": ("N", 8)}, "7 numbers for its labels"),
-        ({"columns": 8, "output_shape": ("N", None)}, "7 numbers for its labels"),
+        ({"columns": 8, "output_shape": ("N", None)}, r"answer with \(1, 7\), received \(1, 8\)"),
         ({"columns": 1, "output_shape": ("N", 1)}, "7 numbers for its labels"),
     ],
 )
@@ -147,7 +251,7 @@ def test_wrong_shapes_are_refused(tmp_path, options, reason):
     constants = {"w": np.zeros((1, columns), np.float32)}
     path = save(tmp_path / "model.onnx", nodes, constants, metadata=OURS, **options)
     with pytest.raises(ModelError, match=reason):
-        Classifier(path, detector="none")
+        Classifier(path, detector="none")(np.zeros((48, 48), np.uint8))
 
 
 def test_a_graph_that_grows_without_bound_is_an_error(tmp_path):
@@ -170,14 +274,19 @@ def test_a_graph_that_grows_without_bound_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"fer_edge.schema": "99"}, "schema 1"),
+        ({"fer_edge.schema": "99"}, "schema 1 or 2"),
+        ({"fer_edge.task": '"poetry"'}, "task of face-emotion or face-detection"),
+        ({"fer_edge.task": '"face-detection"'}, "Expected strides|Expected overlap"),
+        ({"fer_edge.prior": "[0.5, 0.5]"}, "prior above 0 for each label"),
+        ({"fer_edge.prior": "[0, 0.2, 0.2, 0.2, 0.2, 0.1, 0.1]"}, "prior above 0 for each label"),
+        ({"fer_edge.prior": "[0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]"}, "summing to 1"),
         ({"fer_edge.labels": "not json"}, "Expected JSON"),
         ({"fer_edge.labels": "[" * 100_000}, "Expected JSON"),
-        ({"fer_edge.labels": '"abcdefg"'}, "Expected lists as labels"),
+        ({"fer_edge.labels": '"abcdefg"'}, "list of names, received 'abcdefg' as labels"),
         ({"fer_edge.labels": r'["a\u001b[2J", "b"]'}, "printable"),
         ({"fer_edge.fold": "9" * 5000}, "Expected JSON"),
         ({"fer_edge.mean": "[NaN]"}, "finite numbers"),
-        ({"fer_edge.std": '["1"]'}, "finite numbers"),
+        ({"fer_edge.std": '["1"]'}, "a number, received '1' as std"),
         ({"fer_edge.scores": '{"accuracy": "high"}'}, "finite numbers"),
         ({"fer_edge.scores": "[1]"}, "export the model again"),
         ({"fer_edge.model": "[1]"}, "text as model"),

@@ -71,7 +71,8 @@ def test_one_record_for_each_picture(folder):
     names = [str(Path("in", name)) for name in ("a.jpg", "b.png", "deep/c.bmp")]
     assert [record["image"] for record in found] == names
     first = found[0]
-    assert list(first) == ["image", "width", "height", "status", "error", "faces", "model"]
+    names = ["image", "width", "height", "status", "error", "faces", "model", "mirror", "prior"]
+    assert list(first) == names
     assert (first["width"], first["height"]) == (40, 50)
     assert (first["status"], first["error"], first["model"]) == ("ok", None, "tiny.onnx")
     (face,) = first["faces"]

@@ -62,7 +62,7 @@ def test_without_a_file_records_go_to_stdout(capfdbinary):
 def test_an_existing_log_is_kept_unless_forced(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text("mine\n")
-    with pytest.raises(OutputError, match="--force"):
+    with pytest.raises(OutputError, match="give `force=True`"):
         FrameLog(path, "jsonl", LABELS)
     with FrameLog(path, "jsonl", LABELS, force=True):
         pass

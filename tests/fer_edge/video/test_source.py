@@ -405,7 +405,7 @@ def test_frames_of_another_size_are_fitted(tmp_path):
 def test_recordings_are_not_overwritten_unless_forced(tmp_path):
     path = tmp_path / "out.mp4"
     path.write_text("mine")
-    with pytest.raises(OutputError, match="--force"):
+    with pytest.raises(OutputError, match="give `force=True`"):
         VideoSink(path, 30.0)
     with VideoSink(path, 30.0, force=True) as sink:
         sink.write(gray_frames([40])[0], 0.0)
