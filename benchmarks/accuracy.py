@@ -141,7 +141,7 @@ def main(
     results: dict[str, Any] = {}
     answers: list[Names] = []
     for path in models:
-        model = Classifier(path, detector="none")
+        model = Classifier(path, detector="none", prior=0)
         relabelled = dataset.relabel(model.spec.labels)
         single, mirrored = single_and_mirrored(model, dataset.images)
         scores = score(relabelled.labels, single, mirrored, unique)

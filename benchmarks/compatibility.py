@@ -176,7 +176,7 @@ def main(models: tuple[Path, ...], versions: str, json_path: Path | None) -> Non
             if version
         }
         for file in files:
-            model = Classifier(file, provider="cpu", detector="none")
+            model = Classifier(file, provider="cpu", detector="none", prior=0)
             wanted, precision = model.probabilities(batch), model.spec.precision
             answers = {
                 f"onnxruntime {version}": answer_elsewhere(python, version, file, batch)

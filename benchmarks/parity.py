@@ -68,7 +68,7 @@ def compare(pair: Pair, provider: str, dataset: Dataset) -> dict[str, Any]:
     Returns:
         The row of the table: plain values for JSON.
     """
-    model = Classifier(pair.path, provider=provider, detector="none")
+    model = Classifier(pair.path, provider=provider, detector="none", prior=0)
     data = dataset.relabel(model.spec.labels)
     batch = data.images.astype(np.float32)[..., None]
     wanted, answered = pair.answer(batch), model.probabilities(batch)
@@ -134,7 +134,7 @@ def exported_pairs(folder: Path) -> Iterator[Pair]:
         if precision:
             parent = folder / f"{stem}.onnx"
             if parent.is_file():
-                model = Classifier(parent, provider="cpu", detector="none")
+                model = Classifier(parent, provider="cpu", detector="none", prior=0)
                 yield Pair(path.name, path, parent.name, model.probabilities)
         elif path.with_suffix(".keras").is_file():
             yield Pair(path.name, path, "Keras", keras_answer(path.with_suffix(".keras")))

@@ -13,8 +13,10 @@ import click
 
 from fer_edge import __version__
 from fer_edge._base.command import CommandGroup
-from fer_edge.contract import DEFAULT_PRIOR_POWER, DESCRIPTION, Description, Entry, Prior
+from fer_edge._base.sections import section
+from fer_edge.contract import DEFAULT_PRIOR_POWER, Description, Prior
 from fer_edge.errors import SourceError
+from fer_edge.inference.flags import description_options, grouped
 from fer_edge.inference.locate import DEFAULT_MODEL, DETECTORS, DetectorName
 from fer_edge.inference.presets import PRESETS
 from fer_edge.inference.providers import AUTO, PROVIDERS
@@ -44,75 +46,8 @@ def _ending(suffix: str) -> Callable[..., Path | None]:
     return check
 
 
-def _grouped(
-    argument: str,
-    build: Callable[..., Any],
-    names: Sequence[str],
-    options: Sequence[Callable[..., Any]],
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a decorator that adds options and hands ``build`` of their values to the command.
-
-    Args:
-        argument: The command's parameter that receives what ``build`` returns.
-        build: Takes the options' values by their names.
-        names: The options' names.
-        options: From `click.option`.
-    """
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(command)
-        def wrapper(**values: Any) -> Any:
-            own = {name: values.pop(name) for name in names}
-            return command(**{argument: build(**own)}, **values)
-
-        for option in reversed(options):
-            wrapper = option(wrapper)
-        return wrapper
-
-    return decorate
-
-
 def _field_names(kind: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(kind)]
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _description_option(entry: Entry, parse: Callable[[str], Any]) -> Callable[..., Any]:
-    """Make the flag of one thing to know of a model."""
-
-    def read(context: click.Context, option: click.Parameter, value: str | None) -> Any:
-        try:
-            return None if value is None else entry.convert(parse(value))
-        except (TypeError, ValueError) as error:
-            raise click.BadParameter(str(error)) from error
-
-    return click.option(
-        *map(_flag, (entry.name, *entry.aliases)),
-        entry.name,
-        type=click.Choice(entry.choices) if entry.choices else str,
-        callback=read,
-        metavar=None if entry.choices else entry.metavar,
-        help=entry.help,
-    )
-
-
-_FLAGS = [(entry, entry.parse) for entry in DESCRIPTION if entry.parse]
-
-
-def _description(**values: Any) -> Description:
-    return cast(Description, {name: value for name, value in values.items() if value is not None})
-
-
-description_options = _grouped(
-    "description",
-    _description,
-    [entry.name for entry, _ in _FLAGS],
-    [_description_option(entry, parse) for entry, parse in _FLAGS],
-)
-"""Describe a model that does not describe itself; the command receives ``description``."""
 
 
 @dataclass(frozen=True)
@@ -239,20 +174,21 @@ def classifier_options(
         smallest: The command's default of ``--min-face``.
         mirror: Whether faces that a detector has found are mirrored unless it is said.
     """
+    mirrored = "on, off with --detector none" if mirror else "off"
     options = [
-        _grouped(
+        grouped(
             "chosen",
             ModelOptions,
             _field_names(ModelOptions),
-            (_MODEL_NAME, _PRESET, *_RUNTIME),
+            [section("Model", _MODEL_NAME, _PRESET, *_RUNTIME)],
         ),
-        _grouped(
+        grouped(
             "faces",
             FaceOptions,
             _field_names(FaceOptions),
-            _face_options(smallest, "on, off with --detector none" if mirror else "off"),
+            [section("Faces and answers", *_face_options(smallest, mirrored))],
         ),
-        description_options,
+        description_options(),
     ]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -376,13 +312,13 @@ def classify(open_classifier: Callable[..., "Classifier"], **options: Any) -> No
 @main.command()
 @click.argument("model", default=DEFAULT_MODEL, metavar="MODEL")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@_grouped(
+@grouped(
     "chosen",
     ModelOptions,
     _field_names(ModelOptions),
     (_PRESET, *_RUNTIME),
 )
-@description_options
+@description_options()
 def info(as_json: bool, chosen: ModelOptions, description: Description) -> None:
     """Show what a model file holds and says of itself, and what can run it.
 

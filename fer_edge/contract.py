@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypedDict, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypedDict, TypeVar, cast, get_args
 
 from fer_edge.errors import ModelError
 
@@ -139,6 +139,11 @@ class ModelSpec(Origin):
     prior: tuple[float, ...] = ()
 
     task: ClassVar[str] = "face-emotion"
+
+    def description(self) -> Description:
+        """Return what says of another form of this model how it is fed and read."""
+        names = Description.__annotations__
+        return cast(Description, {name: getattr(self, name) for name in names})
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -19,8 +19,9 @@ import click
 from fer_edge import __version__
 from fer_edge._base.command import CommandGroup
 from fer_edge._base.sections import section
-from fer_edge.contract import EMOTIONS
+from fer_edge.contract import EMOTIONS, Description
 from fer_edge.errors import DataError, RunError
+from fer_edge.inference.flags import description_options
 from fer_edge.inference.locate import DETECTORS, DetectorName
 from fer_train.run.recipes import (
     KERAS_MODELS,
@@ -679,58 +680,6 @@ def predict(
         sys.exit(1)
 
 
-def _plain_numbers(context: Any, parameter: Any, value: str | None) -> tuple[float, ...] | None:
-    try:
-        return None if value is None else tuple(map(float, value.split(",")))
-    except ValueError as error:
-        raise click.BadParameter(f"expected numbers such as 0,255, received {value!r}") from error
-
-
-def _plain_names(context: Any, parameter: Any, value: str | None) -> tuple[str, ...] | None:
-    return None if value is None else tuple(name.strip() for name in value.split(","))
-
-
-_DESCRIPTION = {
-    "labels": click.option(
-        "--labels", callback=_plain_names, metavar="A,B,...", help="Label names, in order."
-    ),
-    "input_size": click.option(
-        "--input-size", nargs=2, type=int, metavar="H W", help="Input size, pixels."
-    ),
-    "color": click.option(
-        "--channels", "color", type=click.Choice(["gray", "rgb", "bgr"]), help="Colours."
-    ),
-    "value_range": click.option(
-        "--range",
-        "value_range",
-        callback=_plain_numbers,
-        metavar="LOW,HIGH",
-        help="What levels 0 and 255 become: 0,255 or 0,1 or -1,1.",
-    ),
-    "mean": click.option("--mean", callback=_plain_numbers, metavar="M[,M,M]", help="Subtracted."),
-    "std": click.option("--std", callback=_plain_numbers, metavar="S[,S,S]", help="Divided by."),
-    "outputs": click.option(
-        "--outputs", type=click.Choice(["probabilities", "logits"]), help="What it answers with."
-    ),
-    "margin": click.option(
-        "--margin", type=click.FloatRange(0, 2), help="Share added around a face on each side."
-    ),
-}
-
-
-def description_options(function: F) -> F:
-    """Add the options that say how a model of any origin is fed and read."""
-    for option in reversed(_DESCRIPTION.values()):
-        function = option(function)
-    return function
-
-
-def _split_description(values: dict[str, Any]) -> dict[str, Any]:
-    """Take the description out of a command's values."""
-    found = {name: values.pop(name) for name in _DESCRIPTION}
-    return {name: value for name, value in found.items() if value is not None}
-
-
 def _echo_refused(refused: list[str]) -> None:
     for reason in refused:
         click.echo(reason, err=True)
@@ -756,7 +705,7 @@ def _echo_refused(refused: list[str]) -> None:
     "metrics.json of its run, or some of them.",
 )
 @click.option("--note", "notes", multiple=True, help="A sentence for FILE's card; may be repeated.")
-@description_options
+@description_options(without=("layout", "affect", "output_name"))
 @export_dir_option
 @click.option("--data", help="What judges the files: RUN's data set by default, none of FILE.")
 @licence_option
@@ -786,6 +735,7 @@ def export(
     data: str | None,
     licence: str,
     earlier_paths: tuple[Path, ...],
+    description: Description,
     **values: Any,
 ) -> None:
     """Export models to ONNX, judge the files, and write their cards.
@@ -796,7 +746,6 @@ def export(
     """
     from fer_train.run.folder import open_run
 
-    description = _split_description(values)
     earlier = [open_run(path) if path.is_dir() else path for path in earlier_paths]
     of_file = {"--facts": facts_folder, "--note": notes} | {
         f"--{name.replace('_', '-')}": value for name, value in description.items()
@@ -849,10 +798,7 @@ def export(
     "source", metavar="FILE.onnx", type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option("--data", required=True, help="Images to find scales on and to judge by.")
-@description_options
-@click.option(
-    "--layout", type=click.Choice(["nhwc", "nchw"]), help="Order of the axes of the input."
-)
+@description_options()
 @click.option(
     "--export-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -862,10 +808,9 @@ def export(
 def quantize(
     source: Path,
     data: str,
-    layout: str | None,
     export_dir: Path | None,
     reduce_range: bool,
-    **values: Any,
+    description: Description,
 ) -> None:
     """Write the int8 form of any ONNX classifier, if it is as good and twice as fast.
 
@@ -876,13 +821,12 @@ def quantize(
     from fer_train.export.publish import quantize_file
     from fer_train.export.sources import file_pictures
 
-    description = _split_description(values) | ({"layout": layout} if layout else {})
-    labels = open_file(source, overrides=description).spec.labels
+    labels = open_file(source, **description).spec.labels
     refused = quantize_file(
         source,
         export_dir or source.parent,
         file_pictures(data, labels),
-        overrides=description,
+        description=description,
         reduce_range=reduce_range,
         report=click.echo,
     )

@@ -89,7 +89,7 @@ class _EchoHandler(logging.Handler):
         context = click.get_current_context(silent=True)
         if record.levelno < logging.ERROR and context and context.params.get("quiet"):
             return
-        click.echo(with_flags(record.getMessage()), err=True)
+        tell(with_flags(record.getMessage()))
 
 
 def with_flags(text: str, command: click.Command | None = None) -> str:

@@ -35,7 +35,9 @@ class SectionedCommand(click.Command):
         """Write the options, those without a heading last."""
         rows: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            if (record := parameter.get_help_record(ctx)) is not None:
+            # Arguments stand in the usage line; some versions of click list them too.
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
                 rows.setdefault(getattr(parameter, "section", ""), []).append(record)
         rest = rows.pop("", [])
         for title, records in (*rows.items(), ("Others" if rows else "Options", rest)):

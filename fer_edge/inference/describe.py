@@ -22,7 +22,7 @@ from fer_edge.contract import (
     spec_from_metadata,
 )
 from fer_edge.errors import ModelError
-from fer_edge.inference.onnx_file import OnnxFile, Shape, Tensor
+from fer_edge.inference.onnx_file import ModelFile, Shape, Tensor
 from fer_edge.inference.presets import PRESETS
 
 _LONGEST = 2**16
@@ -35,7 +35,7 @@ of the labels, then those of the numbers beside them."""
 
 
 def describe_model(
-    file: OnnxFile, given: Mapping[str, Any], preset: str | None = None
+    file: ModelFile, given: Mapping[str, Any], preset: str | None = None
 ) -> tuple[ModelSpec, Reading]:
     """Find out how a model is fed and read.
 
@@ -71,7 +71,7 @@ def describe_model(
     return spec, _choose_outputs(spec, file)
 
 
-def known(file: OnnxFile, given: Mapping[str, Any], preset: str | None = None) -> dict[str, Any]:
+def known(file: ModelFile, given: Mapping[str, Any], preset: str | None = None) -> dict[str, Any]:
     """Return what is known of a model apart from fer-edge's own metadata; see `describe_model`.
 
     Raises:
@@ -105,7 +105,7 @@ def model_input_shape(spec: ModelSpec) -> tuple[int, int, int]:
     return spec.channels, height, width
 
 
-def fitting_presets(file: OnnxFile, outputs: Scores) -> list[str]:
+def fitting_presets(file: ModelFile, outputs: Scores) -> list[str]:
     """Return the presets that fit a graph's shapes and the kind of its answers."""
     return [
         name
@@ -114,7 +114,7 @@ def fitting_presets(file: OnnxFile, outputs: Scores) -> list[str]:
     ]
 
 
-def _fits_preset(file: OnnxFile, preset: str) -> bool:
+def _fits_preset(file: ModelFile, preset: str) -> bool:
     spec = dataclasses.replace(ModelSpec(), **PRESETS[preset].description)  # type: ignore[arg-type]
     try:
         _check_input(spec, file.inputs[0], "")
@@ -125,7 +125,7 @@ def _fits_preset(file: OnnxFile, preset: str) -> bool:
     return all(columns[name] == width for name, width in reading)
 
 
-def _of_graph(file: OnnxFile) -> dict[str, Any]:
+def _of_graph(file: ModelFile) -> dict[str, Any]:
     """Return what a graph's static shapes, types and names say without doubt."""
     found = _of_shape(file.inputs[0].shape or ()) if file.inputs else {}
     if file.inputs and file.inputs[0].type == "uint8":
@@ -151,7 +151,7 @@ def _of_shape(shape: Shape) -> dict[str, Any]:
     return found
 
 
-def _of_makers(file: OnnxFile) -> dict[str, Any]:
+def _of_makers(file: ModelFile) -> dict[str, Any]:
     """Return what other programs' metadata say: Ultralytics' exports and Hugging Face's."""
     entries = file.metadata
     found: dict[str, Any] = {}
@@ -255,7 +255,7 @@ def _check_input(spec: ModelSpec, source: Tensor, name: str) -> None:
         )
 
 
-def _choose_outputs(spec: ModelSpec, file: OnnxFile) -> Reading:
+def _choose_outputs(spec: ModelSpec, file: ModelFile) -> Reading:
     """Choose the outputs to read by name, or by the number of their columns."""
     labels, numbers, name = len(spec.labels), len(spec.affect), file.path.name
     floats = {output.name: output for output in file.outputs if output.is_float}

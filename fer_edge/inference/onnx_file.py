@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fer_edge._base.bounded import read_at_most
@@ -77,31 +77,31 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class OnnxFile:
-    """What an ONNX file says of itself.
+class ModelFile:
+    """What a model's file says of itself.
 
     Attributes:
         path: The file.
-        ir_version: Of the format.
-        opset: Version of the standard operators, 0 where none are named.
-        producer: Name and version of the program that wrote it.
         inputs: Of the graph; weights are none.
         outputs: Of the graph.
         metadata: Its custom entries.
+        ir_version: Of ONNX's format.
+        opset: Version of the standard operators, 0 where none are named.
+        producer: Name and version of the program that wrote it.
         data_files: Files beside it that hold its weights.
     """
 
     path: Path
-    ir_version: int
-    opset: int
-    producer: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    metadata: Mapping[str, str]
-    data_files: tuple[Path, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    ir_version: int = 0
+    opset: int = 0
+    producer: str = ""
+    data_files: tuple[Path, ...] = ()
 
 
-def read_model(path: Path) -> tuple[bytes, OnnxFile]:
+def read_model(path: Path) -> tuple[bytes, ModelFile]:
     """Read an ONNX file whose weights are inside of it or in files beside it.
 
     Args:
@@ -130,7 +130,7 @@ def read_model(path: Path) -> tuple[bytes, OnnxFile]:
         opsets = [_Fields(opset, 1, 2) for opset in model.messages(8)]
         entries = [_Fields(entry, 1, 2) for entry in model.messages(14)]
         locations = sorted(_external_locations(memoryview(content)))
-        return content, OnnxFile(
+        return content, ModelFile(
             path=path,
             ir_version=model.number(1),
             opset=max(

@@ -13,7 +13,7 @@ from fer_edge.contract import DEFAULT_PRIOR_POWER, METADATA_PREFIX, read_descrip
 from fer_edge.errors import FerError, ModelError
 from fer_edge.inference.describe import fitting_presets, known, missing
 from fer_edge.inference.locate import find_model, model_folders
-from fer_edge.inference.onnx_file import OnnxFile, read_model
+from fer_edge.inference.onnx_file import ModelFile, read_model
 
 _LONGEST_ENTRY = 200
 _FREE_SIDE = 64
@@ -129,7 +129,7 @@ def _classifier_facts(
     }
 
 
-def _advice(file: OnnxFile, unknown: list[str], provider: str) -> dict[str, Any]:
+def _advice(file: ModelFile, unknown: list[str], provider: str) -> dict[str, Any]:
     """Return flags that describe a file, and presets that fit it."""
     logits = _gives_logits(file, provider)
     parts = []
@@ -146,7 +146,7 @@ def _advice(file: OnnxFile, unknown: list[str], provider: str) -> dict[str, Any]
     }
 
 
-def _gives_logits(file: OnnxFile, provider: str) -> bool:
+def _gives_logits(file: ModelFile, provider: str) -> bool:
     """Tell whether the first output of numbers does not sum to 1, as logits do not."""
     from fer_edge.inference.answers import are_probabilities
     from fer_edge.inference.session import open_session

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from fer_edge._base._ort import ORT_ERRORS, onnxruntime, ort_reason
 from fer_edge.errors import ModelError, ProviderError
 from fer_edge.inference.libraries import library_fault, load_libraries
-from fer_edge.inference.onnx_file import OnnxFile, Shape, Tensor, read_model
+from fer_edge.inference.onnx_file import ModelFile, Shape, Tensor, read_model
 from fer_edge.inference.providers import AUTO, choose_providers, short_name
 
 _LOG = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Session:
         provider: Short name of the execution provider that really runs.
     """
 
-    file: OnnxFile
+    file: ModelFile
     provider: str
     _session: Any
 

@@ -179,11 +179,11 @@ def to_contract(net: Any, spec: ModelSpec) -> tuple[Any, ModelSpec]:
     from fer_train.network._keras import keras
 
     plain = dataclasses.replace(
-        spec, value_range=(0.0, 255.0), mean=(0.0,), std=(1.0,), outputs="probabilities"
+        spec, range=(0.0, 255.0), mean=(0.0,), std=(1.0,), outputs="probabilities"
     )
     if spec == plain:
         return net, spec
-    low, high = spec.value_range
+    low, high = spec.range
     std = np.asarray(spec.std)
     image = keras.Input((*spec.input_size, spec.channels), name=INPUT_NAME, dtype="float32")
     scale, offset = (high - low) / 255 / std, (low - np.asarray(spec.mean)) / std

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_edge.contract import Description
 from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.preprocess import prepare
 from fer_train.export.convert import SCORES
@@ -46,9 +47,12 @@ class Judges:
         return {key: found[key] for key in _KEPT_SCORES}
 
 
-def open_file(path: Path, **options: Any) -> Classifier:
-    """Open an ONNX file as what judges it does: on the processor, each image a face."""
-    return Classifier(path, provider="cpu", detector="none", **options)
+def open_file(path: Path, **description: Unpack[Description]) -> Classifier:
+    """Open an ONNX file as what judges it does: on the processor, each image a face.
+
+    Its answers are as they are: no prior is taken out.
+    """
+    return Classifier(path, provider="cpu", detector="none", prior=0, **description)
 
 
 def answer(model: Classifier, images: Images) -> NDArray[np.float32]:

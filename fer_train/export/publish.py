@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_edge.contract import Description
 from fer_edge.errors import ExportError, RunError
 from fer_train.export.cards import write_cards
 from fer_train.export.convert import SCORES, export_file, file_digest, gate_sample
@@ -117,7 +118,7 @@ def quantize_file(
     folder: Path,
     pictures: Pictures,
     *,
-    overrides: Mapping[str, Any] | None = None,
+    description: Description | None = None,
     reduce_range: bool = False,
     report: Report = lambda text: None,
 ) -> list[str]:
@@ -127,7 +128,7 @@ def quantize_file(
         path: The fp32 file; what lies beside it of facts and logs goes along.
         folder: Where the int8 file goes.
         pictures: What it is scaled by, and what judges it.
-        overrides: Fields of `ModelSpec` for a file that does not describe itself.
+        description: Of a file that does not describe itself.
         reduce_range: See `quantize_int8`.
         report: Called with a line about the file.
 
@@ -150,7 +151,7 @@ def quantize_file(
         facts = read_facts(path)
         logs = [log for log in log_files(path, len(facts["earlier"])) if log.is_file()]
     facts = {key: value for key, value in facts.items() if key not in ("int8", "fp16")}
-    refused = _quantize(path, folder, facts, pictures, reduce_range, report, overrides)
+    refused = _quantize(path, folder, facts, pictures, reduce_range, report, description)
     if not refused:
         for log in logs if folder.resolve() != path.parent.resolve() else ():
             write_text(folder / log.name, read_log(log))
@@ -165,14 +166,14 @@ def _quantize(
     pictures: Pictures,
     reduce_range: bool,
     report: Report,
-    overrides: Mapping[str, Any] | None = None,
+    description: Description | None = None,
 ) -> list[str]:
     path = folder / f"{parent.stem}.int8.onnx"
     if pictures.judges is None:
         return [f"{path.name} is not written: expected images to judge it by, received none"]
     try:
         made = quantize_int8(
-            open_file(parent, overrides=overrides),
+            open_file(parent, **(description or {})),
             path,
             pictures.training,
             pictures.judges,

@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -387,5 +387,4 @@ def _session(path: Path) -> Session:
 
 def _open_form(path: Path, model: Classifier) -> Classifier:
     """Open another form of a model, which carries no description yet."""
-    described = {field.name: getattr(model.spec, field.name) for field in fields(model.spec)}
-    return open_file(path, overrides=described)
+    return open_file(path, **model.spec.description())

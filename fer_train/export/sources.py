@@ -1,7 +1,7 @@
 """What is exported: a trained Keras file, and all that is known of how it came about."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge.contract import EMOTIONS, ModelSpec
+from fer_edge.contract import EMOTIONS, INPUT_NAME, OUTPUT_NAME, Description, ModelSpec
 from fer_edge.errors import DataError, RunError
 from fer_edge.inference.describe import describe_model
+from fer_edge.inference.onnx_file import ModelFile, Tensor
 from fer_train.data.load import SYNONYMS, Dataset, load_dataset
 from fer_train.export.convert import SCORES, file_digest, load_classifier
 from fer_train.export.facts import (
@@ -123,6 +124,8 @@ def fold_source(fold: RunFold, earlier: Sequence[Run | Path] = (), licence: str 
         fold.keras_file,
         ModelSpec(
             labels=protocol.labels,
+            # Runs of before the prior was kept have none.
+            prior=tuple(fold.score.get("prior", ())),
             model=fold.model,
             recipe=fold.recipe.name,
             fold=fold.index,
@@ -140,7 +143,7 @@ def fold_source(fold: RunFold, earlier: Sequence[Run | Path] = (), licence: str 
 
 def file_source(
     path: Path,
-    overrides: Mapping[str, Any],
+    description: Description,
     *,
     facts_folder: Path | None = None,
     earlier: Sequence[Run | Path] = (),
@@ -151,9 +154,8 @@ def file_source(
 
     Args:
         path: The file, of float32 (N, height, width, 1 or 3) to (N, K).
-        overrides: Fields of `ModelSpec` that say how it is fed and read. What they leave open is
-            read from ``FILE.toml`` beside it, from the facts and from its shapes; levels are 0-255
-            if nothing says otherwise.
+        description: How it is fed and read. What it leaves open is read from ``FILE.toml`` beside
+            it, from the facts and from its shapes; levels are 0-255 if nothing says otherwise.
         facts_folder: A folder as for `folder_facts`.
         earlier: As for `fold_source`.
         notes: Sentences for its card, on what no file tells.
@@ -166,8 +168,8 @@ def file_source(
     """
     name = path.stem
     facts: dict[str, Any] = {"model": name}
-    log, scores = "", {}
-    given = {"layout": "nhwc", **overrides}
+    log, scores, prior = "", {}, ()
+    given = {"layout": "nhwc", **description}
     if facts_folder is not None:
         facts = folder_facts(facts_folder, name)
         if "labels" in facts:
@@ -177,11 +179,18 @@ def file_source(
         if (facts_folder / DONE).is_file():
             score = read_json(facts_folder / DONE)
             scores = {key: float(score[key]) for key in SCORES if key in score}
+            prior = tuple(score.get("prior", ()))
     if not path.with_suffix(".toml").is_file():
-        given = {"value_range": (0.0, 255.0), **given}
+        given = {"range": (0.0, 255.0), **given}
     net = load_classifier(path)
+    shown = ModelFile(
+        path,
+        inputs=(Tensor(INPUT_NAME, "float", tuple(net.input_shape)),),
+        outputs=(Tensor(OUTPUT_NAME, "float", tuple(net.output_shape)),),
+    )
+    spec, _ = describe_model(shown, {"prior": prior, **given} if prior else given)
     spec = dataclasses.replace(
-        describe_model(path, {}, net.input_shape, net.output_shape, given),
+        spec,
         model=facts["model"],
         recipe=facts.get("recipe", {}).get("name", ""),
         fold=0 if facts.get("folds") == 1 else None,

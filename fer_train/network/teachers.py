@@ -66,7 +66,7 @@ def _open_keras(path: Path, labels: Sequence[str]) -> Answer:
 
 def _open_onnx(path: Path, labels: Sequence[str]) -> Answer:
     try:
-        model = Classifier(path, detector="none", mirror=True)
+        model = Classifier(path, detector="none", mirror=True, prior=0)
     except ModelError as error:
         raise RunError(f"Expected a model to teach in {path}: {error}") from error
     if set(model.spec.labels) != set(labels):

@@ -109,7 +109,7 @@ class OnnxModel:
 
     def __init__(self, path: Path) -> None:
         """Load the file."""
-        self._classifier = Classifier(path, detector="none")
+        self._classifier = Classifier(path, detector="none", prior=0)
         self.name = self._classifier.model_path.name
         self.spec = self._classifier.spec
         self.probabilities = self._classifier.probabilities

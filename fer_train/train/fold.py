@@ -383,6 +383,14 @@ class FoldTrainer:
         inverse = counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts)
         return np.asarray(inverse, np.float32)
 
+    def prior(self) -> list[float]:
+        """Return the share of each class in what an epoch teaches; empty where one has none."""
+        order = self._order(0)
+        weights = self._class_weights()[self.labels[order]]
+        shares = (weights[:, None] * self._targets[order]).sum(axis=0, dtype=np.float64)
+        shares = (shares / shares.sum()).round(6)
+        return shares.tolist() if shares.all() else []
+
     def _checkpoint(self, net: keras.Model, trained: keras.Model, history: History) -> None:
         epoch = len(history)
         arrays = {f"net_{i:04d}": value for i, value in enumerate(net.get_weights())}
@@ -463,6 +471,7 @@ class FoldTrainer:
             "epochs": len(history),
             "parameters": net.count_params(),
             "training_images": int(self.fold.train.size),
+            "prior": self.prior(),
             "training_s": sum(row["seconds"] for row in history),
             "evaluation_s": time.perf_counter() - start,
             "device": describe_device(),

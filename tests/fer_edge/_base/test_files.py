@@ -157,7 +157,7 @@ def test_a_growing_file_is_there_line_by_line_and_the_second_writer_is_refused(t
     with GrowingFile(path) as file:
         file.write("one\n")
         assert path.read_text() == "one\n"
-        with pytest.raises(OutputError, match="give --force"), GrowingFile(path):
+        with pytest.raises(OutputError, match="give `force=True`"), GrowingFile(path):
             pass
     with GrowingFile(path, append=True) as file:
         file.write("two\n")

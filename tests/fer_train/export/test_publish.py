@@ -71,9 +71,13 @@ def test_any_keras_classifier_is_brought_to_the_contract(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("shape", "arguments", "message"),
     [
-        ((48, 48, 1), ["--labels", "a,b"], "for its labels a, b, received an output of [None, 7]"),
+        (
+            (48, 48, 1),
+            ["--labels", "a,b"],
+            "for its labels a, b, received probabilities float (?, 7)",
+        ),
         ((48, 48, 1), [], "--labels"),
-        ((48, 48, 3), ["--labels", LABELS], "--channels"),
+        ((48, 48, 3), ["--labels", LABELS], "--color"),
         ((None, None, 1), ["--labels", LABELS], "--input-size"),
         ((48, 48, 2), ["--labels", LABELS], "(N, height, width, 1 or 3)"),
     ],
@@ -263,11 +267,14 @@ def test_any_described_file_is_quantised(tmp_path: Path, lenient: None, batch: i
     assert (small.spec.mean, small.spec.outputs) == ((0.5,), "logits")
     fp32 = judging.open_file(
         source,
-        overrides={
-            "labels": tuple(LABELS.split(",")), "color": "rgb", "value_range": (0.0, 1.0),
-            "layout": "nchw", "mean": (0.5,), "std": (0.25,), "outputs": "logits",
-        },
-    )  # fmt: skip
+        labels=LABELS.split(","),
+        color="rgb",
+        range=(0, 1),
+        layout="nchw",
+        mean=0.5,
+        std=0.25,
+        outputs="logits",
+    )
     answers, wanted = (judging.answer(model, IMAGES) for model in (small, fp32))
     assert 0 < np.abs(answers - wanted).max() < 0.1
     facts = read_facts(out / "mine.int8.onnx")

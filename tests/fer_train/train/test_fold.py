@@ -17,10 +17,12 @@ from click.testing import CliRunner
 from fer_edge.errors import RunError
 from fer_train.cli import main
 from fer_train.data.synthetic import synthetic_faces
+from fer_train.export.sources import fold_source
 from fer_train.network._keras import keras
 from fer_train.network.models import FusedBatchNormalization, augmentation, build_model
 from fer_train.run.evaluation import evaluate_model
 from fer_train.run.folder import open_run, read_arrays, read_json
+from fer_train.run.plan import load_images
 from fer_train.run.recipes import Recipe
 from fer_train.train.curves import best_epoch, plateau_rate, stops_early
 from fer_train.train.fold import FoldTrainer
@@ -41,8 +43,6 @@ def _plan(folder: Path, *flags: str, count: int = 140, model: str = "edge") -> N
 
 
 def _trainer(folder: Path, model: str = "edge") -> FoldTrainer:
-    from fer_train.run.plan import load_images
-
     run = open_run(folder)
     dataset = load_images(run.protocol)
     return FoldTrainer(run, model, run.folds[0], dataset.images, dataset.labels)
@@ -81,6 +81,18 @@ def test_a_fold_learns_and_leaves_what_the_run_folder_promises(tmp_path):
     predictions = read_arrays(folder / "predictions.npz")
     assert predictions["probabilities"].shape == (scores["images"], 7)
     assert predictions["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)
+    # The exported file says how frequent each emotion was, which its answers have in mind.
+    run = open_run(tmp_path)
+    labels = load_images(run.protocol).labels[run.folds[0].train]
+    shares = np.bincount(labels, minlength=7) / labels.size
+    assert scores["prior"] == pytest.approx(shares.tolist(), abs=1e-6)
+    assert fold_source(run.fold("edge", 0)).spec.prior == tuple(scores["prior"])
+
+
+@pytest.mark.parametrize("balance", ["weights", "oversample"])
+def test_balance_evens_the_prior(tmp_path, balance):
+    _plan(tmp_path, "--balance", balance, count=200)
+    assert _trainer(tmp_path).prior() == pytest.approx([1 / 7] * 7, abs=1e-5)
 
 
 def test_the_evaluation_loss_is_that_of_keras_with_the_penalty(tmp_path):
