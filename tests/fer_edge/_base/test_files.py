@@ -53,7 +53,7 @@ def test_the_second_to_write_a_file_is_refused_before_the_first_is_done(tmp_path
         first.write(b"first")
     assert path.read_bytes() == b"first"
     assert names(tmp_path) == ["other.txt", "out.txt"]
-    with pytest.raises(OutputError, match="--force"), atomic_file(path):
+    with pytest.raises(OutputError, match="give `force=True`"), atomic_file(path):
         pass
 
 
