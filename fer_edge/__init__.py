@@ -11,7 +11,7 @@ from fer_edge.errors import FerError
 
 if TYPE_CHECKING:
     from fer_edge.image.read import read_image
-    from fer_edge.inference.classifier import Classifier, Emotion, FaceResult
+    from fer_edge.inference.classifier import Classifier, Emotion, FaceResult, Faces
     from fer_edge.inference.detectors import Face, FaceDetector, open_detector
     from fer_edge.picture.draw import draw_faces
     from fer_edge.video.sink import VideoSink
@@ -24,6 +24,7 @@ _HOMES = {
     "Classifier": "inference.classifier",
     "Emotion": "inference.classifier",
     "FaceResult": "inference.classifier",
+    "Faces": "inference.classifier",
     "Face": "inference.detectors",
     "FaceDetector": "inference.detectors",
     "open_detector": "inference.detectors",
@@ -41,6 +42,7 @@ __all__ = [
     "Face",
     "FaceDetector",
     "FaceResult",
+    "Faces",
     "FerError",
     "ModelSpec",
     "VideoSink",

@@ -438,6 +438,8 @@ def _count(number: int, name: str) -> str:
 def read_names(path: Path, output_format: Format, model: str, header: Sequence[str]) -> set[str]:
     """Return the names of the pictures that a file of records holds, so that it can be gone on.
 
+    In csv they are as `plain_cell` writes them.
+
     What stands behind its last whole line, which a crash has cut, is cut off.
 
     Args:
@@ -477,7 +479,7 @@ def read_names(path: Path, output_format: Format, model: str, header: Sequence[s
             if first != list(header):
                 refuse(f"the columns {', '.join(first)}")
             image, used = header.index("image"), header.index("model")
-            found = [(row[image].removeprefix("'"), row[used]) for row in rows]
+            found = [(row[image], row[used]) for row in rows]
     except (ValueError, LookupError, TypeError, csv.Error) as error:
         refuse(f"what cannot be read ({error})")
     if others := {used for _, used in found} - {plain_cell(model), model}:

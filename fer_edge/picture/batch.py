@@ -119,7 +119,7 @@ class PictureFolder:
         """
         self._folder = folder
         self._force = force
-        self._places: dict[str, Path] = {}
+        self._places: dict[tuple[str, Path], Path] = {}
         self._taken: set[Path] = set()
 
     def place(self, picture: Picture, face: int | None = None) -> Path:
@@ -127,7 +127,7 @@ class PictureFolder:
 
         Two pictures of one name get different places.
         """
-        if picture.name not in self._places:
+        if picture.identity not in self._places:
             wanted = self._folder / picture.relative
             if wanted.suffix.lower() not in WRITTEN_SUFFIXES:
                 wanted = wanted.with_name(wanted.name + ".png")
@@ -136,8 +136,8 @@ class PictureFolder:
                 target = wanted.with_stem(f"{wanted.stem}-{number}")
                 number += 1
             self._taken.add(target)
-            self._places[picture.name] = target
-        place = self._places[picture.name]
+            self._places[picture.identity] = target
+        place = self._places[picture.identity]
         return place if face is None else place.with_stem(f"{place.stem}-face{face}")
 
     def check(
@@ -187,7 +187,7 @@ def save_pictures(
     Yields:
         The results, each after its pictures are written; where that failed the record says why.
     """
-    written: set[str] = set()
+    written: set[tuple[str, Path]] = set()
 
     def first_ones() -> Iterator[tuple[Result, bool] | None]:
         """Find each picture's places in order; one that was given twice is drawn once."""
@@ -196,9 +196,9 @@ def save_pictures(
                 yield None
                 continue
             picture, record = result
-            first = record.width is not None and picture.name not in written
+            first = record.width is not None and picture.identity not in written
             if first:
-                written.add(picture.name)
+                written.add(picture.identity)
                 for folder in (annotated, crops):
                     if folder:
                         folder.place(picture)

@@ -41,6 +41,14 @@ class Picture:
     relative: Path
     problem: str = ""
 
+    @property
+    def identity(self) -> tuple[str, Path]:
+        """What a picture that is given twice has in common with itself.
+
+        Names alone do not tell: of those that are no text all wrong letters look alike.
+        """
+        return self.name, self.relative
+
 
 def find_pictures(
     inputs: Sequence[str], read_stdin: Callable[[], bytes], leave_out: Collection[Path] = ()

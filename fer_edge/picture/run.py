@@ -31,6 +31,7 @@ from fer_edge.records import (
     choose_format,
     csv_header,
     open_records,
+    plain_cell,
     read_names,
 )
 
@@ -101,7 +102,12 @@ def run_pictures(open_classifier: Callable[..., Classifier], options: PictureOpt
         for folder, face in zip(folders, (None, 0), strict=True):
             if folder:
                 folder.check(pictures, originals, face)
-    left = [picture for picture in pictures if picture.name not in done]
+
+    def is_left(picture: Picture) -> bool:
+        name = plain_cell(picture.name) if output_format == "csv" else picture.name
+        return name not in done
+
+    left = list(filter(is_left, pictures))
     tally = Tally()
     failure: FerError | None = None
     with ExitStack() as stack:
@@ -109,7 +115,7 @@ def run_pictures(open_classifier: Callable[..., Classifier], options: PictureOpt
         source: Iterable[Picture | None] = left
         if options.watch:
             found = watch_folders(options.inputs, written, lambda: bool(signals))
-            source = (one for one in found if one is None or one.name not in done)
+            source = (one for one in found if one is None or is_left(one))
         results = classify_pictures(
             classifier,
             source,

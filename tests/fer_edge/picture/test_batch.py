@@ -182,11 +182,14 @@ def test_any_name_will_do(folder, name, output_format):
 def test_names_that_are_no_text_or_too_long(folder):
     name = os.fsdecode(b"\xff.png")
     (folder / "in/b.png").rename(folder / "in" / name)
-    result = classify("in", "x" * 5000, "--format", "jsonl", "--detector", "none")
+    (folder / "in" / os.fsdecode(b"\xfe.png")).write_bytes((folder / "in" / name).read_bytes())
+    flags = ("--format", "jsonl", "--detector", "none", "--annotate", "drawn")
+    result = classify("in", "x" * 5000, *flags)
     assert result.exit_code == 1
+    assert len(list(Path("drawn").glob("*.png"))) == 2
     found = records(result)
-    assert [record["status"] for record in found] == ["ok", "ok", "ok", "error"]
-    assert "too long" in found[3]["error"]
+    assert [record["status"] for record in found] == ["ok", "ok", "ok", "ok", "error"]
+    assert "too long" in found[4]["error"]
 
 
 def test_output_is_whole_and_never_replaced_by_chance(folder):
@@ -692,6 +695,14 @@ def test_a_long_folder_is_gone_on_with(folder, ending):
     assert classify(*command).exit_code == 0
     whole = Path(f"r.{ending}").read_text()
     lines = whole.splitlines(keepends=True)
+    # Names that csv changes are known again.
+    shutil.copy("in/b.png", "-x.png")
+    shutil.copy("in/b.png", "'y.png")
+    odd = ["--detector", "none", "-o", f"odd.{ending}", "--model", "tiny.onnx"]
+    for more in ([], ["--resume"]):
+        found = CliRunner().invoke(main, ["classify", *odd, *more, "--", "-x.png", "'y.png"])
+        assert found.exit_code == 0, found.output
+    assert Path(f"odd.{ending}").read_text().count(".png") == 2
     # A crash has cut the second record, behind which its picture was drawn already.
     first = 2 if ending == "csv" else 1
     Path(f"r.{ending}").write_text("".join(lines[:first]) + lines[first][:20])
