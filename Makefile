@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 .PHONY: demo test test-slow lint bench tables clean
 
@@ -11,11 +11,11 @@ demo: $(VENV)/.runtime-installed
 	$(BIN)/fer-edge classify tests/data/portrait.jpg
 
 test: $(VENV)/.test-installed
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --dist worksteal -m "not slow"
 
 # What takes long: installs into bare environments, a cluster, a browser, transcripts.
 test-slow: $(VENV)/.test-installed
-	$(PYTEST) -m slow
+	$(PYTEST) --dist loadscope -m slow
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -99,3 +99,33 @@ def save_color_model(
         nodes.append(helper.make_node("Softmax", ["logits"], [OUTPUT_NAME], axis=1))
     constants = {"scale": np.array(scale, np.float32)}
     return save(path, nodes, constants, input_shape=shape, output_shape=(batch, 3))
+
+
+def save_yunet_like(path: Path) -> Path:
+    """Write what OpenCV runs as YuNet: each bright cell of 32 pixels is a face of that size."""
+    nodes, constants, outputs = [], {}, []
+    for stride in (8, 16, 32):
+        mean = f"mean_{stride}"
+        sides = {"kernel_shape": [stride, stride], "strides": [stride, stride]}
+        nodes.append(helper.make_node("AveragePool", ["input"], [mean], **sides))
+        for kind, width in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
+            name = f"{kind}_{stride}"
+            level = 1 / (3 * 255) if stride == 32 and kind in ("cls", "obj") else 0
+            constants[f"{name}_weights"] = np.full((width, 3, 1, 1), level, np.float32)
+            constants[f"{name}_shape"] = np.array([1, -1, width], np.int64)
+            nodes += [
+                helper.make_node(
+                    "Conv", [mean, f"{name}_weights"], [f"{name}_map"], kernel_shape=[1, 1]
+                ),
+                helper.make_node("Transpose", [f"{name}_map"], [f"{name}_last"], perm=[0, 2, 3, 1]),
+                helper.make_node("Reshape", [f"{name}_last", f"{name}_shape"], [name]),
+            ]
+            shape = (1, (640 // stride) ** 2, width)
+            outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    image = helper.make_tensor_value_info("input", TensorProto.FLOAT, (1, 3, 640, 640))
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "yunet", [image], outputs, weights)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), path
+    )
+    return path

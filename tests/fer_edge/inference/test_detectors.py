@@ -7,7 +7,7 @@ import pytest
 from fer_edge import open_detector, read_image
 from fer_edge.errors import DetectorError
 from fer_edge.inference.detectors import Face, HaarDetector, YuNetDetector, largest_first
-from tests.support.models import save_brightness_model
+from tests.support.models import save_brightness_model, save_yunet_like
 
 PORTRAIT = Path("tests/data/portrait.jpg")
 
@@ -103,6 +103,14 @@ def test_yunets_answers_are_scaled_clipped_and_filtered(monkeypatch, tmp_path):
     assert [face.score for face in faces] == pytest.approx([0.8, 0.9])
     assert faces[1].points == ((0, 2), (4, 6), (8, 10), (12, 14), (16, 18))
     assert detector.detect(np.zeros((40, 40), np.uint8)) == []
+
+
+def test_yunets_answers_are_read_from_opencv(tmp_path):
+    detector = open_detector("yunet", save_yunet_like(tmp_path / "yunet.onnx"))
+    frame = np.zeros((240, 320, 3), np.uint8)
+    assert detector.detect(frame) == []
+    frame[64:96, 160:192] = 255
+    assert detector.detect(frame) == [Face((144, 48, 32, 32), pytest.approx(1.0))]
 
 
 def test_sizes_are_checked():
