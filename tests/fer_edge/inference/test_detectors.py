@@ -110,7 +110,8 @@ def test_yunets_answers_are_read_from_opencv(tmp_path):
     frame = np.zeros((240, 320, 3), np.uint8)
     assert detector.detect(frame) == []
     frame[64:96, 160:192] = 255
-    assert detector.detect(frame) == [Face((144, 48, 32, 32), pytest.approx(1.0))]
+    points = ((160.0, 64.0),) * 5
+    assert detector.detect(frame) == [Face((144, 48, 32, 32), pytest.approx(1.0), points)]
 
 
 def test_sizes_are_checked():
