@@ -20,7 +20,14 @@ from fer_edge.inference.flags import description_options, grouped
 from fer_edge.inference.locate import DEFAULT_MODEL, DETECTORS, DetectorName
 from fer_edge.inference.presets import PRESETS
 from fer_edge.inference.providers import AUTO, PROVIDERS
-from fer_edge.video.options import DETECT_EVERY, MIN_FACE, RETRIES, TIMEOUT_S, VideoOptions
+from fer_edge.video.options import (
+    DETECT_EVERY,
+    MIN_FACE,
+    RETRIES,
+    SEQUENCE_FPS,
+    TIMEOUT_S,
+    VideoOptions,
+)
 
 if TYPE_CHECKING:
     from fer_edge.inference.classifier import Classifier
@@ -36,11 +43,14 @@ def main() -> None:
 
 
 def _ending(suffix: str) -> Callable[..., Path | None]:
-    """Make a callback that refuses files that do not end so."""
+    """Make a callback that refuses files that end otherwise; without an ending it is a folder."""
 
     def check(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
-        if value is not None and value.suffix.lower() != suffix:
-            raise click.BadParameter(f"Expected a name that ends in {suffix}, received {value}")
+        known = value is None or value.suffix.lower() in (suffix, "") or value.is_dir()
+        if not known:
+            raise click.BadParameter(
+                f"Expected a name that ends in {suffix}, or a folder, received {value}"
+            )
         return value
 
     return check
@@ -394,8 +404,22 @@ def doctor(as_json: bool) -> None:
         sys.exit(1)
 
 
+def _region(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    parts = value.split(",")
+    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+        raise click.BadParameter(f"Expected LEFT,TOP,WIDTH,HEIGHT in pixels, received {value!r}")
+    region = tuple(map(int, parts))
+    if not (region[2] and region[3]):
+        raise click.BadParameter(f"Expected a width and height above 0, received {value!r}")
+    return region
+
+
 @main.command()
-@click.argument("source")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
     "-o",
     "--output",
@@ -415,15 +439,15 @@ def doctor(as_json: bool) -> None:
     "--record",
     type=click.Path(path_type=Path),
     callback=_ending(".mp4"),
-    metavar="FILE.mp4",
-    help="Record the video with boxes, labels and bars.",
+    metavar="FILE.mp4|DIR",
+    help="Record the video with boxes, labels and bars; several into a folder.",
 )
 @click.option(
     "--timeline",
     type=click.Path(path_type=Path),
     callback=_ending(".png"),
-    metavar="FILE.png",
-    help="Draw each face's emotions over time.",
+    metavar="FILE.png|DIR",
+    help="Draw each face's emotions over time; several videos into a folder.",
 )
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option(
@@ -440,6 +464,12 @@ def doctor(as_json: bool) -> None:
     help="Smooth each face's probabilities over about so long.",
 )
 @click.option("--largest", is_flag=True, help="Only the largest face of each frame.")
+@click.option(
+    "--roi",
+    callback=_region,
+    metavar="LEFT,TOP,WIDTH,HEIGHT",
+    help="Look only at that part of each frame, pixels of the upright picture.",
+)
 @click.option(
     "--detect-every",
     type=click.IntRange(1),
@@ -476,18 +506,33 @@ def doctor(as_json: bool) -> None:
     metavar="N",
     help="Open a live source that stopped so often again, after growing pauses.",
 )
+@click.option(
+    "--fps",
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=SEQUENCE_FPS,
+    show_default=True,
+    metavar="N",
+    help="Frames per second of numbered pictures.",
+)
 @classifier_options(smallest=MIN_FACE, mirror=False)
-def video(source: str, open_classifier: Callable[..., "Classifier"], **options: Any) -> None:
-    """Watch a camera (cam0, cam1, ...), a video file, a device path, or an rtsp or http URL.
+def video(
+    sources: tuple[str, ...], open_classifier: Callable[..., "Classifier"], **options: Any
+) -> None:
+    """Watch cameras, videos, folders of videos, streams, numbered pictures.
 
-    Exit status: 0 watched to the end, 1 the source failed or stopped, 2 wrong usage, 130 ended by
-    Ctrl-C, 143 by SIGTERM. What was written until then is whole in each case.
+    A SOURCE is cam0, cam1, ..., a file, a folder with all videos below it, a device path, an rtsp
+    or http URL, pictures such as img_%04d.jpg, or - for standard input. Several are watched one
+    after the other; their records then say of which they are.
+
+    Exit status: 0 watched to the end, 1 a source failed or stopped, 2 wrong usage, 129 ended by a
+    closed terminal, 130 by Ctrl-C, 143 by SIGTERM. What was written until then is whole in each
+    case.
     """
     from fer_edge.video.run import run_video
 
     # Between two frames the processor belongs to decoding and detection.
     classifier = open_classifier(spin=False)
-    sys.exit(run_video(source, classifier, VideoOptions(**options)))
+    sys.exit(run_video(sources, classifier, VideoOptions(**options)))
 
 
 @main.command()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fer_edge._base.ahead import map_promptly
 from fer_edge._base.files import atomic_file, refuse_existing, refuse_same
+from fer_edge._base.folders import free_name
 from fer_edge.errors import ImageError, OutputError
 from fer_edge.image.damage import DamageWatch
 from fer_edge.image.fetch import fetch, is_address
@@ -131,12 +132,7 @@ class PictureFolder:
             wanted = self._folder / picture.relative
             if wanted.suffix.lower() not in WRITTEN_SUFFIXES:
                 wanted = wanted.with_name(wanted.name + ".png")
-            target, number = wanted, 2
-            while target in self._taken:
-                target = wanted.with_stem(f"{wanted.stem}-{number}")
-                number += 1
-            self._taken.add(target)
-            self._places[picture.identity] = target
+            self._places[picture.identity] = free_name(wanted, self._taken)
         place = self._places[picture.identity]
         return place if face is None else place.with_stem(f"{place.stem}-face{face}")
 

@@ -14,15 +14,12 @@ import click
 
 from fer_edge._base.ahead import TICK_S
 from fer_edge._base.bounded import read_at_most
-from fer_edge._base.files import file_identity
+from fer_edge._base.folders import files_below
 from fer_edge.image.fetch import is_address, without_password
 from fer_edge.image.read import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, MAX_BYTES
 
 _LOOK_S = 1.0
 """How often a folder that fills is looked through."""
-
-_NOT_PICTURES = re.compile(r"\._.*|__MACOSX")
-"""What macOS leaves beside pictures on foreign disks and in archives."""
 
 
 @dataclass(frozen=True)
@@ -125,42 +122,9 @@ def _state(source: Path | str | bytes) -> tuple[int, int]:
 
 
 def _pictures_below(folder: Path, leave_out: Collection[Path]) -> Iterator[Picture]:
-    """Yield the pictures in a folder and below, and the folders that cannot be looked into.
-
-    Linked folders are followed, each folder but once: what was found by its own place is not found
-    again by a link, and links in a circle come to an end.
-    """
-    suffixes = IMAGE_SUFFIXES | FOREIGN_SUFFIXES
-    done = {file_identity(folder), *map(file_identity, leave_out)}
-    waiting, linked = [folder], list[Path]()
-    while waiting or linked:
-        # Links come last, so that they never stand for what lies in the folder itself.
-        place = waiting.pop() if waiting else linked.pop(0)
-        identity = file_identity(place)
-        if place != folder and identity in done:
-            continue
-        done.add(identity)
-        try:
-            entries = sorted(os.scandir(place), key=lambda entry: entry.name)
-        except OSError as error:
-            problem = f"Expected a folder that can be read: {error.strerror}"
-            yield Picture(click.format_filename(place), place, Path(), problem)
-            continue
-        for entry in entries:
-            if _NOT_PICTURES.fullmatch(entry.name):
-                continue
-            path = Path(entry.path)
-            if _is_folder(entry):
-                (linked if entry.is_symlink() else waiting).append(path)
-            elif path.suffix.lower() in suffixes:
-                yield Picture(click.format_filename(path), path, path.relative_to(folder))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # A link that leads to itself.
-        return False
+    for path, problem in files_below(folder, IMAGE_SUFFIXES | FOREIGN_SUFFIXES, leave_out):
+        relative = Path() if problem else path.relative_to(folder)
+        yield Picture(click.format_filename(path), path, relative, problem)
 
 
 def _content(path: Path) -> Path | bytes:

@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 from fer_edge._base._cv2 import cv2
 from fer_edge.errors import SourceError
 from fer_edge.video.container import is_mp4, may_be_sound, missing_bytes
+from fer_edge.video.options import SEQUENCE_FPS
 from fer_edge.video.sequence import ImageSequence
 
 STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
 STANDARD_INPUT = "-"
+CAMERA = r"cam(\d{1,3})"
 
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _LONG_LOOK = "analyzeduration;120000000|probesize;200000000"
@@ -56,11 +58,13 @@ class Address:
             read but once) or ``sequence`` (pictures that are numbered).
         target: A camera's number or path, a URL, a file's absolute path, or a sequence's pattern.
         name: What may be shown of it.
+        fps: Frames per second of a sequence.
     """
 
     kind: Literal["camera", "stream", "file", "pipe", "sequence"]
     target: int | str
     name: str
+    fps: float = SEQUENCE_FPS
 
     @property
     def by_ffmpeg(self) -> bool:
@@ -72,7 +76,7 @@ class Address:
         if self.kind == "camera":
             return cv2.VideoCapture(self.target, _camera_backend())
         if self.kind == "sequence":
-            return ImageSequence(str(self.target))
+            return ImageSequence(str(self.target), self.fps)
         capture = self._open_ffmpeg(timeout_s)
         late = self.kind == "file" and not capture.get(cv2.CAP_PROP_FRAME_WIDTH)
         if late and capture.isOpened() and _OPTIONS not in os.environ:
@@ -127,10 +131,11 @@ class Address:
     def _unreadable(self, said: Sequence[str], reason: str) -> str:
         indexless = any("moov atom not found" in text for text in said)
         if self.kind == "pipe":
-            if indexless:
+            if indexless or any("partial file" in text for text in said):
                 return (
-                    "From a pipe only MP4 whose index stands in front can be read; give the file's "
-                    "name, or write it with: ffmpeg -i FILE -c copy -movflags +faststart out.mp4"
+                    f"Expected a video, received {self.name}, an MP4 whose index does not stand in "
+                    "front, or that is cut short; give the file's name, or write it with: "
+                    "ffmpeg -i FILE -c copy -movflags +faststart out.mp4"
                 )
         else:
             path = Path(str(self.target))
@@ -162,8 +167,12 @@ class Address:
         )
 
 
-def find_source(source: str | Path) -> Address:
+def find_source(source: str | Path, fps: float = SEQUENCE_FPS) -> Address:
     """Tell cameras, streams, files and sequences of pictures apart.
+
+    Args:
+        source: As `VideoSource` takes it.
+        fps: Frames per second of pictures.
 
     Raises:
         SourceError: There is no such file, or the URL is of an unknown kind.
@@ -171,7 +180,7 @@ def find_source(source: str | Path) -> Address:
     text = str(source)
     if text == STANDARD_INPUT:
         return _standard_input()
-    if match := re.fullmatch(r"cam(\d{1,3})", text):
+    if match := re.fullmatch(CAMERA, text):
         return Address("camera", int(match[1]), text)
     if match := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", text):
         if match[1].lower() not in STREAM_SCHEMES:
@@ -185,7 +194,7 @@ def find_source(source: str | Path) -> Address:
         known = path.stat()
     except (OSError, ValueError) as error:
         if ImageSequence.is_pattern(text):
-            return Address("sequence", text, text)
+            return Address("sequence", text, text, fps)
         reason = getattr(error, "strerror", None) or error
         raise SourceError(
             f"Expected cam0, cam1, ..., a video file, a device or a URL, found nothing at {text} "

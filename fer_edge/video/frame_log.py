@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from fer_edge._base.files import refuse_existing
-from fer_edge.records import FRAMES, Writer, open_records
+from fer_edge.records import FRAMES, Columns, Writer, open_records
 from fer_edge.video.options import LogFormat
 from fer_edge.video.watch import WatchedFrame
 
@@ -17,6 +17,9 @@ class FrameLog:
 
     As ``jsonl`` each record is a line; as ``csv`` and ``parquet`` each face is a row, and a frame
     without faces is a row with empty cells; ``json`` is one array.
+
+    Attributes:
+        source: The video that the next records are of: their first column, where the log is named.
     """
 
     def __init__(
@@ -26,6 +29,7 @@ class FrameLog:
         labels: Sequence[str],
         *,
         force: bool = False,
+        named: bool = False,
     ) -> None:
         """Describe a log; it is opened on entering the ``with`` block.
 
@@ -34,15 +38,19 @@ class FrameLog:
             log_format: From `fer_edge.records.choose_format`.
             labels: Names of the emotions.
             force: Whether an existing file may be replaced.
+            named: Whether records say of which of several videos they are.
 
         Raises:
             OutputError: The file is there already.
         """
         if path is not None:
             refuse_existing(path, force=force)
-        self._opened = open_records(path, log_format, FRAMES, labels, force=force)
+        self._named = named
+        columns = Columns({"source": str, **FRAMES.head}, FRAMES.number) if named else FRAMES
+        self._opened = open_records(path, log_format, columns, labels, force=force)
         self._stack = ExitStack()
         self._writer: Writer | None = None
+        self.source = ""
 
     def __enter__(self) -> Self:
         """Open the file.
@@ -64,6 +72,7 @@ class FrameLog:
         Raises:
             OutputError: The file cannot be written.
         """
+        self._writer = None
         self._stack.__exit__(None, None, None)
 
     def take(self, watched: WatchedFrame) -> None:
@@ -81,4 +90,4 @@ class FrameLog:
         """
         if self._writer is None:
             raise ValueError("Expected writing inside of 'with FrameLog(...) as log:'")
-        self._writer.write(record)
+        self._writer.write({"source": self.source, **record} if self._named else record)

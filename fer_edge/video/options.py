@@ -17,6 +17,13 @@ RETRIES = 5
 """How often in a row a live source that stopped is opened again."""
 
 
+SEQUENCE_FPS = 25.0
+"""Frames per second of numbered pictures, which have no clock: FFmpeg's default too."""
+
+Region = tuple[int, int, int, int]
+"""Left, top, width and height, pixels."""
+
+
 @dataclass(frozen=True)
 class VideoOptions:
     """The options of ``fer-edge video``, named as on the command line.
@@ -24,8 +31,8 @@ class VideoOptions:
     Attributes:
         output: Log, ``-`` for standard output, or None.
         output_format: The log's format, or None for what the log's name says.
-        record: Recording with boxes and labels, .mp4, or None.
-        timeline: Picture of the emotions over time, .png, or None.
+        record: Recording with boxes and labels, .mp4, or the folder of several; or None.
+        timeline: Picture of the emotions over time, .png, or the folder of several; or None.
         display: Whether there is a window; None means if one can be shown.
         force: Whether existing files may be replaced.
         every: Take every so many-th frame.
@@ -36,6 +43,8 @@ class VideoOptions:
         largest: Whether only the largest face of each frame counts.
         timeout: How long opening, or waiting for a frame, may take, seconds.
         retries: How often in a row a live source that stopped is opened again.
+        fps: Frames per second of numbered pictures.
+        roi: The part of each frame that is looked at, or None for all of it.
     """
 
     output: Path | None = None
@@ -52,3 +61,5 @@ class VideoOptions:
     largest: bool = False
     timeout: float = TIMEOUT_S
     retries: int = RETRIES
+    fps: float = SEQUENCE_FPS
+    roi: Region | None = None

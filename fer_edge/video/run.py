@@ -1,9 +1,11 @@
 """What ``fer-edge video`` does with each frame: log, recording, window, progress, summary."""
 
+import os
+import re
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from types import TracebackType
@@ -11,13 +13,15 @@ from typing import Self
 
 import click
 
-from fer_edge._base.command import stop_on_signals, with_flags
+from fer_edge._base.command import Signals, drop_output, stop_on_signals, with_flags
 from fer_edge._base.files import atomic_file, is_special, refuse_existing, refuse_same
 from fer_edge.errors import OutputError, SourceError
 from fer_edge.inference.classifier import Classifier
 from fer_edge.picture.draw import encode
 from fer_edge.records import choose_format
+from fer_edge.video.address import CAMERA, STANDARD_INPUT
 from fer_edge.video.ffmpeg import listening, terminal
+from fer_edge.video.find import Video, find_videos
 from fer_edge.video.frame_log import FrameLog
 from fer_edge.video.history import History
 from fer_edge.video.options import LogFormat, VideoOptions
@@ -32,114 +36,221 @@ _STDOUT = Path("-")
 _RATE_FRAMES = 30
 
 
-def run_video(name: str, classifier: Classifier, options: VideoOptions) -> int:
-    """Watch a source until it ends, the user ends it, or a limit is reached.
+def run_video(sources: Sequence[str], classifier: Classifier, options: VideoOptions) -> int:
+    """Watch sources, one after the other, until they end, the user ends it, or a limit is reached.
 
     Args:
-        name: The source as `VideoSource` takes it.
+        sources: As `VideoSource` takes them, and folders, which stand for all videos below them.
         classifier: Model and detector.
         options: What to write and when to end.
 
     Returns:
-        The exit status: 0, or 128 plus the signal's number where Ctrl-C, SIGTERM or a closed
-        terminal ended it, so that scripts see that the video was not watched to its end. All
-        outputs are whole.
+        The exit status: 0, 1 where some of several sources failed, or 128 plus the signal's number
+        where Ctrl-C, SIGTERM or a closed terminal ended it, so that scripts see that not all was
+        watched to its end. All outputs are whole.
 
     Raises:
-        SourceError: The source cannot be opened or broke; what was written until then is whole.
+        SourceError: The only source cannot be opened or broke; what was written until then is
+            whole.
         OutputError: Something cannot be written.
+        UsageError: What is asked for does not go together.
     """
-    _check_outputs(name, options)
+    videos = find_videos(sources, options)
+    several = len(videos) > 1 or os.path.isdir(sources[0])  # noqa: PTH112 - as in find_videos
+    _check_usage(sources, several, options)
+    _check_outputs(videos, options)
     shows = _wants_window(options.display)
     log_path = options.output
     if log_path is None and not (shows or options.record or options.timeline):
         log_path = _STDOUT
-    log_format = _log_format(log_path, options)
+    log = None
+    if log_path:
+        log = FrameLog(
+            None if log_path == _STDOUT else log_path,
+            _log_format(log_path, options),
+            classifier.spec.columns,
+            force=options.force,
+            named=several,
+        )
+    failed = 0
     with ExitStack() as stack:
         stack.enter_context(_messages())
-        source = VideoSource(
-            name,
+        session = _Session(classifier, options, log, shows=shows, several=several)
+        signals = stack.enter_context(stop_on_signals(session.stop))
+        # A second one would cut what is being written; only a pipe may never take it.
+        signals.interrupts = False
+        if log and several:
+            stack.enter_context(log)
+        for video in videos:
+            try:
+                session.watch(video, signals)
+            except SourceError as error:
+                if not (several or session.ended):
+                    raise
+                if not session.ended:
+                    failed += 1
+                    named = error.message.startswith(video.name)
+                    _say(("" if named else f"{video.name}: ") + with_flags(error.message))
+            if session.ended:
+                break
+        if several:
+            _say(f"{len(videos)} videos, {failed} failed")
+    return 128 + signals[0] if signals else 1 if failed else 0
+
+
+class _Session:
+    """Watches videos one after the other, with one log for all of them.
+
+    Attributes:
+        ended: Whether the user has ended it, with all that were to come.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        options: VideoOptions,
+        log: FrameLog | None,
+        *,
+        shows: bool,
+        several: bool,
+    ) -> None:
+        self._classifier = classifier
+        self._options = options
+        self._log = log
+        self._shows = shows
+        self._several = several
+        self._source: VideoSource | None = None
+        self._window: Window | None = None
+        path = options.output or _STDOUT
+        self._log_waits = path == _STDOUT or is_special(path)
+        self.ended = False
+
+    def stop(self) -> None:
+        """End; may be called from signal handlers."""
+        self.ended = True
+        if self._source:
+            self._source.stop()
+
+    def watch(self, video: Video, signals: Signals) -> None:
+        """Watch a video to its end.
+
+        Raises:
+            SourceError: It cannot be opened or broke; its last record says so.
+            OutputError: Something cannot be written.
+        """
+        options, log = self._options, self._log
+        if log:
+            log.source = video.name
+        with ExitStack() as stack:
+            try:
+                source = stack.enter_context(self._open(video))
+            except SourceError as error:
+                # The log of a single source is not even begun.
+                if log and self._several:
+                    log.write(error_record(with_flags(error.message)))
+                raise
+            meter = Meter()
+            history = History(self._classifier.spec.labels, longest_s=gap_s(source.interval_s))
+            sinks: list[FrameSink] = [meter, history]
+            if log:
+                sinks.append(log if self._several else stack.enter_context(log))
+            if video.record:
+                sinks.append(stack.enter_context(VideoSink(video.record, force=options.force)))
+            if self._shows:
+                self._window = stack.enter_context(self._make_window(source, meter))
+                sinks.append(self._window)
+            hidden = self._shows or (log is not None and options.output in (None, _STDOUT))
+            try:
+                with Progress(source, options, hidden=hidden) as progress:
+                    sinks.append(progress)
+                    frames = watch(
+                        source,
+                        self._classifier,
+                        detect_every=options.detect_every,
+                        smooth_s=options.smooth,
+                        largest=options.largest,
+                        roi=options.roi,
+                    )
+                    for watched in frames:
+                        for sink in sinks:
+                            signals.interrupts = sink is log and self._log_waits
+                            sink.take(watched)
+                        signals.interrupts = False
+                        if history.frames == options.max_frames:
+                            source.stop()
+                            break
+            except SourceError as error:
+                if log:
+                    log.write(error_record(with_flags(error.message)))
+                raise
+            except KeyboardInterrupt:
+                if not signals:
+                    raise
+                drop_output()
+            finally:
+                self._window = None
+                signals.interrupts = False
+                history.finish()
+                if video.timeline:
+                    picture = encode(draw_timeline(history, source.name), ".png")
+                    with atomic_file(video.timeline, force=options.force) as file:
+                        file.write(picture)
+                _report(history, meter, source, named=self._several)
+
+    def _make_window(self, source: VideoSource, meter: "Meter") -> Window:
+        return Window(
+            f"fer-edge {source.name}",
+            stop=self.stop,
+            saved=lambda path: click.echo(f"saved {path}", err=True),
+            status=meter.text,
+            paced=not source.live,
+        )
+
+    def _open(self, video: Video) -> VideoSource:
+        if video.problem:
+            raise SourceError(video.problem)
+        options = self._options
+        self._source = VideoSource(
+            video.source,
             every=options.every,
             duration_s=options.duration,
             timeout_s=options.timeout,
             retries=options.retries,
-            idle=lambda: window.idle() if window else None,
+            fps=options.fps,
+            idle=lambda: self._window.idle() if self._window else None,
         )
-        window = None
-        signals = stack.enter_context(stop_on_signals(source.stop))
-        try:
-            stack.enter_context(source)
-        except SourceError:
-            if signals:
-                return 128 + signals[0]
-            raise
-        meter = Meter()
-        history = History(classifier.spec.labels, longest_s=gap_s(source.interval_s))
-        sinks: list[FrameSink] = [meter, history]
-        # A second signal would cut what is being written; only a pipe may never take it.
-        signals.interrupts = False
-        log = None
-        if log_path:
-            log = stack.enter_context(
-                FrameLog(
-                    None if log_path == _STDOUT else log_path,
-                    log_format,
-                    classifier.spec.columns,
-                    force=options.force,
-                )
-            )
-            sinks.append(log)
-        waits = log_path is not None and (log_path == _STDOUT or is_special(log_path))
-        if options.record:
-            sinks.append(stack.enter_context(VideoSink(options.record, force=options.force)))
-        if shows:
-            window = stack.enter_context(
-                Window(
-                    f"fer-edge {source.name}",
-                    stop=source.stop,
-                    saved=lambda path: click.echo(f"saved {path}", err=True),
-                    status=meter.text,
-                    paced=not source.live,
-                )
-            )
-            sinks.append(window)
-        try:
-            with Progress(source, options, hidden=shows or log_path == _STDOUT) as progress:
-                sinks.append(progress)
-                frames = watch(
-                    source,
-                    classifier,
-                    detect_every=options.detect_every,
-                    smooth_s=options.smooth,
-                    largest=options.largest,
-                )
-                for watched in frames:
-                    for sink in sinks:
-                        signals.interrupts = sink is log and waits
-                        sink.take(watched)
-                    signals.interrupts = False
-                    if history.frames == options.max_frames:
-                        source.stop()
-                        break
-        except SourceError as error:
-            if log:
-                log.write(error_record(with_flags(error.message)))
-            raise
-        except KeyboardInterrupt:
-            if not signals:
-                raise
-        finally:
-            signals.interrupts = False
-            history.finish()
-            _write_timeline(history, source, options)
-            _report(history, meter, source)
-    return 128 + signals[0] if signals else 0
+        if self.ended:  # By a signal that came too early for it.
+            self._source.stop()
+        return self._source
 
 
-def _check_outputs(name: str, options: VideoOptions) -> None:
-    paths = [path for path in (options.output, options.record, options.timeline) if path]
-    paths = [path for path in paths if path != _STDOUT]
-    refuse_same(paths, [Path(name)])
+def _check_usage(sources: Sequence[str], several: bool, options: VideoOptions) -> None:
+    if sources.count(STANDARD_INPUT) > 1:
+        raise click.UsageError("Expected - once, since standard input holds one video")
+    if not several:
+        return
+    for name, path, suffix in (
+        ("--record", options.record, ".mp4"),
+        ("--timeline", options.timeline, ".png"),
+    ):
+        if path and path.suffix.lower() == suffix and not path.is_dir():
+            raise click.UsageError(
+                f"Expected a folder for the {suffix} files of several videos, received {name} "
+                f"{path}; give a name without {suffix}"
+            )
+    endless = options.duration is None and options.max_frames is None
+    for source in sources if endless else ():
+        if re.fullmatch(CAMERA, source):
+            raise click.UsageError(
+                f"{source} never ends, so that no other source would be watched; run fer-edge "
+                "video for each, or give --duration"
+            )
+
+
+def _check_outputs(videos: Sequence[Video], options: VideoOptions) -> None:
+    paths = [options.output] if options.output and options.output != _STDOUT else []
+    paths += [path for video in videos for path in (video.record, video.timeline) if path]
+    refuse_same(paths, [Path(video.source) for video in videos])
     for path in paths:
         refuse_existing(path, force=options.force)
 
@@ -240,21 +351,19 @@ class Meter:
         return f"{rate:.0f} frames/s  {self._latency_ms:.1f} ms"
 
 
-def _write_timeline(history: History, source: VideoSource, options: VideoOptions) -> None:
-    if options.timeline:
-        picture = draw_timeline(history, source.name)
-        with atomic_file(options.timeline, force=options.force) as file:
-            file.write(encode(picture, ".png"))
-
-
-def _report(history: History, meter: Meter, source: VideoSource) -> None:
+def _report(history: History, meter: Meter, source: VideoSource, *, named: bool) -> None:
     spent_s = time.monotonic() - meter.started
-    parts = [f"{history.frames} frames, {history.end_s:.1f} s of video"]
+    name = f"{source.name}: " if named else ""
+    parts = [f"{name}{history.frames} frames, {history.end_s:.1f} s of video"]
     parts.append(f"in {spent_s:.1f} s ({history.frames / max(spent_s, 1e-9):.1f} frames/s)")
     if source.live:
         parts.append(f"{source.dropped} dropped to keep up")
     if source.reopened:
         parts.append(f"opened again {source.reopened} times")
+    for line in (", ".join(parts), *(history.summary() or ["no face was seen"])):
+        _say(line)
+
+
+def _say(text: str) -> None:
     with suppress(OSError):  # The terminal may be closed.
-        for line in (", ".join(parts), *(history.summary() or ["no face was seen"])):
-            click.echo(line, err=True)
+        click.echo(text, err=True)

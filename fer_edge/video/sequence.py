@@ -9,9 +9,6 @@ from fer_edge._base._cv2 import cv2
 from fer_edge.errors import ImageError, SourceError
 from fer_edge.image.read import Frame, read_image
 
-SEQUENCE_FPS = 25.0
-"""Frames per second of pictures, which have no clock: FFmpeg's default too."""
-
 _PATTERN = re.compile(r"([^%]*)%(?:0(\d+))?d([^%]*)")
 
 _log = logging.getLogger(__name__)
@@ -24,11 +21,12 @@ class ImageSequence:
     out, and its place in time stays empty.
     """
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, fps: float) -> None:
         """Find the pictures.
 
         Args:
             pattern: A path whose name holds one ``%d``, or ``%04d`` for four digits or more.
+            fps: Frames per second.
 
         Raises:
             SourceError: The folder cannot be looked into, or no picture is named so.
@@ -51,6 +49,7 @@ class ImageSequence:
             )
         self._pictures: Iterator[Path] = iter([one for _, one in numbered])
         self._count = len(numbered)
+        self._fps = fps
         self._frame: Frame | None = None
         self._size = (0, 0)
 
@@ -83,7 +82,7 @@ class ImageSequence:
     def get(self, prop: int, /) -> float:
         """Return a property of OpenCV's; 0 for those that pictures have not."""
         known = {
-            cv2.CAP_PROP_FPS: SEQUENCE_FPS,
+            cv2.CAP_PROP_FPS: self._fps,
             cv2.CAP_PROP_FRAME_COUNT: self._count,
             cv2.CAP_PROP_FRAME_WIDTH: self._size[0],
             cv2.CAP_PROP_FRAME_HEIGHT: self._size[1],

@@ -22,7 +22,7 @@ from fer_edge.image.read import Frame
 from fer_edge.video.address import Address, Capture, find_source
 from fer_edge.video.container import clock_may_jump, missing_bytes
 from fer_edge.video.ffmpeg import Messages, listening
-from fer_edge.video.options import RETRIES, TIMEOUT_S
+from fer_edge.video.options import RETRIES, SEQUENCE_FPS, TIMEOUT_S
 
 FIRST_PAUSE_S = 0.5
 """Pause before a live source that stopped is opened again; each further one is twice as long."""
@@ -100,6 +100,7 @@ class VideoSource:
         duration_s: float | None = None,
         timeout_s: float = TIMEOUT_S,
         retries: int = RETRIES,
+        fps: float = SEQUENCE_FPS,
         idle: Callable[[], None] | None = None,
     ) -> None:
         """Describe a source; it is opened on entering the ``with`` block.
@@ -111,6 +112,7 @@ class VideoSource:
             duration_s: End after so many seconds of the source's time.
             timeout_s: How long opening, or waiting for a frame, may take.
             retries: How often in a row a live source that stopped is opened again.
+            fps: Frames per second of numbered pictures.
             idle: Called about 20 times a second while waiting for a frame, for windows.
 
         Raises:
@@ -121,11 +123,12 @@ class VideoSource:
             raise ValueError(
                 f"Expected every from 1 and retries from 0, received {every} and {retries}"
             )
-        if timeout_s <= 0 or (duration_s is not None and duration_s <= 0):
+        if timeout_s <= 0 or fps <= 0 or (duration_s is not None and duration_s <= 0):
             raise ValueError(
-                f"Expected times above 0, received timeout_s={timeout_s}, duration_s={duration_s}"
+                f"Expected times above 0, received timeout_s={timeout_s}, duration_s={duration_s}, "
+                f"fps={fps}"
             )
-        self._address = find_source(source)
+        self._address = find_source(source, fps)
         self.name = self._address.name
         self._every = every
         self._duration_s = duration_s

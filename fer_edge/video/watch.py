@@ -2,19 +2,22 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+from fer_edge._base._cv2 import cv2
 from fer_edge._base.ahead import map_ahead
 from fer_edge.errors import SourceError
 from fer_edge.image.read import Frame
 from fer_edge.inference.classifier import Classifier, FaceResult
 from fer_edge.inference.detectors import Face, WholeFrame
 from fer_edge.picture.draw import draw_faces
-from fer_edge.video.options import DETECT_EVERY
+from fer_edge.video.options import DETECT_EVERY, Region
 from fer_edge.video.source import TimedFrame, VideoSource
 from fer_edge.video.tracking import FaceTracker, Smoother, gap_s
+
+_OUTLINE = (160, 160, 160)
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,23 @@ class WatchedFrame:
         faces: Its faces, largest first.
         latency_ms: How old a live frame was when it was classified; for files how long following
             and classifying its faces took.
+        region: The part of the frame that was looked at, or None for all of it.
     """
 
     frame: TimedFrame
     faces: Sequence[WatchedFace]
     latency_ms: float
+    region: Region | None = None
 
     @cached_property
     def annotated_bgr(self) -> Frame:
         """(H, W, 3) uint8 BGR: the frame with its faces' boxes and labels, drawn when asked for."""
-        return draw_faces(self.frame.image_bgr, [face.result for face in self.faces])
+        image = self.frame.image_bgr
+        if self.region:
+            left, top, width, height = self.region
+            image = image.copy()
+            cv2.rectangle(image, (left, top), (left + width - 1, top + height - 1), _OUTLINE, 2)
+        return draw_faces(image, [face.result for face in self.faces])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the frame's record as plain JSON values."""
@@ -87,6 +97,7 @@ def watch(
     detect_every: int = DETECT_EVERY,
     smooth_s: float = 0.0,
     largest: bool = False,
+    roi: Region | None = None,
 ) -> Iterator[WatchedFrame]:
     """Classify the faces of a source, frame by frame.
 
@@ -102,12 +113,14 @@ def watch(
             detects in every frame.
         smooth_s: Time constant of the smoothing of each face's probabilities; 0 smooths nothing.
         largest: Whether only the largest face is classified.
+        roi: Left, top, width and height of the part of each frame that is looked at, pixels;
+            what lies outside of the frame counts for nothing. Boxes are the whole frame's.
 
     Yields:
         Each frame of the source.
 
     Raises:
-        SourceError: The source broke.
+        SourceError: The source broke, or the region lies outside of its frames.
         ModelError: The model failed.
     """
     # Where the whole frame is the face there is nothing to follow.
@@ -116,9 +129,10 @@ def watch(
     tracker = FaceTracker(classifier.detector, detect_every=every, forget_s=forget_s)
     smoother = Smoother(smooth_s)
 
-    def look(item: tuple[int, TimedFrame]) -> tuple[TimedFrame, list[Face] | None]:
+    def look(item: tuple[int, TimedFrame]) -> tuple[TimedFrame, Region, list[Face] | None]:
         position, frame = item
-        return frame, tracker.look_ahead(position, frame.image_bgr)
+        part = _part(frame, roi)
+        return frame, part, tracker.look_ahead(position, _cut(frame, part))
 
     broken: list[SourceError] = []
     reopened = 0
@@ -134,21 +148,51 @@ def watch(
     looked = (
         map(look, numbered()) if source.live else map_ahead(look, numbered(), classifier.threads)
     )
-    for frame, found in looked:
+    for frame, part, found in looked:
         if frame.reopened != reopened:
             reopened = frame.reopened
             tracker.forget()
         began_s = frame.taken_s if source.live else time.monotonic()
-        tracked = tracker.update(frame.image_bgr, frame.time_s, found)[: 1 if largest else None]
+        view = _cut(frame, part)
+        tracked = tracker.update(view, frame.time_s, found)[: 1 if largest else None]
         faces = [item.face for item in tracked]
-        rows = classifier.predict(classifier.prepare(frame.image_bgr, faces))
+        rows = classifier.predict(classifier.prepare(view, faces))
         watched = [
             WatchedFace(
                 item.track,
-                classifier.result(item.face, smoother.update(item.track, frame.time_s, row)),
+                classifier.result(
+                    _moved(item.face, part), smoother.update(item.track, frame.time_s, row)
+                ),
             )
             for item, row in zip(tracked, rows, strict=True)
         ]
-        yield WatchedFrame(frame, watched, (time.monotonic() - began_s) * 1000)
+        latency_ms = (time.monotonic() - began_s) * 1000
+        yield WatchedFrame(frame, watched, latency_ms, part if roi else None)
     if broken:
         raise broken[0]
+
+
+def _part(frame: TimedFrame, roi: Region | None) -> Region:
+    """Return what of a region of interest lies in a frame."""
+    height, width = frame.image_bgr.shape[:2]
+    if roi is None:
+        return 0, 0, width, height
+    left, top = max(0, roi[0]), max(0, roi[1])
+    right, bottom = min(width, roi[0] + roi[2]), min(height, roi[1] + roi[3])
+    if right <= left or bottom <= top:
+        raise SourceError(
+            f"Expected a region inside of {width} x {height} pixels, received "
+            f"{','.join(map(str, roi))}; give another `roi`: left, top, width, height"
+        )
+    return left, top, right - left, bottom - top
+
+
+def _cut(frame: TimedFrame, part: Region) -> Frame:
+    left, top, width, height = part
+    return frame.image_bgr[top : top + height, left : left + width]
+
+
+def _moved(face: Face, part: Region) -> Face:
+    """Return a face of a part of the frame with its place in the whole."""
+    left, top, width, height = face.box
+    return replace(face, box=(left + part[0], top + part[1], width, height))
