@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from fer_edge._base._cv2 import cv2
-from fer_edge.errors import OutputError
+from fer_edge._base.files import atomic_file
 from fer_edge.image.read import Frame
 from fer_edge.picture.draw import draw_status, encode
 from fer_edge.video.watch import WatchedFrame
@@ -164,8 +164,6 @@ class Window:
         number = 1
         while (path := Path(f"fer-edge-{number:04d}.png")).exists():
             number += 1
-        try:
-            path.write_bytes(encode(frame_bgr, ".png"))
-        except OSError as error:
-            raise OutputError(f"Cannot write {path}: {error.strerror}") from error
+        with atomic_file(path) as file:
+            file.write(encode(frame_bgr, ".png"))
         self.saved(path)
