@@ -30,7 +30,7 @@ def test_its_arguments_are_known(job: benchmarks.Job) -> None:
 
 
 def test_every_benchmark_has_a_short_form() -> None:
-    helpers = {"all", "machine", "pictures", "tables"}
+    helpers = {"__init__", "all", "machine", "pictures", "tables"}
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - helpers
     assert {job.script for job in JOBS} == scripts
 
