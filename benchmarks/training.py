@@ -33,7 +33,7 @@ from fer_train.data.folds import Fold
 from fer_train.data.load import Dataset, load_dataset
 from fer_train.network.device import choose_precision, describe_device
 from fer_train.network.models import BACKBONE, build_model
-from fer_train.run.folder import Run
+from fer_train.run.folder import Run, RunFold
 from fer_train.run.plan import pending, plan_run
 from fer_train.run.recipes import (
     KERAS_MODELS,
@@ -43,6 +43,7 @@ from fer_train.run.recipes import (
     recipe_for,
 )
 from fer_train.train.fold import FoldTrainer
+from fer_train.train.lessons import FeatureLesson
 from fer_train.train.schedule import run_here
 
 FER_IMAGES = 35_887
@@ -55,21 +56,20 @@ LEAST_RATIO = 20.0
 _HEAD_REPEATS = 16
 
 
-class ThroughBackbone(FoldTrainer):
-    """Runs the frozen backbone in every step, as the published code does."""
-
-    def _trains_on_features(self, stage: int) -> bool:
-        return False
-
-
-def _trainer(
-    kind: type[FoldTrainer], run: Run, model: str, dataset: Dataset, repeats: int = 1
-) -> FoldTrainer:
+def _trainer(run: Run, model: str, dataset: Dataset, repeats: int = 1) -> FoldTrainer:
     """Return a trainer of 9/10 of the images, each seen ``repeats`` times an epoch."""
     count = len(dataset)
     train, test = np.split(np.arange(count), [count * (FOLDS - 1) // FOLDS])
     fold = Fold(0, np.tile(train, repeats), train[:0], np.tile(test, repeats))
-    return kind(run, model, fold, dataset.images, dataset.labels)
+    return FoldTrainer(RunFold(run, model, fold), dataset)
+
+
+def _features(trainer: FoldTrainer, net: Any) -> Any:
+    """Compute what the frozen backbone makes of the images, or read it where it was kept."""
+    lesson = trainer.lessons[0]
+    if not isinstance(lesson, FeatureLesson):
+        raise TypeError(f"Expected a recipe that changes no image, received {trainer.recipe}")
+    return lesson.features(net)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -121,10 +121,10 @@ def count_work(net: Any, head: Any, batch: int) -> dict[str, float]:
     image = tf.TensorSpec((batch, *net.input_shape[1:]), tf.float32)
     backbone = _operations(lambda x: net.get_layer(BACKBONE)(x), image)
     train = _operations(lambda x, y, w: head.train_step((x, y, w)), *step)
-    judge = _operations(lambda x, y, w: head.test_step((x, y, w)), *step)
-    # Nine tenths of the images train in each epoch, the last tenth is judged.
-    epoch = (train * (FOLDS - 1) + judge) / FOLDS
-    million = {"backbone": backbone, "head_train": train, "head_judge": judge}
+    evaluate = _operations(lambda x, y, w: head.test_step((x, y, w)), *step)
+    # Nine tenths of the images train in each epoch, the last tenth is held out.
+    epoch = (train * (FOLDS - 1) + evaluate) / FOLDS
+    million = {"backbone": backbone, "head_train": train, "head_evaluate": evaluate}
     return {name: round(count / batch / 1e6, 1) for name, count in million.items()} | {
         "ratio": round((backbone + epoch) / (backbone / (FOLDS * EPOCHS) + epoch), 1)
     }
@@ -148,26 +148,29 @@ def compare_frozen(model: str, dataset: Dataset, data: str, rounds: int) -> dict
         run = _run(Path(name), "thesis", model, dataset, data)
         recipe = run.recipes[model]
         keras.config.set_dtype_policy(choose_precision(recipe))
-        once = _trainer(FoldTrainer, run, model, dataset, _HEAD_REPEATS)
-        through = _trainer(ThroughBackbone, run, model, dataset)
-        net, other = (build_model(model, recipe, once.classes) for _ in range(2))
+        classes = len(run.protocol.labels)
+        once = _trainer(run, model, dataset, _HEAD_REPEATS)
+        through = _trainer(run, model, dataset)
+        # As the published code does: the frozen backbone runs in every step.
+        through.lessons = through.lessons[1], through.lessons[1]
+        net, other = (build_model(model, recipe, classes) for _ in range(2))
         features = run.folder / model / "features"
 
         def compute_features() -> None:
             for path in features.glob("*.npy"):
                 path.unlink()
-            once._features(net)
+            _features(once, net)
 
         compute_features()
-        head, whole = once._compile(net, 0), through._compile(other, 0)
+        head, whole = once.compile(net, 0), through.compile(other, 0)
         history: list[dict[str, float]] = []
         seconds = _turns(
             {
                 "features": compute_features,
-                "head_epoch": lambda: history.append(once._run_epoch(head, [], lambda _: None)),
-                "through_epoch": lambda: through._run_epoch(whole, [], lambda _: None),
-                "checkpoint": lambda: once._checkpoint(net, head, history[-1:]),
-                "build": lambda: build_model(model, recipe, once.classes),
+                "head_epoch": lambda: history.append(once.run_epoch(head, 0, [])),
+                "through_epoch": lambda: through.run_epoch(whole, 0, []),
+                "checkpoint": lambda: once.checkpoints.save(net, head, history[-1:]),
+                "build": lambda: build_model(model, recipe, classes),
             },
             rounds,
         )
@@ -176,7 +179,7 @@ def compare_frozen(model: str, dataset: Dataset, data: str, rounds: int) -> dict
     seconds["head_epoch"] /= _HEAD_REPEATS
     scale = FER_IMAGES / len(dataset)
     epochs = FOLDS * EPOCHS
-    # Each fold builds the model twice, to train it and to judge it.
+    # Each fold builds the model twice, to train it and to evaluate it.
     same = epochs * seconds["checkpoint"] + FOLDS * 2 * seconds["build"]
     once_s = scale * (seconds["features"] + epochs * seconds["head_epoch"]) + same
     through_s = scale * epochs * seconds["through_epoch"] + same
@@ -208,20 +211,22 @@ def step_rates(
             run = _run(Path(name), "modern", model, dataset, data)
             recipe = run.recipes[model]
             keras.config.set_dtype_policy(choose_precision(recipe))
-            trainer = _trainer(FoldTrainer, run, model, dataset)
-            # Nearly nothing is judged: what is timed is training.
-            trainer.fold = dataclasses.replace(trainer.fold, test=trainer.fold.test[:1])
-            trained = trainer._compile(build_model(model, recipe, trainer.classes, fused=True), 1)
+            trainer = _trainer(run, model, dataset)
+            # Nearly nothing is held out: what is timed is training.
+            split = dataclasses.replace(trainer.fold.split, test=trainer.fold.split.test[:1])
+            trainer.fold = dataclasses.replace(trainer.fold, split=split)
+            classes = len(run.protocol.labels)
+            trained = trainer.compile(build_model(model, recipe, classes, fused=True), 1)
             step: dict[str, Callable[[], object]] = {
-                "epoch": lambda trained=trained, trainer=trainer: trainer._run_epoch(  # type: ignore[misc]
-                    trained, [], lambda _: None
+                "epoch": lambda trained=trained, trainer=trainer: trainer.run_epoch(  # type: ignore[misc]
+                    trained, 1, []
                 )
             }
             seconds = _turns(step, rounds)["epoch"]
         rates[model] = {
             "precision": choose_precision(recipe),
             "batch_size": recipe.batch_size,
-            "images_per_s": round(trainer.fold.train.size / seconds, 1),
+            "images_per_s": round(trainer.fold.split.train.size / seconds, 1),
         }
         keras.backend.clear_session()
     return rates
@@ -266,13 +271,13 @@ def run_protocol(
 
     if minutes["features"] is None:
         keras.config.set_dtype_policy(choose_precision(recipe))
-        trainer = FoldTrainer(run, model, run.folds[0], dataset.images, dataset.labels)
-        net = build_model(model, recipe, trainer.classes)
-        minutes["features"] = _seconds(lambda: trainer._features(net)) / 60
+        trainer = FoldTrainer(run.fold(model, 0), dataset)
+        net = build_model(model, recipe, len(protocol.labels))
+        minutes["features"] = _seconds(lambda: _features(trainer, net)) / 60
         keep()
-    for piece in pending(run, [model])[: folds - len(minutes["folds"])]:
-        shutil.rmtree(run.fold_folder(*piece), ignore_errors=True)
-        minutes["folds"].append(_seconds(lambda fold=piece: run_here(run, dataset, [fold])) / 60)  # type: ignore[misc]
+    for fold_id in pending(run, [model])[: folds - len(minutes["folds"])]:
+        shutil.rmtree(run.fold_folder(*fold_id), ignore_errors=True)
+        minutes["folds"].append(_seconds(lambda fold=fold_id: run_here(run, dataset, [fold])) / 60)  # type: ignore[misc]
         keep()
     found = [round(taken, 2) for taken in minutes["folds"]]
     total = minutes["features"] + FOLDS * statistics.mean(minutes["folds"])

@@ -299,7 +299,7 @@ def fold(
     store: str | None,
 ) -> None:
     """Train one fold of a planned run, from its last epoch if it has begun."""
-    from fer_train.run.folder import open_run
+    from fer_train.run.folder import FoldId, open_run
     from fer_train.run.plan import load_run_images
     from fer_train.run.store import Store
     from fer_train.train.schedule import end_with_parent, run_here
@@ -317,7 +317,7 @@ def fold(
         raise click.BadParameter(
             f"expected 0 to {len(run.folds) - 1}, received {index}", param_hint="--fold"
         )
-    run_here(run, load_run_images(run, data), [(model, index)])
+    run_here(run, load_run_images(run, data), [FoldId(model, index)])
     click.echo(f"{model} fold {index}: top-1 {run.fold(model, index).score['accuracy']:.4f}")
 
 
@@ -420,19 +420,19 @@ def train_all(
         raise click.UsageError("--ray-cpus and --ray-gpus are for --ray")
     if int8 and no_export:
         raise click.UsageError("--int8 and --no-export exclude one another")
-    from fer_train.run.folder import Piece, locked_run
+    from fer_train.run.folder import FoldId, locked_run
     from fer_train.run.plan import pending
     from fer_train.train import schedule
 
     with locked_run(run_folder):
         check = _check_pretrained if not emit else lambda recipes: None
         run, dataset = _plan(data, models, recipe, config, run_folder, store, flags, check)
-        pieces = pending(run, models)
+        folds = pending(run, models)
         if emit:
             from fer_train.train import job_files
 
             write = job_files.slurm_script if emit == "slurm" else job_files.kubernetes_job
-            click.echo(write(run, pieces), nl=False)
+            click.echo(write(run, folds), nl=False)
             if run.store and urlsplit(run.store).password:
                 click.echo(
                     "The job file holds the keys in --store; keep it to yourself, or leave them "
@@ -441,19 +441,19 @@ def train_all(
                 )
             return
         total = len(models) * len(run.folds)
-        click.echo(f"{run.folder}: {total - len(pieces)} of {total} folds are done", err=True)
+        click.echo(f"{run.folder}: {total - len(folds)} of {total} folds are done", err=True)
 
-        def report(piece: Piece) -> None:
-            click.echo(f"{piece[0]} fold {piece[1]} is done", err=True)
+        def report(fold_id: FoldId) -> None:
+            click.echo(f"{fold_id} is done", err=True)
 
         if ray_address:
             from fer_train.train.ray_cluster import run_on_ray
 
-            run_on_ray(run, dataset, pieces, ray_address, report, cpus=ray_cpus, gpus=ray_gpus)
+            run_on_ray(run, dataset, folds, ray_address, report, cpus=ray_cpus, gpus=ray_gpus)
         elif jobs:
-            schedule.run_in_subprocesses(run, pieces, jobs, report)
+            schedule.run_in_subprocesses(run, folds, jobs, report)
         else:
-            schedule.run_here(run, dataset, pieces)
+            schedule.run_here(run, dataset, folds)
     for model in models:
         _print_scores(run, model)
     if not no_export:
@@ -493,7 +493,7 @@ def distill(
 ) -> None:
     """Teach one student the averaged out-of-fold answers of RUN's fold models.
 
-    The student trains on Training and is judged on PublicTest, so RUN should be a cross-validation
+    The student trains on Training and is tested on PublicTest, so RUN should be a cross-validation
     with --pool training. FILE.keras in its place are finished models whose mean answer to each
     image as augmentation has just changed it, and to its mirror image, is taught. With --views N
     they answer N changed versions of each image once, ahead of training, and may be FILE.onnx.
@@ -544,7 +544,9 @@ def distill(
         else:
             teach = models_as_teacher(teacher_paths, protocol.labels, recipe.views)
         # A teacher that is refused leaves no run behind.
-        run = plan_run(run_folder, protocol, {student: recipe}, dataset)
+        run = plan_run(
+            run_folder, protocol, {student: recipe}, dataset, "folds" if teacher else "files"
+        )
         facts = teach(run)
         if "accuracy" in facts:
             shown = f"teacher: top-1 {facts['accuracy']:.4f} on images that it did not train on"

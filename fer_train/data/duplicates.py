@@ -1,7 +1,7 @@
 """Copies of an image: pixel-identical ones and those cut, scaled or compressed from one photograph.
 
 FER-2013 was gathered by web search and holds many photographs several times. Copies on both sides
-of a split let a model be judged on what it has learnt by heart, so that folds keep them together.
+of a split let a model be tested on what it has learnt by heart, so that folds keep them together.
 
 The near copies are found by the DCT hash of C. Zauner, *Implementation and Benchmarking of
 Perceptual Image Hash Functions* (2010): which of the 63 lowest frequencies lie above their median.

@@ -20,7 +20,7 @@ class Fold:
         train: Images that change the weights.
         inner: Images that steer training (early stopping, best epoch); empty where the recipe has
             no inner split and the test images steer it.
-        test: Images that judge the model.
+        test: The test set: images that only evaluate the model.
     """
 
     index: int
@@ -54,7 +54,7 @@ def make_folds(
             StratifiedGroupKFold, which keeps copies in one fold.
         inner: Share of each fold's training images that is held out to steer training.
         seed: Of the shuffling.
-        trainable: (N,) images that may train; the others are only judged. All by default.
+        trainable: (N,) images that may train; the others are only tested on. All by default.
 
     Raises:
         DataError: There are too few images for so many folds.
@@ -91,7 +91,7 @@ def holdout_fold(
     seed: int,
     trainable: NDArray[np.bool_] | None = None,
 ) -> Fold:
-    """Take the data set's own split: train on Training, judge on PublicTest.
+    """Take the data set's own split: train on Training, test on PublicTest.
 
     With ``grouping="duplicates"`` Training images that have a copy outside of it do not train.
 

@@ -21,8 +21,8 @@ from fer_train.export.facts import log_files, read_facts, write_facts
 from fer_train.export.judging import judge, open_file
 from fer_train.export.quantize import convert_fp16, count_parameters, quantize_int8
 from fer_train.export.sources import SOURCE, Pictures, Source, read_log
-from fer_train.network.averaging import answer, average
-from fer_train.network.models import augmentation
+from fer_train.network.averaging import average
+from fer_train.network.models import augmentation, predict
 from fer_train.run.folder import write_atomic, write_text
 from fer_train.run.metrics import classification_metrics
 
@@ -228,7 +228,7 @@ def _averaged(source: Source, pictures: Pictures, path: Path) -> Source:
     net.save(path)
     spec = source.spec
     if pictures.judges is not None:
-        rows = answer(net, pictures.judges.images)
+        rows = predict(net, pictures.judges.images)
         scores = classification_metrics(pictures.judges.labels, rows)
         spec = dataclasses.replace(spec, scores={name: float(scores[name]) for name in SCORES})
     stages = np.cumsum([len(one.stages) for one in source.earlier]).tolist()

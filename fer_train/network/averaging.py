@@ -46,12 +46,6 @@ def average(
     return net
 
 
-def answer(net: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the probabilities of uint8 (N, 48, 48) images: float32 (N, K)."""
-    inputs = images[..., None].astype(np.float32)
-    return np.asarray(net.predict(inputs, batch_size=_BATCH, verbose=0), np.float32)
-
-
 def _measure_batches(
     net: Any, images: NDArray[np.uint8], change: Callable[..., Any] | None
 ) -> None:

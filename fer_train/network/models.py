@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fer_edge.contract import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
 from fer_edge.errors import DataError, RunError
 from fer_train.network._keras import keras
+from fer_train.network.device import PREDICTION_BATCH
 from fer_train.run.recipes import Recipe
 
 layers = keras.layers
@@ -286,6 +290,12 @@ def _brief(error: Exception) -> str:
     """Return the beginning of what Keras says, which can go on to list a whole model."""
     text = " ".join(str(error).split())
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} ..."
+
+
+def predict(net: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the probabilities of uint8 (N, 48, 48) images: float32 (N, K)."""
+    inputs = images[..., None].astype(np.float32)
+    return np.asarray(net.predict(inputs, batch_size=PREDICTION_BATCH, verbose=0), np.float32)
 
 
 def leaves(net: keras.Model) -> list[keras.layers.Layer]:

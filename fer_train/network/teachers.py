@@ -1,4 +1,4 @@
-"""Finished models as teachers: one answer to an image, by several files.
+"""Finished models as teachers: one prediction of an image, by several files.
 
 Each file answers an image as it is and its mirror image; the mean of all is what they teach.
 Source: Beyer et al., *Knowledge distillation: A good teacher is patient and consistent*, 2022.
@@ -16,14 +16,13 @@ from fer_edge.errors import ModelError, RunError
 from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.preprocess import prepare
 from fer_train.network._keras import keras
-from fer_train.network.averaging import answer
-from fer_train.network.models import load_trained
+from fer_train.network.models import load_trained, predict
 
-Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""What uint8 (N, 48, 48) grey images are answered with: float32 (N, K) probabilities."""
+PredictFn = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""From uint8 (N, 48, 48) grey images to their probabilities, float32 (N, K)."""
 
 
-def open_teacher(path: Path, labels: Sequence[str]) -> Answer:
+def open_teacher(path: Path, labels: Sequence[str]) -> PredictFn:
     """Load a model file that teaches.
 
     Args:
@@ -49,22 +48,24 @@ def load_keras_teacher(path: Path, labels: Sequence[str]) -> keras.Model:
     return net
 
 
-def mean_answer(teachers: Sequence[Answer], images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def mean_prediction(
+    teachers: Sequence[PredictFn], images: NDArray[np.uint8]
+) -> NDArray[np.float32]:
     """Return what teachers answer as one: float32 (N, K) for uint8 (N, 48, 48)."""
     return np.asarray(np.mean([teacher(images) for teacher in teachers], axis=0), np.float32)
 
 
-def _open_keras(path: Path, labels: Sequence[str]) -> Answer:
+def _open_keras(path: Path, labels: Sequence[str]) -> PredictFn:
     net: Any = load_keras_teacher(path, labels)
 
-    def answers(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        both = answer(net, images) + answer(net, images[:, :, ::-1])
+    def predict_both_sides(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        both = predict(net, images) + predict(net, images[:, :, ::-1])
         return both * np.float32(0.5)
 
-    return answers
+    return predict_both_sides
 
 
-def _open_onnx(path: Path, labels: Sequence[str]) -> Answer:
+def _open_onnx(path: Path, labels: Sequence[str]) -> PredictFn:
     try:
         model = Classifier(path, detector="none", mirror=True, prior=0)
     except ModelError as error:
@@ -76,8 +77,8 @@ def _open_onnx(path: Path, labels: Sequence[str]) -> Answer:
         )
     columns = [model.spec.labels.index(label) for label in labels]
 
-    def answers(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def predict_both_sides(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         faces = [prepare(image, [None], model.spec) for image in images]
         return model.probabilities(np.concatenate(faces))[:, columns]
 
-    return answers
+    return predict_both_sides

@@ -1,7 +1,7 @@
 """A run folder -> the scores of its models: fold by fold, over folds, and merged over all images.
 
 A score of a model is the mean over its folds. Beside it stand the scores of the merged out-of-fold
-predictions, in which each image is judged once, by the fold that did not train on it.
+predictions: one for each image, by the fold that held it out.
 """
 
 import csv
@@ -34,11 +34,11 @@ MIN_TEST_FOLDS = 5
 
 @dataclass(frozen=True)
 class Predictions:
-    """Judged images, in the order of their numbers.
+    """Predictions of held-out images, in the order of their numbers.
 
     Attributes:
         index: (N,) int64 numbers of the images in the data set, each once.
-        fold: (N,) int64 fold that judged each.
+        fold: (N,) int64 fold that held each out.
         labels: (N,) int64 true classes.
         probabilities: (N, K) float32.
     """
@@ -114,7 +114,7 @@ def evaluate_model(run: Run, model: str, *, partial: bool = False) -> ModelEvalu
         partial: Whether folds may still be missing.
 
     Raises:
-        RunError: Folds are missing, two of them judge the same image, or a file is damaged.
+        RunError: Folds are missing, two of them hold out the same image, or a file is damaged.
     """
     planned = run.folds_of(model)
     done = [fold for fold in planned if fold.is_done]
@@ -130,16 +130,16 @@ def evaluate_model(run: Run, model: str, *, partial: bool = False) -> ModelEvalu
     for fold in done:
         if not np.array_equal(np.sort(parts[fold.index]["index"]), np.sort(fold.split.test)):
             raise RunError(
-                f"Expected {fold} to judge the images that folds.json gives it, received others; "
-                "delete that fold and train it again"
+                f"Expected {fold} to hold out the images that folds.json gives it, received "
+                "others; delete that fold and train it again"
             )
     if len(done) == len(planned) > 1:
         parts_of_all = [part for fold in run.folds for part in (fold.train, fold.inner, fold.test)]
         everyone = np.unique(np.concatenate(parts_of_all))
         if missing_images := np.setdiff1d(everyone, predictions.index).size:
             raise RunError(
-                f"Expected each image to be judged, received {missing_images} that no fold of "
-                f"{model} in {run.folder} judges; plan the run again"
+                f"Expected each image to be held out, received {missing_images} that no fold of "
+                f"{model} in {run.folder} holds out; plan the run again"
             )
     # Damaged files are told of here, not in the middle of a report.
     for fold in done:
@@ -173,18 +173,18 @@ def merge_predictions(
         source: What the folds are of, for messages.
 
     Raises:
-        RunError: An image is judged twice; names the folds.
+        RunError: An image is held out twice; names the folds.
     """
     for (one, first), (other, second) in combinations(parts.items(), 2):
         if common := np.intersect1d(first["index"], second["index"]).size:
             raise RunError(
-                f"Expected each image to be judged once, received {common} that folds {one} and "
-                f"{other} of {source} both judge; delete the wrong fold and train it again"
+                f"Expected each image to be held out once, received {common} that folds {one} and "
+                f"{other} of {source} both hold out; delete the wrong fold and train it again"
             )
     for key, part in parts.items():
         if np.unique(part["index"]).size != part["index"].size:
             raise RunError(
-                f"Expected each image to be judged once, received some twice in fold {key} of "
+                f"Expected each image to be held out once, received some twice in fold {key} of "
                 f"{source}; delete it and train it again"
             )
     index = np.concatenate([part["index"] for part in parts.values()])
@@ -242,7 +242,7 @@ class Comparison:
 
 
 def compare_models(evaluations: Sequence[ModelEvaluation]) -> list[Comparison]:
-    """Test each pair of models that were judged on the same folds, on top-1.
+    """Test each pair of models that were evaluated on the same folds, on top-1.
 
     Pairs of other data or folds are left out: their scores are not paired.
     """

@@ -1,7 +1,7 @@
 """The run folder: what is in it, how it is written, who may write it.
 
     RUN/
-    ├── config.json        data set and its digest, folds, seed, the recipe of each model, versions
+    ├── config.json        data set and its digest, teacher, folds, the recipe of each model
     ├── folds.json         the images of each fold
     ├── lock               held by the process that schedules
     └── MODEL/fold-00/
@@ -9,8 +9,8 @@
         ├── checkpoint-NNN.npz weights, optimizer, random state and history after epoch NNN
         ├── best-NNN.npz       weights of the best epoch so far
         ├── history.csv        one row an epoch
-        ├── predictions.npz    index, label and probabilities of each judged image
-        ├── model.keras        the judged model, float32
+        ├── predictions.npz    index, label and probabilities of each image held out
+        ├── model.keras        the evaluated model, float32
         └── metrics.json       scores and seconds; written last: the fold is done
 
 Every file is written under another name and then renamed, so that none is ever half a file.
@@ -23,11 +23,11 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import filelock
 import numpy as np
@@ -55,8 +55,25 @@ TEACHERS = "teachers"
 Curves = Mapping[str, NDArray[np.float64]]
 """Columns of history.csv, each with one value an epoch."""
 
-Piece = tuple[str, int]
-"""A model's name and a fold's index: one independent piece of work."""
+Teacher = Literal["folds", "files"]
+"""Who teaches the students of a run: the held-out answers of another run's folds, kept in
+`TEACHER`, or finished models, kept in `TEACHER_MODEL` or in `TEACHERS`."""
+
+
+class FoldId(NamedTuple):
+    """One fold of one model of a run: an independent piece of work.
+
+    Attributes:
+        model: Name of the model.
+        fold: Index of the fold, from 0.
+    """
+
+    model: str
+    fold: int
+
+    def __str__(self) -> str:
+        """Return it as messages name it, such as ``edge fold 0``."""
+        return f"{self.model} fold {self.fold}"
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -146,29 +163,6 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         return dict(archive)
 
 
-def write_results(
-    folder: Path,
-    fold: Fold,
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
-    facts: Mapping[str, Any],
-) -> None:
-    """Write a fold's predictions.npz and then its metrics.json, which marks it as done.
-
-    Args:
-        folder: The fold's folder.
-        fold: The fold.
-        labels: (n,) true classes of its test images.
-        probabilities: (n, K) what the model says of them.
-        facts: What metrics.json says besides the scores, such as the seconds.
-    """
-    write_arrays(
-        folder / PREDICTIONS,
-        {"index": fold.test, "label": labels, "probabilities": probabilities},
-    )
-    write_json(folder / DONE, classification_metrics(labels, probabilities) | dict(facts))
-
-
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock file while the block runs; it is free again when the process dies.
@@ -221,6 +215,7 @@ class Run:
         dataset_digest: SHA-256 of the data set that was loaded.
         recipes: Settings of each model.
         folds: The folds, the same for all models.
+        teacher: Who teaches its models besides the labels, or None.
         store: Address of its copy in object storage, see `fer_train.run.store`, or None.
     """
 
@@ -229,6 +224,7 @@ class Run:
     dataset_digest: str
     recipes: Mapping[str, Recipe]
     folds: list[Fold]
+    teacher: Teacher | None = None
     store: str | None = None
 
     def fold(self, model: str, index: int) -> "RunFold":
@@ -265,9 +261,9 @@ class Run:
         """Return what metrics.json of a fold that is done holds."""
         return self.fold(model, index).score
 
-    def write_file(self, piece: Piece, name: str, content: bytes) -> None:
+    def write_file(self, fold_id: FoldId, name: str, content: bytes) -> None:
         """Write a fold's file that another machine has made."""
-        write_atomic(self.fold_folder(*piece) / name, lambda path: path.write_bytes(content))
+        write_atomic(self.fold_folder(*fold_id) / name, lambda path: path.write_bytes(content))
 
     def save(self) -> None:
         """Write config.json, last, and folds.json."""
@@ -290,6 +286,7 @@ class Run:
             "format": FORMAT,
             "package_version": __version__,
             "dataset_digest": self.dataset_digest,
+            "teacher": self.teacher,
             "protocol": dataclasses.asdict(self.protocol) | {"drop": list(self.protocol.drop)},
             "models": {name: dataclasses.asdict(recipe) for name, recipe in self.recipes.items()},
         }
@@ -332,7 +329,7 @@ class RunFold:
     Attributes:
         run: The run.
         model: Name of the model.
-        split: The images that train it, steer it and judge it.
+        split: The images that train it, steer it and are held out.
     """
 
     run: Run
@@ -385,6 +382,25 @@ class RunFold:
                 f"{self.index} on it"
             )
 
+    def write_results(
+        self,
+        labels: NDArray[np.int64],
+        probabilities: NDArray[np.float32],
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Write predictions.npz and then metrics.json, which marks the fold as done.
+
+        Args:
+            labels: (n,) true classes of its test images.
+            probabilities: (n, K) what the model says of them.
+            facts: What metrics.json says besides the scores, such as the seconds.
+        """
+        write_arrays(
+            self.folder / PREDICTIONS,
+            {"index": self.split.test, "label": labels, "probabilities": probabilities},
+        )
+        write_json(self.folder / DONE, classification_metrics(labels, probabilities) | dict(facts))
+
     @cached_property
     def score(self) -> dict[str, Any]:
         """What metrics.json holds and, of a network, ``loss``: log-loss and penalty of weights."""
@@ -410,6 +426,15 @@ def read_curves(path: Path) -> Curves:
         return {name: np.asarray([float(row[name]) for row in rows]) for name in rows[0]}
     except (OSError, ValueError, TypeError, IndexError) as error:
         raise RunError(f"Expected a table of numbers in {path}, received {error}") from error
+
+
+def write_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write a history.csv: the scores of each epoch, which is counted from 1."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows([[f"{value:.6g}" for value in row.values()] for row in rows])
+    write_text(path, text.getvalue())
 
 
 def open_run(folder: Path) -> Run:
@@ -442,7 +467,17 @@ def open_run(folder: Path) -> Run:
         )
         for fold in read_json(folder / "folds.json")
     ]
-    return Run(folder, protocol, config["dataset_digest"], recipes, folds)
+    teacher = config["teacher"] if "teacher" in config else _unsaid_teacher(folder)
+    if teacher is not None and teacher not in get_args(Teacher):
+        raise RunError(f"Expected a teacher of folds or files in {folder}, received {teacher!r}")
+    return Run(folder, protocol, config["dataset_digest"], recipes, folds, teacher)
+
+
+def _unsaid_teacher(folder: Path) -> Teacher | None:
+    """Return who teaches in a run folder made before config.json said it."""
+    if (folder / TEACHER_MODEL).is_file() or (folder / TEACHERS).is_dir():
+        return "files"
+    return "folds" if (folder / TEACHER).is_file() else None
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -159,10 +159,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two models judged on the same folds.
+    """Two models evaluated on the same folds.
 
     Attributes:
-        folds: Number of folds both were judged on.
+        folds: Number of folds both were evaluated on.
         difference: Mean of first less second.
         t: The test's statistic, with ``folds - 1`` degrees of freedom.
         p: Two-sided probability of a difference at least as large by chance alone.
@@ -177,7 +177,7 @@ class PairedTest:
 def paired_test(
     first: Sequence[float], second: Sequence[float], test_share: float
 ) -> PairedTest | None:
-    """Test whether two models differ by more than chance, over the folds that both were judged on.
+    """Test whether two models differ by more than chance, over the folds that both have.
 
     This is the corrected resampled t-test. The folds' training sets overlap, so that their scores
     vary less than those of independent trainings would, and the plain paired t-test finds

@@ -16,7 +16,7 @@ from fer_train.data.duplicates import (
 )
 from fer_train.data.folds import Fold, holdout_fold, make_folds
 from fer_train.data.load import Dataset, load_dataset
-from fer_train.run.folder import Piece, Run, open_run, refuse_foreign
+from fer_train.run.folder import FoldId, Run, Teacher, open_run, refuse_foreign
 from fer_train.run.recipes import Protocol, Recipe
 
 
@@ -35,14 +35,27 @@ def load_images(protocol: Protocol) -> Dataset:
     return dataset.relabel(protocol.labels)
 
 
-def plan_run(folder: Path, protocol: Protocol, recipes: dict[str, Recipe], dataset: Dataset) -> Run:
+def plan_run(
+    folder: Path,
+    protocol: Protocol,
+    recipes: dict[str, Recipe],
+    dataset: Dataset,
+    teacher: Teacher | None = None,
+) -> Run:
     """Make the run folder, or check that the one that is there is of the same settings.
+
+    Args:
+        folder: The run folder.
+        protocol: The data and how it is split.
+        recipes: Settings of each model.
+        dataset: What `load_images` made of the protocol.
+        teacher: Who teaches the models besides the labels, or None.
 
     Raises:
         RunError: The folder holds something else.
         DataError: The data set does not suffice for the folds.
     """
-    run = Run(folder, protocol, dataset.digest, recipes, [])
+    run = Run(folder, protocol, dataset.digest, recipes, [], teacher)
     if (folder / "config.json").is_file():
         there = open_run(folder)
         there.check_same(run)
@@ -98,7 +111,7 @@ def load_run_images(run: Run, data: str | None = None) -> Dataset:
     return dataset
 
 
-def pending(run: Run, models: Sequence[str]) -> list[Piece]:
+def pending(run: Run, models: Sequence[str]) -> list[FoldId]:
     """Return the folds that are not done yet, model by model."""
     folds = [fold for model in models for fold in run.folds_of(model)]
-    return [(fold.model, fold.index) for fold in folds if not fold.is_done]
+    return [FoldId(fold.model, fold.index) for fold in folds if not fold.is_done]

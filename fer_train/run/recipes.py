@@ -2,7 +2,7 @@
 
 Two recipes. ``thesis`` is the protocol of E. B. Kirkvik, *Facial Emotion Recognition using Deep
 Learning* (OsloMet, 2022) as published, its faults included: plain k-fold over images that have
-copies in other folds, the learning rate steered by the fold that is judged, no ImageNet
+copies in other folds, the learning rate steered by the test set itself, no ImageNet
 preprocessing. ``modern`` mends them.
 """
 
@@ -56,7 +56,7 @@ class Recipe:
         head: ``thesis`` is the published head, ``gap`` is global average pooling and one layer.
         patience: Epochs without a lower validation loss after which training stops; 0 is never, nor
             does a cosine schedule stop whose last epoch is kept: its gains come as the rate falls.
-        keep: Which epoch's weights are judged and exported.
+        keep: Which epoch's weights are evaluated and exported.
         teacher_weight: Share of a teacher's answers in the targets, for `fer-train distill`.
         views: Changed versions of each image that files as teachers answer once, ahead of training;
             epochs see one after the other, and again. 0 is a new version in every epoch, as long
@@ -147,13 +147,13 @@ class Protocol:
     Attributes:
         data: Data set: a csv, folder or zip, or ``synthetic``.
         limit: Most images used, or None.
-        pool: ``all`` images, or those of ``training`` alone, so that the others can judge later.
+        pool: ``all`` images, or those of ``training`` alone, so that the others can be a test set.
         drop: Emotions left out.
         folds: Number of folds; 1 is the data set's own split into Training and PublicTest.
         grouping: ``none`` is plain KFold; ``duplicates`` is stratified, keeps copies of an image in
             one fold, and lets neither blank images nor identical ones with conflicting labels
             train.
-        inner: Share of the training images held out to steer training; 0 steers by the judged fold.
+        inner: Share of the training images held out to steer training; 0 steers by the test set.
         seed: Of the sample, the folds, the weights, shuffling and augmentation.
     """
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from fer_edge.errors import DependencyError, RunError
-from fer_train.run.folder import DONE, Piece, Run, open_run, refuse_foreign, write_atomic
+from fer_train.run.folder import DONE, FoldId, Run, open_run, refuse_foreign, write_atomic
 
 _PLAN = ("folds.json", "config.json")
 _CHANGING = {"history.csv"}
@@ -86,35 +86,35 @@ class Store:
         """Bring the folds that are done only there, and send those that are done only here."""
         for model in run.recipes:
             for fold in run.folds:
-                piece = model, fold.index
-                here, there = run.is_done(*piece), DONE in self._names(_part(piece))
+                fold_id = FoldId(model, fold.index)
+                here, there = run.is_done(*fold_id), DONE in self._names(_part(fold_id))
                 if there and not here:
-                    self.fetch_fold(run, piece)
+                    self.fetch_fold(run, fold_id)
                 elif here and not there:
-                    self.send_fold(run, piece)
+                    self.send_fold(run, fold_id)
 
-    def fetch_fold(self, run: Run, piece: Piece) -> None:
+    def fetch_fold(self, run: Run, fold_id: FoldId) -> None:
         """Bring what a fold's folder lacks, such as the checkpoints of another machine."""
-        folder = run.fold_folder(*piece)
-        names = self._names(_part(piece))
+        folder = run.fold_folder(*fold_id)
+        names = self._names(_part(fold_id))
         lacking = {name for name in names if not (folder / name).exists()}
         if DONE in lacking:
             # All of it is the other machine's then, and what was begun here is of no use.
             lacking = names
-        self._fetch(folder, _part(piece), lacking)
+        self._fetch(folder, _part(fold_id), lacking)
         if DONE in lacking:
             for path in folder.glob("checkpoint-*"):
                 path.unlink()
 
-    def send_fold(self, run: Run, piece: Piece) -> None:
+    def send_fold(self, run: Run, fold_id: FoldId) -> None:
         """Send what the store lacks of a fold, and delete there what is no longer here."""
-        folder = run.fold_folder(*piece)
+        folder = run.fold_folder(*fold_id)
         here = {path.name for path in folder.iterdir() if path.name[0] != "."} - {"lock"}
-        there = self._names(_part(piece))
-        self._send(folder, _part(piece), here - (there - _CHANGING))
+        there = self._names(_part(fold_id))
+        self._send(folder, _part(fold_id), here - (there - _CHANGING))
         with self._reached():
             for name in there - here:
-                self._files.delete_file(self._path(_part(piece), name))
+                self._files.delete_file(self._path(_part(fold_id), name))
 
     def _names(self, part: str) -> set[str]:
         with self._reached():
@@ -150,6 +150,5 @@ class Store:
             ) from error
 
 
-def _part(piece: Piece) -> str:
-    model, index = piece
-    return f"{model}/fold-{index:02d}"
+def _part(fold_id: FoldId) -> str:
+    return f"{fold_id.model}/fold-{fold_id.fold:02d}"

@@ -9,9 +9,10 @@ from fer_train.network._keras import keras
 from fer_train.run.recipes import Recipe
 
 History = list[dict[str, float]]
+"""One row of scores for each epoch."""
 
 
-class Answers(keras.metrics.Metric):  # type: ignore[misc]
+class PredictionBuffer(keras.metrics.Metric):  # type: ignore[misc]
     """Keeps the probabilities of an epoch, from which its curves are computed once.
 
     Metrics that are updated in each step cost more than the step of a small model.
@@ -19,7 +20,7 @@ class Answers(keras.metrics.Metric):  # type: ignore[misc]
 
     def __init__(self, rows: int, classes: int) -> None:
         """Make room for at most so many rows."""
-        super().__init__(name="answers")
+        super().__init__(name="predictions")
         self.rows = self.add_variable((rows, classes), "zeros", dtype="float32")
         self.count = self.add_variable((), "zeros", dtype="int32")
 

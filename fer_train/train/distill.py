@@ -25,8 +25,7 @@ from fer_edge.contract import IMAGE_SIZE
 from fer_edge.errors import RunError
 from fer_train.data.load import Dataset
 from fer_train.network._keras import keras
-from fer_train.network.device import PREDICTION_BATCH
-from fer_train.network.models import load_trained
+from fer_train.network.models import load_trained, predict
 from fer_train.network.teachers import load_keras_teacher, open_teacher
 from fer_train.run.evaluation import ModelEvaluation, evaluate_model
 from fer_train.run.folder import (
@@ -124,13 +123,13 @@ def folds_as_teacher(
 
     Raises:
         RunError: The teacher is incomplete, has other emotions, knows none of the images or has
-            seen those that judge the student.
+            seen those that the student is evaluated on.
     """
     if teacher.protocol.pool != "training" or len(teacher.folds) < 2:
         raise RunError(
             f"Expected a cross-validation of the training images alone to teach, received "
             f"{teacher.folder} of {len(teacher.folds)} folds and --pool {teacher.protocol.pool}; "
-            "else the teacher has trained on what it answers, or on what judges the student"
+            "else the teacher has trained on what it answers, or on the student's test set"
         )
     if teacher.protocol.labels != protocol.labels:
         raise RunError(
@@ -192,12 +191,11 @@ def _write(student: Run, facts: dict[str, Any], **arrays: NDArray[Any]) -> None:
 
 
 def _mirrored_answers(part: ModelEvaluation, dataset: Dataset) -> NDArray[np.float32]:
-    """Return float32 (N, K): mirror images, each judged by the fold that judged the image."""
+    """Return float32 (N, K): mirror images, each answered by the fold that held the image out."""
     answers = np.empty((len(dataset), len(part.labels)), np.float32)
     for fold in part.run.folds:
         path = part.run.fold_folder(part.model, fold.index) / "model.keras"
         net = load_trained(path, "the trained model of each fold to teach")
-        mirrored = dataset.images[fold.test][:, :, ::-1, None].astype(np.float32)
-        answers[fold.test] = net.predict(mirrored, batch_size=PREDICTION_BATCH, verbose=0)
+        answers[fold.test] = predict(net, dataset.images[fold.test][:, :, ::-1])
         keras.backend.clear_session()
     return answers

@@ -10,7 +10,7 @@ from typing import Any
 
 from fer_edge.errors import RunError
 from fer_train.data.load import is_synthetic
-from fer_train.run.folder import Piece, Run
+from fer_train.run.folder import FoldId, Run
 from fer_train.train.schedule import fold_arguments
 from fer_train.train.svm import SVM
 
@@ -18,7 +18,7 @@ IMAGE = "fer-edge:latest"
 _RETRIES = 3
 
 
-def slurm_script(run: Run, pieces: Sequence[Piece]) -> str:
+def slurm_script(run: Run, folds: Sequence[FoldId]) -> str:
     """Return a Slurm array job for ``sbatch``; run and data must be on a shared file system.
 
     With a store the run folder need not be.
@@ -26,13 +26,13 @@ def slurm_script(run: Run, pieces: Sequence[Piece]) -> str:
     Raises:
         RunError: No fold is left.
     """
-    commands = "\n".join(f"  {shlex.quote(command)}" for command in _commands(run, pieces))
+    commands = "\n".join(f"  {shlex.quote(command)}" for command in _commands(run, folds))
     log = shlex.quote(str(run.folder.resolve() / "slurm-%A_%a.log"))
     here = shlex.quote(str(Path.cwd()))
-    gpus = "\n#SBATCH --gpus=1" if _need_gpu(pieces) else ""
+    gpus = "\n#SBATCH --gpus=1" if _need_gpu(folds) else ""
     return f"""#!/bin/bash
 #SBATCH --job-name=fer-train
-#SBATCH --array=0-{len(pieces) - 1}
+#SBATCH --array=0-{len(folds) - 1}
 #SBATCH --ntasks=1{gpus}
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=16G
@@ -50,7 +50,7 @@ eval "exec ${{folds[$SLURM_ARRAY_TASK_ID]}}"
 """
 
 
-def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
+def kubernetes_job(run: Run, folds: Sequence[FoldId]) -> str:
     """Return an Indexed Job for ``kubectl apply -f``, as JSON (Kubernetes 1.29 or later).
 
     It expects an image with fer-edge[train-gpu], and a ReadWriteMany volume claim ``fer-train``
@@ -60,7 +60,7 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
     Raises:
         RunError: No fold is left, or run and data have no folder above both but the root.
     """
-    commands = _commands(run, pieces)
+    commands = _commands(run, folds)
     cases = " ".join(f"{number}) exec {command};;" for number, command in enumerate(commands))
     container: dict[str, Any] = {
         "name": "fold",
@@ -71,7 +71,7 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
             "limits": {"memory": "16Gi"},
         },
     }
-    if _need_gpu(pieces):
+    if _need_gpu(folds):
         container["resources"]["limits"]["nvidia.com/gpu"] = 1
     if _weights(run):
         container["workingDir"] = str(Path.cwd())
@@ -87,8 +87,8 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
         "metadata": {"name": _job_name(run)},
         "spec": {
             "completionMode": "Indexed",
-            "completions": len(pieces),
-            "parallelism": len(pieces),
+            "completions": len(folds),
+            "parallelism": len(folds),
             # A fold that fails for good must not take the others with it; a drained or preempted
             # node is not the fold's fault.
             "backoffLimitPerIndex": _RETRIES,
@@ -101,18 +101,18 @@ def kubernetes_job(run: Run, pieces: Sequence[Piece]) -> str:
     return json.dumps(job, indent=2) + "\n"
 
 
-def _need_gpu(pieces: Sequence[Piece]) -> bool:
-    return any(model != SVM for model, _ in pieces)
+def _need_gpu(folds: Sequence[FoldId]) -> bool:
+    return any(model != SVM for model, _ in folds)
 
 
-def _commands(run: Run, pieces: Sequence[Piece]) -> list[str]:
-    if not pieces:
+def _commands(run: Run, folds: Sequence[FoldId]) -> list[str]:
+    if not folds:
         raise RunError(f"Expected folds that are left to do, received {run.folder}, which is done")
     data = []
     if not is_synthetic(run.protocol.data):
         # The job starts in another folder, perhaps on another machine.
         data = ["--data", str(Path(run.protocol.data).resolve())]
-    return [shlex.join(["fer-train", *fold_arguments(run, piece), *data]) for piece in pieces]
+    return [shlex.join(["fer-train", *fold_arguments(run, fold_id), *data]) for fold_id in folds]
 
 
 def _shared_folder(run: Run) -> str | None:

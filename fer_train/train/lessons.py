@@ -1,17 +1,47 @@
-"""What an epoch teaches, and the layers by which a network learns it."""
+"""What a network is taught: the data of each epoch, and the network that learns from them.
 
-from dataclasses import dataclass
+Which lesson a training has follows from what its run says, see `choose_lessons`:
+
+| lesson | the network sees | targets |
+|---|---|---|
+| `Lesson` | images by number, changed anew in each epoch | labels, or a run's answers mixed in |
+| `FeatureLesson` | what a frozen backbone makes of the images | the same |
+| `TeacherLesson` | as `Lesson` | labels, and what finished models answer to these very images |
+| `ViewLesson` | images changed ahead of training | what finished models answered to these |
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_train.data.load import Dataset
 from fer_train.network._keras import keras
+from fer_train.network.device import PREDICTION_BATCH, choose_precision
+from fer_train.network.features import backbone_features
+from fer_train.network.models import BACKBONE, HEAD, augmentation, flip, leaves, predict
+from fer_train.network.teachers import PredictFn, load_keras_teacher, mean_prediction, open_teacher
+from fer_train.run.folder import (
+    TEACHER,
+    TEACHER_MODEL,
+    TEACHERS,
+    RunFold,
+    read_arrays,
+    write_arrays,
+)
+from fer_train.run.recipes import Recipe
+
+_PRIOR_IMAGES = 4096
+"""Images that tell how often a teacher answers with each class."""
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What an epoch teaches, in the order in which it is seen.
+class EpochData:
+    """The data of one epoch, in the order in which the network sees them.
 
     Attributes:
         order: int32 (N,) image numbers.
@@ -24,6 +54,366 @@ class Lesson:
     inputs: list[NDArray[Any]]
     targets: NDArray[np.float32]
     weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The images of a fold and what is said of them.
+
+    Attributes:
+        images: uint8 (N, 48, 48, 1), the whole data set.
+        truth: float32 (N, K), the labels: classes are balanced by them, and held-out images are
+            compared with them.
+        targets: float32 (N, K), what is learnt: the truth, or a teacher's answers mixed into it.
+        train: int64 numbers of the images that train.
+        run_seed: The run's seed.
+        fold: Index of the fold.
+        labels: Names of the K classes.
+    """
+
+    images: NDArray[np.uint8]
+    truth: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    train: NDArray[np.int64]
+    run_seed: int
+    fold: int
+    labels: tuple[str, ...]
+
+    @property
+    def seed(self) -> int:
+        """Seed of weights, dropout and augmentation: one that Keras takes."""
+        return (self.run_seed * 1009 + self.fold) % 2**32
+
+    def random(self, *purpose: int) -> np.random.Generator:
+        """Return the generator of an epoch, or of one purpose in it."""
+        return np.random.default_rng([self.run_seed, self.fold, *purpose])
+
+
+class Lesson:
+    """Images by number, as they are or changed anew in each epoch; targets known beforehand.
+
+    Args:
+        recipe: Settings.
+        data: What is taught.
+    """
+
+    def __init__(self, recipe: Recipe, data: TrainingSet) -> None:
+        """Take the parts; nothing is computed yet."""
+        self.recipe, self.data = recipe, data
+        self.size = self.order(0).size
+
+    @property
+    def label_smoothing(self) -> float:
+        """What the loss takes from each target and spreads over all classes."""
+        return self.recipe.label_smoothing
+
+    @property
+    def loss_weight(self) -> float:
+        """Share of the targets in the loss."""
+        return 1.0
+
+    @property
+    def suits_xla(self) -> bool:
+        """Whether XLA helps on processors, where its convolutions are several times slower."""
+        return False
+
+    def order(self, epoch: int) -> NDArray[np.int32]:
+        """Return the image numbers of an epoch, from 0, in the order in which they are seen."""
+        rng = self.data.random(epoch)
+        train = self.data.train
+        if self.recipe.balance == "oversample":
+            classes = self.data.truth[train].argmax(axis=1)
+            by_class = [train[classes == label] for label in np.unique(classes)]
+            most = max(map(len, by_class))
+            train = np.concatenate(
+                [np.concatenate([own, rng.choice(own, most - len(own))]) for own in by_class]
+            )
+        return rng.permutation(train).astype(np.int32)
+
+    def epoch_data(self, epoch: int) -> EpochData:
+        """Return the data of an epoch, from 0.
+
+        With mixup the inputs are image numbers, those of their partners and the images' own shares,
+        a half or more. Source: Zhang et al., *mixup: Beyond Empirical Risk Minimization*, 2018.
+        """
+        order, targets = self.order(epoch), self.data.targets
+        weights = self._image_weights
+        if not self.recipe.mixup:
+            return EpochData(order, [order], targets[order], weights[order])
+        rng = self.data.random(epoch, 1)
+        share = rng.beta(self.recipe.mixup, self.recipe.mixup, order.size).astype(np.float32)
+        share = np.maximum(share, 1 - share)
+        partner = rng.permutation(order)
+
+        def mix(values: NDArray[np.float32]) -> NDArray[np.float32]:
+            own = share.reshape(-1, *[1] * (values.ndim - 1))
+            return np.asarray(own * values[order] + (1 - own) * values[partner], np.float32)
+
+        inputs = [order, partner, share[:, None, None, None]]
+        return EpochData(order, inputs, mix(targets), mix(weights))
+
+    def inputs_of(self, numbers: NDArray[np.int64]) -> list[NDArray[Any]]:
+        """Return the inputs by which the network that is trained sees images unmixed."""
+        order = numbers.astype(np.int32)
+        if not self.recipe.mixup:
+            return [order]
+        # Each image is its own partner.
+        return [order, order, np.ones((order.size, 1, 1, 1), np.float32)]
+
+    def network(self, net: keras.Model) -> keras.Model:
+        """Return the model that is trained: inputs of `epoch_data` to the answers of ``net``."""
+        number = keras.Input((), dtype="int32", name="image_number")
+        inputs = [number]
+        table = ImageTable(self.data.images)
+        x = table(number)
+        if self.recipe.mixup:
+            inputs.append(partner := keras.Input((), dtype="int32", name="partner"))
+            inputs.append(share := keras.Input((1, 1, 1), dtype="float32", name="share"))
+            x = share * x + (1 - share) * table(partner)
+        if augments(self.recipe):
+            x = augmentation(self.recipe.augmentation, self.recipe.erasing, self.data.seed)(x)
+        return keras.Model(inputs, self.output(net, x), name="training")
+
+    def output(self, net: keras.Model, images: Any) -> Any:
+        """Return the answers (N, K) of ``net`` to images (N, H, W, 1) as it is trained on them."""
+        return net(images)
+
+    def predict(self, net: keras.Model, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the probabilities of images, unchanged: float32 (n, K)."""
+        return predict(net, self.data.images[numbers, ..., 0])
+
+    def prior(self) -> list[float]:
+        """Return the share of each class in what an epoch teaches; empty where one has none."""
+        return _shares(self.epoch_data(0))
+
+    @cached_property
+    def _image_weights(self) -> NDArray[np.float32]:
+        """Return (N,) loss weights: 1, or inverse frequency with a mean of 1 over the images."""
+        truth = self.data.truth
+        weights = np.ones(truth.shape[1], np.float32)
+        if self.recipe.balance == "weights":
+            counts = truth[self.data.train].sum(axis=0, dtype=np.float64)
+            inverse = counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts)
+            weights = inverse.astype(np.float32)
+        return np.asarray(truth @ weights, np.float32)
+
+
+class FeatureLesson(Lesson):
+    """What a frozen backbone makes of each image, computed once: the head trains alone.
+
+    Args:
+        recipe: Settings, which change no image.
+        data: What is taught.
+        folder: Where the features are kept.
+    """
+
+    def __init__(self, recipe: Recipe, data: TrainingSet, folder: Path) -> None:
+        """Take the parts; nothing is computed yet."""
+        super().__init__(recipe, data)
+        self.folder = folder
+
+    @property
+    def suits_xla(self) -> bool:
+        """Whether XLA helps: it runs all of Adam's update, most of a head's work, in one go."""
+        return self.recipe.optimizer != "sgd"
+
+    def network(self, net: keras.Model) -> keras.Model:
+        """Return the head, on features that are looked up by number."""
+        number = keras.Input((), dtype="int32", name="image_number")
+        output = net.get_layer(HEAD)(ImageTable(self.features(net))(number))
+        return keras.Model([number], output, name="training")
+
+    def predict(self, net: keras.Model, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the probabilities of images from their features: float32 (n, K)."""
+        features = self.features(net)[numbers].astype(np.float32)
+        answers = net.get_layer(HEAD).predict(features, batch_size=PREDICTION_BATCH, verbose=0)
+        return np.asarray(answers, np.float32)
+
+    def features(self, net: keras.Model) -> NDArray[np.float32]:
+        """Return what the backbone makes of each image: float32 (N, ...), from the folder."""
+        return backbone_features(net.get_layer(BACKBONE), self.data.images, self.folder)
+
+
+class TeacherLesson(Lesson):
+    """Images changed anew in each epoch, which a finished model answers as the student sees them.
+
+    Args:
+        recipe: Settings.
+        data: What is taught besides.
+        teacher: The Keras file.
+    """
+
+    def __init__(self, recipe: Recipe, data: TrainingSet, teacher: Path) -> None:
+        """Take the parts; the teacher is loaded with the network."""
+        super().__init__(recipe, data)
+        self.teacher = teacher
+
+    @property
+    def loss_weight(self) -> float:
+        """Share of the targets in the loss; the rest is the teacher's."""
+        return 1 - self.recipe.teacher_weight
+
+    def output(self, net: keras.Model, images: Any) -> Any:
+        """Return the answers of ``net``, whose distance from the teacher's joins the loss."""
+        output = net(images)
+        teacher = load_keras_teacher(self.teacher, self.data.labels)
+        for layer in leaves(teacher):
+            if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+                layer.dtype_policy = choose_precision(self.recipe)
+        return DistillationLoss(teacher, self.recipe.teacher_weight)(output, images)
+
+    def prior(self) -> list[float]:
+        """Return the share of each class in what an epoch teaches, the teacher's part included."""
+        data = self.epoch_data(0)
+        # They are in random order.
+        some = data.order[:_PRIOR_IMAGES]
+        answers = open_teacher(self.teacher, self.data.labels)(self.data.images[some, ..., 0])
+        mixed = mixed_targets(data.targets[: some.size], answers, self.recipe.teacher_weight)
+        return _shares(replace(data, targets=mixed, weights=data.weights[: some.size]))
+
+
+class ViewLesson(Lesson):
+    """Changed versions of each image, which finished models have answered ahead of training.
+
+    Args:
+        recipe: Settings, with ``views``.
+        data: What is taught besides.
+        teachers: The folder of the teachers' files.
+        folder: Where the views are kept.
+    """
+
+    def __init__(self, recipe: Recipe, data: TrainingSet, teachers: Path, folder: Path) -> None:
+        """Take the parts; views are computed when they are first asked for."""
+        super().__init__(recipe, data)
+        self.teachers, self.folder = teachers, folder
+
+    @property
+    def label_smoothing(self) -> float:
+        """0: the targets are smooth already, where they are not a teacher's answers."""
+        return 0.0
+
+    def epoch_data(self, epoch: int) -> EpochData:
+        """Return the data of an epoch, from 0: a view's images, in an order of the epoch's own."""
+        view = epoch % self.recipe.views
+        data = super().epoch_data(view)
+        seen = self._view(view, data)
+        spread = self.recipe.label_smoothing
+        smooth = (1 - spread) * data.targets + np.float32(spread / data.targets.shape[1])
+        targets = mixed_targets(smooth, seen["answers"], self.recipe.teacher_weight)
+        shuffled = self.data.random(epoch, 2).permutation(data.order.size)
+        return EpochData(
+            data.order[shuffled],
+            [seen["images"][shuffled]],
+            targets[shuffled],
+            data.weights[shuffled],
+        )
+
+    def inputs_of(self, numbers: NDArray[np.int64]) -> list[NDArray[Any]]:
+        """Return the images themselves: uint8 (n, 48, 48, 1)."""
+        return [self.data.images[numbers]]
+
+    def network(self, net: keras.Model) -> keras.Model:
+        """Return ``net`` on uint8 images."""
+        image = keras.Input(self.data.images.shape[1:], dtype="uint8", name="image")
+        x = keras.ops.cast(image, "float32")
+        if self.recipe.augmentation:
+            # The teachers answer both sides.
+            x = flip(self.data.seed)(x)
+        return keras.Model([image], net(x), name="training")
+
+    def _view(self, view: int, data: EpochData) -> dict[str, NDArray[Any]]:
+        """Return a view's changed images, uint8, and the teachers' answers to them."""
+        path = self.folder / f"view-{view:03d}.npz"
+        if not path.is_file():
+            # Each view by itself, so that a killed fold makes those to come as it would have.
+            change = augmentation(
+                self.recipe.augmentation, self.recipe.erasing, self.data.seed + view
+            )
+            images = np.empty((data.order.size, *self.data.images.shape[1:]), np.uint8)
+            answers = np.empty(data.targets.shape, np.float32)
+            for start in range(0, data.order.size, PREDICTION_BATCH):
+                chunk = slice(start, start + PREDICTION_BATCH)
+                mixed = self._mixed_images([part[chunk] for part in data.inputs])
+                if augments(self.recipe):
+                    mixed = keras.ops.convert_to_numpy(change(mixed, training=True))
+                images[chunk] = np.clip(np.rint(mixed), 0, 255)
+                answers[chunk] = mean_prediction(self._predictors, images[chunk, ..., 0])
+            write_arrays(path, {"images": images, "answers": answers})
+        return read_arrays(path)
+
+    def _mixed_images(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Return the images (N, 48, 48, 1) that `Lesson.epoch_data` means, mixed if there is mixup.
+
+        Args:
+            inputs: Image numbers; with mixup also those of partners, and shares.
+        """
+        images: NDArray[np.float32] = self.data.images[inputs[0]].astype(np.float32)
+        if not self.recipe.mixup:
+            return images
+        _, partners, shares = inputs
+        return np.asarray(shares * images + (1 - shares) * self.data.images[partners], np.float32)
+
+    @cached_property
+    def _predictors(self) -> list[PredictFn]:
+        files = sorted(path for path in self.teachers.iterdir() if path.suffix != ".toml")
+        return [open_teacher(path, self.data.labels) for path in files]
+
+
+def choose_lessons(fold: RunFold, dataset: Dataset) -> tuple[Lesson, Lesson]:
+    """Choose what a fold is taught by what its run says: while the backbone is frozen, and after.
+
+    Args:
+        fold: The fold.
+        dataset: All images, labels in the order of the protocol's.
+
+    Raises:
+        RunError: The run has lost the answers that teach it.
+    """
+    run, recipe, labels = fold.run, fold.recipe, fold.run.protocol.labels
+    truth = np.eye(len(labels), dtype=np.float32)[dataset.labels]
+    targets = truth
+    if run.teacher == "folds" and recipe.teacher_weight:
+        answers = read_arrays(run.folder / TEACHER)["probabilities"]
+        targets = mixed_targets(truth, answers, recipe.teacher_weight)
+    data = TrainingSet(
+        dataset.images[..., None],
+        truth,
+        targets,
+        fold.split.train,
+        run.protocol.seed,
+        fold.index,
+        labels,
+    )
+    if run.teacher == "files" and recipe.views:
+        lesson: Lesson = ViewLesson(recipe, data, run.folder / TEACHERS, fold.folder)
+    elif run.teacher == "files" and recipe.teacher_weight:
+        lesson = TeacherLesson(recipe, data, run.folder / TEACHER_MODEL)
+    else:
+        lesson = Lesson(recipe, data)
+        if not (augments(recipe) or recipe.mixup):
+            # A frozen backbone never changes its answers to images that never change.
+            return FeatureLesson(recipe, data, run.folder / fold.model / "features"), lesson
+    return lesson, lesson
+
+
+def _shares(data: EpochData) -> list[float]:
+    """Return the share of each class in weighted targets; empty where one has none."""
+    shares = (data.weights[:, None] * data.targets).sum(axis=0, dtype=np.float64)
+    shares = (shares / shares.sum()).round(6)
+    return shares.tolist() if shares.all() else []
+
+
+def augments(recipe: Recipe) -> bool:
+    """Tell whether images are changed at random."""
+    return recipe.augmentation > 0 or recipe.erasing > 0
+
+
+def mixed_targets(
+    truth: NDArray[np.float32], answers: NDArray[np.float32], weight: float
+) -> NDArray[np.float32]:
+    """Mix float32 (N, K) targets with a teacher's answers; where these are NaN, targets stay."""
+    mixed = (1 - weight) * truth + weight * answers
+    return np.where(np.isnan(mixed), truth, mixed).astype(np.float32)
 
 
 class ImageTable(keras.layers.Layer):  # type: ignore[misc]
@@ -42,7 +432,7 @@ class ImageTable(keras.layers.Layer):  # type: ignore[misc]
         return keras.ops.cast(keras.ops.take(self.table, numbers, axis=0), "float32")
 
 
-class Taught(keras.layers.Layer):  # type: ignore[misc]
+class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
     """Adds to the loss how far answers are from a teacher's, in cross-entropy.
 
     The teacher answers the very images that the student sees, and their mirror images; the mean of
@@ -51,7 +441,7 @@ class Taught(keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(self, teacher: keras.Model, weight: float) -> None:
         """Take a model of the same images and classes, and the loss's weight."""
-        super().__init__(name="taught", dtype="float32", trainable=False)
+        super().__init__(name="distillation_loss", dtype="float32", trainable=False)
         self.teacher, self.weight = teacher, weight
         teacher.trainable = False
 
@@ -63,11 +453,3 @@ class Taught(keras.layers.Layer):  # type: ignore[misc]
         loss = keras.ops.categorical_crossentropy(targets, answers)
         self.add_loss(self.weight * keras.ops.mean(loss))
         return answers
-
-
-def mixed_targets(
-    one_hot: NDArray[np.float32], answers: NDArray[np.float32], weight: float
-) -> NDArray[np.float32]:
-    """Mix float32 (N, K) labels with a teacher's answers; where these are NaN, labels stay."""
-    mixed = (1 - weight) * one_hot + weight * answers
-    return np.where(np.isnan(mixed), one_hot, mixed).astype(np.float32)

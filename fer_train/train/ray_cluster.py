@@ -13,8 +13,8 @@ from typing import Any
 
 from fer_edge.errors import DependencyError, RunError
 from fer_train.data.load import Dataset
-from fer_train.run.folder import DONE, LOCK, Piece, Run, locked
-from fer_train.train.schedule import fold_name, raise_failed, train_piece
+from fer_train.run.folder import DONE, LOCK, FoldId, Run, locked
+from fer_train.train.schedule import raise_failed, train_fold
 
 _RAY_RETRIES = 3
 
@@ -24,9 +24,9 @@ _RAY_ANSWERS_WITHIN_S = 10.0
 def run_on_ray(
     run: Run,
     dataset: Dataset,
-    pieces: Sequence[Piece],
+    folds: Sequence[FoldId],
     address: str,
-    report: Callable[[Piece], None],
+    report: Callable[[FoldId], None],
     *,
     cpus: float = 1.0,
     gpus: float = 0.0,
@@ -40,9 +40,9 @@ def run_on_ray(
     Args:
         run: The run.
         dataset: Its images.
-        pieces: What to train.
+        folds: What to train.
         address: Of the cluster, or ``local`` for one on this machine.
-        report: Called with each piece that is done.
+        report: Called with each fold that is done.
         cpus: Processor cores a fold reserves.
         gpus: Share of a GPU a fold reserves; several folds share one below 1.
 
@@ -80,27 +80,27 @@ def run_on_ray(
             _train_on_node
         )
         shared = replace(run, folder=run.folder.resolve())
-        data = ray.put((shared, _identity(shared), dataset.images, dataset.labels))
+        data = ray.put((shared, _identity(shared), dataset))
         backend = os.environ.get("KERAS_BACKEND")
-        left = {train.remote(data, piece, backend): piece for piece in pieces}
+        left = {train.remote(data, fold_id, backend): fold_id for fold_id in folds}
         failed = []
         # Ray prints what it has to say of dead nodes to standard output, which is for results.
         with contextlib.redirect_stdout(sys.stderr):
             while left:
                 (finished, *_), _ = ray.wait(list(left))
-                piece = left.pop(finished)
+                fold_id = left.pop(finished)
                 try:
                     files = ray.get(finished)
                 except ray.exceptions.RayError as error:
                     # The last line is the error without its trace.
                     reason = str(error).strip().splitlines()[-1]
-                    logging.getLogger(__name__).warning("%s: %s", fold_name(piece), reason)
-                    failed.append(piece)
+                    logging.getLogger(__name__).warning("%s: %s", fold_id, reason)
+                    failed.append(fold_id)
                     continue
                 # The last one marks the fold as done.
                 for name in sorted(files, key=DONE.__eq__):
-                    run.write_file(piece, name, files[name])
-                report(piece)
+                    run.write_file(fold_id, name, files[name])
+                report(fold_id)
     finally:
         ray.shutdown()
     raise_failed(failed)
@@ -131,23 +131,23 @@ def _identity(run: Run) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _train_on_node(data: Any, piece: Piece, backend: str | None) -> dict[str, bytes]:
-    """Train a piece on a Ray node; return its files if the run folder is not shared with it."""
-    run, identity, images, labels = data
+def _train_on_node(data: Any, fold_id: FoldId, backend: str | None) -> dict[str, bytes]:
+    """Train a fold on a Ray node; return its files if the run folder is not shared with it."""
+    run, identity, dataset = data
     if backend:
         # A node has the environment of its `ray start`, not that of the command.
         os.environ["KERAS_BACKEND"] = backend
     if _identity(run) == identity:
         # A worker whose node has died may train for a moment more before it notices.
-        with locked(run.fold_folder(*piece) / LOCK, wait=True):
+        with locked(run.fold_folder(*fold_id) / LOCK, wait=True):
             pass
-        train_piece(run, piece, images, labels)
+        train_fold(run, fold_id, dataset)
         return {}
     with tempfile.TemporaryDirectory() as folder:
         run = replace(run, folder=Path(folder))
-        train_piece(run, piece, images, labels)
+        train_fold(run, fold_id, dataset)
         return {
             path.name: path.read_bytes()
-            for path in run.fold_folder(*piece).iterdir()
+            for path in run.fold_folder(*fold_id).iterdir()
             if path.name != LOCK
         }

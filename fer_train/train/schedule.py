@@ -11,12 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fer_edge.errors import RunError
 from fer_train.data.load import Dataset
-from fer_train.run.folder import Piece, Run
+from fer_train.run.folder import FoldId, Run
 from fer_train.run.store import Store
 
 if TYPE_CHECKING:
@@ -29,36 +26,27 @@ PARENT_FLAG = "--ends-with-parent"
 _log = logging.getLogger(__name__)
 
 
-def run_here(run: Run, dataset: Dataset, pieces: Sequence[Piece]) -> None:
+def run_here(run: Run, dataset: Dataset, folds: Sequence[FoldId]) -> None:
     """Train folds one after the other in this process."""
-    for number, piece in enumerate(pieces):
-        train_piece(run, piece, dataset.images, dataset.labels, left=len(pieces) - number)
+    for number, fold_id in enumerate(folds):
+        train_fold(run, fold_id, dataset, left=len(folds) - number)
 
 
-def train_piece(
-    run: Run,
-    piece: Piece,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    *,
-    left: int = 1,
-) -> None:
+def train_fold(run: Run, fold_id: FoldId, dataset: Dataset, *, left: int = 1) -> None:
     """Train one fold in this process and show it on standard error.
 
     With a store it goes on from the checkpoints that are there, and sends each epoch's.
 
     Args:
         run: The run.
-        piece: What to train.
-        images: uint8 (N, 48, 48) images of the whole data set.
-        labels: int64 (N,) classes in the order of the protocol's labels.
+        fold_id: What to train.
+        dataset: All images of the run, labels in the order of the protocol's.
         left: Folds that this process still has to do, this one included.
     """
     from fer_train.train.progress import FoldReporter
 
-    model, index = piece
-    trainer = trainer_of(run, piece, images, labels)
-    title = f"{model} fold {index + 1}/{len(run.folds)}"
+    trainer = trainer_of(run, fold_id, dataset)
+    title = f"{fold_id.model} fold {fold_id.fold + 1}/{len(run.folds)}"
     with FoldReporter(title, trainer.device, left) as report:
         if not run.store:
             trainer.train(report)
@@ -69,32 +57,29 @@ def train_piece(
             report(progress)
             if progress.row is not None:
                 try:
-                    store.send_fold(run, piece)
+                    store.send_fold(run, fold_id)
                 except RunError as error:
                     _log.warning("%s; training goes on", error)
 
-        store.fetch_fold(run, piece)
+        store.fetch_fold(run, fold_id)
         trainer.train(report_and_send)
-        store.send_fold(run, piece)
+        store.send_fold(run, fold_id)
 
 
-def trainer_of(
-    run: Run, piece: Piece, images: NDArray[np.uint8], labels: NDArray[np.int64]
-) -> "FoldTrainer | SvmTrainer":
-    """Return what trains a piece; see the trainers for the arrays."""
-    model, index = piece
-    if model == "svm":
+def trainer_of(run: Run, fold_id: FoldId, dataset: Dataset) -> "FoldTrainer | SvmTrainer":
+    """Return what trains a fold."""
+    if fold_id.model == "svm":
         from fer_train.train.svm import SvmTrainer
 
-        return SvmTrainer(run, run.folds[index], images, labels)
+        return SvmTrainer(run.fold(*fold_id), dataset)
     # Keras is a slow import that planning, subprocesses and Ray's driver do without.
     from fer_train.train.fold import FoldTrainer
 
-    return FoldTrainer(run, model, run.folds[index], images, labels)
+    return FoldTrainer(run.fold(*fold_id), dataset)
 
 
 def run_in_subprocesses(
-    run: Run, pieces: Sequence[Piece], jobs: int, report: Callable[[Piece], None]
+    run: Run, folds: Sequence[FoldId], jobs: int, report: Callable[[FoldId], None]
 ) -> None:
     """Run each fold as a ``fer-train fold`` process, ``jobs`` at a time; each frees its memory.
 
@@ -104,8 +89,14 @@ def run_in_subprocesses(
     running: set[subprocess.Popen[bytes]] = set()
     ended = threading.Event()
 
-    def train(piece: Piece) -> int:
-        command = [sys.executable, "-m", "fer_train.cli", *fold_arguments(run, piece), PARENT_FLAG]
+    def train(fold_id: FoldId) -> int:
+        command = [
+            sys.executable,
+            "-m",
+            "fer_train.cli",
+            *fold_arguments(run, fold_id),
+            PARENT_FLAG,
+        ]
         with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
             running.add(process)
             if ended.is_set():
@@ -118,11 +109,11 @@ def run_in_subprocesses(
         raise SystemExit(128 + number)
 
     failed = []
-    futures: dict[Future[int], Piece] = {}
+    futures: dict[Future[int], FoldId] = {}
     before = signal.signal(signal.SIGTERM, end)
     pool = ThreadPoolExecutor(jobs)
     try:
-        futures |= {pool.submit(train, piece): piece for piece in pieces}
+        futures |= {pool.submit(train, fold_id): fold_id for fold_id in folds}
         for future in as_completed(futures):
             if future.result():
                 # The process has said why.
@@ -137,7 +128,7 @@ def run_in_subprocesses(
         _log.warning(
             "Ended; %s had not ended and go on from their last epoch when the same command is "
             "started again",
-            ", ".join(fold_name(piece) for future, piece in futures.items() if not future.done()),
+            ", ".join(str(fold_id) for future, fold_id in futures.items() if not future.done()),
         )
         raise
     finally:
@@ -158,22 +149,16 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def fold_arguments(run: Run, piece: Piece) -> list[str]:
-    """Return the arguments of ``fer-train`` that train one piece."""
-    model, index = piece
+def fold_arguments(run: Run, fold_id: FoldId) -> list[str]:
+    """Return the arguments of ``fer-train`` that train one fold."""
+    model, index = fold_id
     store = ["--store", run.store] if run.store else []
     run_folder = str(run.folder.resolve())
     return ["fold", "--model", model, "--fold", str(index), "--run", run_folder, *store]
 
 
-def fold_name(piece: Piece) -> str:
-    """Name a fold as messages do, such as ``edge fold 0``."""
-    model, index = piece
-    return f"{model} fold {index}"
-
-
-def raise_failed(failed: Sequence[Piece]) -> None:
+def raise_failed(failed: Sequence[FoldId]) -> None:
     """Raise a `RunError` that names the folds that failed, if there are any."""
     if failed:
-        names = ", ".join(map(fold_name, failed))
+        names = ", ".join(map(str, failed))
         raise RunError(f"{names} failed, the others are done; start the same command again")

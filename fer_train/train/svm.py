@@ -17,8 +17,8 @@ from sklearn.svm import LinearSVC
 
 from fer_edge.contract import IMAGE_SIZE
 from fer_edge.errors import DataError
-from fer_train.data.folds import Fold
-from fer_train.run.folder import LOCK, Run, locked, write_results
+from fer_train.data.load import Dataset
+from fer_train.run.folder import LOCK, RunFold, locked
 
 SVM = "svm"
 _INNER_FOLDS = 3
@@ -29,17 +29,13 @@ class SvmTrainer:
     """Trains the baseline on one fold; no epochs, so nothing to resume and no curves.
 
     Args:
-        run: The run.
         fold: The fold; its inner images train too, as nothing is steered by them.
-        images: uint8 (N, 48, 48) images of the whole data set.
-        labels: int64 (N,) classes in the order of the protocol's labels.
+        dataset: All images of its run, labels in the order of the protocol's.
     """
 
-    def __init__(
-        self, run: Run, fold: Fold, images: NDArray[np.uint8], labels: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, fold: RunFold, dataset: Dataset) -> None:
         """Take the parts; nothing is computed yet."""
-        self.run, self.fold, self.images, self.labels = run, fold, images, labels
+        self.fold, self.dataset = fold, dataset
 
     @property
     def device(self) -> str:
@@ -47,40 +43,39 @@ class SvmTrainer:
         return "scikit-learn on cpu:0"
 
     def train(self, report: Callable[[Any], None] = lambda progress: None) -> dict[str, Any]:
-        """Fit and judge; return what metrics.json holds.
+        """Fit and evaluate; return what metrics.json holds.
 
         Raises:
             RunError: Another process trains this fold, or the folder cannot be written.
             DataError: An emotion has too few images.
         """
-        with locked(self.run.fold_folder(SVM, self.fold.index) / LOCK):
-            if not self.run.is_done(SVM, self.fold.index):
+        with locked(self.fold.folder / LOCK):
+            if not self.fold.is_done:
                 self._fit()
-            return self.run.score(SVM, self.fold.index)
+            return self.fold.score
 
     def _fit(self) -> None:
         start = time.perf_counter()
-        train = np.concatenate([self.fold.train, self.fold.inner])
-        fewest = np.unique(self.labels[train], return_counts=True)[1].min()
+        split, protocol, labels = self.fold.split, self.fold.run.protocol, self.dataset.labels
+        train = np.concatenate([split.train, split.inner])
+        fewest = np.unique(labels[train], return_counts=True)[1].min()
         if fewest < _INNER_FOLDS:
             raise DataError(
                 f"Expected {_INNER_FOLDS} training images or more of each emotion for svm, "
                 f"received {fewest}; use a larger --limit"
             )
         # The primal problem is the smaller one here, and the faster.
-        machine = LinearSVC(C=0.001, dual=False, random_state=self.run.protocol.seed)
+        machine = LinearSVC(C=0.001, dual=False, random_state=protocol.seed)
         model = make_pipeline(StandardScaler(), CalibratedClassifierCV(machine, cv=_INNER_FOLDS))
-        model.fit(gradient_histograms(self.images[train]), self.labels[train])
+        model.fit(gradient_histograms(self.dataset.images[train]), labels[train])
         training_s = time.perf_counter() - start
         start = time.perf_counter()
-        probabilities = np.zeros((self.fold.test.size, len(self.run.protocol.labels)), np.float32)
+        probabilities = np.zeros((split.test.size, len(protocol.labels)), np.float32)
         probabilities[:, model.classes_] = model.predict_proba(
-            gradient_histograms(self.images[self.fold.test])
+            gradient_histograms(self.dataset.images[split.test])
         )
-        write_results(
-            self.run.fold_folder(SVM, self.fold.index),
-            self.fold,
-            self.labels[self.fold.test],
+        self.fold.write_results(
+            labels[split.test],
             probabilities,
             {
                 "training_images": int(train.size),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fer_train.data.folds import Fold, make_folds
-from fer_train.run.folder import Run, write_results, write_text
+from fer_train.run.folder import Run, write_text
 from fer_train.run.recipes import Protocol, recipe_for
 
 MEASURES = ("accuracy", "loss", "auc", "recall", "precision", "f1")
@@ -50,4 +50,4 @@ def write_fold(run: Run, model: str, fold: Fold, labels: np.ndarray, skill: floa
     facts = {"penalty": 0.25, "kept_epoch": 2, "epochs": 3, "parameters": 123}
     facts |= {"training_s": 5.0 + fold.index, "evaluation_s": 0.5}
     facts |= {"device": "tensorflow on cpu:0", "dtype_policy": "float32"}
-    write_results(folder, fold, labels[fold.test], probabilities, facts)
+    run.fold(model, fold.index).write_results(labels[fold.test], probabilities, facts)

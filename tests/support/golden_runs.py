@@ -41,8 +41,8 @@ def commands(folder: Path) -> dict[str, tuple[str, ...]]:
         "labels": (*_ALL, *_SMALL, "--pool", "training", "--balance", "oversample"),
         "mixup": (*_ALL, *_SMALL, "--mixup", "0.4", "--erasing", "0.5", "--balance", "weights"),
         "features": (
-            *(*_ALL, *_SMALL, "--frozen-epochs", "1", "--augmentation", "0"),
-            *("--schedule", "plateau", "--optimizer", "adam"),
+            *(*_ALL, *_SMALL, "--frozen-epochs", "1", "--augmentation", "0", "--seed", "5"),
+            *("--weights", teacher, "--schedule", "plateau", "--optimizer", "adam"),
         ),
         "folds-teach": ("distill", str(folder / "labels"), "--grouping", "none", *_SMALL),
         "model-teaches": ("distill", teacher, *_FILES),

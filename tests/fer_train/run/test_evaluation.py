@@ -54,7 +54,7 @@ def test_a_fold_that_stands_there_twice_is_named(tmp_path):
     run = make_run(tmp_path / "run")
     shutil.rmtree(run.fold_folder("sequential", 2))
     shutil.copytree(run.fold_folder("sequential", 0), run.fold_folder("sequential", 2))
-    with pytest.raises(RunError, match=r"47 that folds 0 and 2 of sequential in .* both judge"):
+    with pytest.raises(RunError, match=r"47 that folds 0 and 2 of sequential in .* both hold out"):
         evaluate_model(run, "sequential")
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from fer_edge.errors import RunError
 from fer_train.cli import main
-from fer_train.run.folder import open_run
+from fer_train.run.folder import FoldId, open_run
 from fer_train.run.plan import load_run_images
 from fer_train.run.store import Store
 from fer_train.train.ray_cluster import _train_on_node
@@ -108,8 +108,7 @@ def test_a_fold_that_another_machine_finished_is_taken_whole(tmp_path, store):
 def test_a_ray_node_without_the_run_folder_leaves_its_fold_in_the_store(tmp_path, store):
     assert _invoke("plan", *SVM, "--run", tmp_path / "a", "--store", store).exit_code == 0
     run = replace(open_run(tmp_path / "a"), store=store)
-    data = load_run_images(run)
-    files = _train_on_node((run, None, data.images, data.labels), ("svm", 1), None)
+    files = _train_on_node((run, None, load_run_images(run)), FoldId("svm", 1), None)
     assert not run.is_done("svm", 1)
     for name, content in files.items():
         assert (_there(tmp_path) / "svm" / "fold-01" / name).read_bytes() == content

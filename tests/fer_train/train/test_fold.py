@@ -23,7 +23,7 @@ from fer_train.network.models import FusedBatchNormalization, augmentation, buil
 from fer_train.run.evaluation import evaluate_model
 from fer_train.run.folder import open_run, read_arrays, read_json
 from fer_train.run.plan import load_images
-from fer_train.run.recipes import Recipe
+from fer_train.run.recipes import Recipe, recipe_for
 from fer_train.train.curves import best_epoch, plateau_rate, stops_early
 from fer_train.train.fold import FoldTrainer
 
@@ -45,7 +45,13 @@ def _plan(folder: Path, *flags: str, count: int = 140, model: str = "edge") -> N
 def _trainer(folder: Path, model: str = "edge") -> FoldTrainer:
     run = open_run(folder)
     dataset = load_images(run.protocol)
-    return FoldTrainer(run, model, run.folds[0], dataset.images, dataset.labels)
+    return FoldTrainer(run.fold(model, 0), dataset)
+
+
+def _begun(path: Path, head: str = "thesis") -> str:
+    """Write a model to go on from."""
+    build_model("edge", recipe_for("modern", "edge", {"head": head}), 7).save(path)
+    return str(path)
 
 
 class _Stop(Exception):
@@ -92,7 +98,7 @@ def test_a_fold_learns_and_leaves_what_the_run_folder_promises(tmp_path):
 @pytest.mark.parametrize("balance", ["weights", "oversample"])
 def test_balance_evens_the_prior(tmp_path, balance):
     _plan(tmp_path, "--balance", balance, count=200)
-    assert _trainer(tmp_path).prior() == pytest.approx([1 / 7] * 7, abs=1e-5)
+    assert _trainer(tmp_path).lessons[1].prior() == pytest.approx([1 / 7] * 7, abs=1e-5)
 
 
 def test_the_evaluation_loss_is_that_of_keras_with_the_penalty(tmp_path):
@@ -126,7 +132,7 @@ def _comparable(scores: dict[str, object]) -> dict[str, float]:
 
 
 def test_a_frozen_stage_and_fine_tuning_resume_across_the_border(tmp_path):
-    flags = ("--epochs", "3", "--frozen-epochs", "1")
+    flags = ("--epochs", "3", "--frozen-epochs", "1", "--weights", _begun(tmp_path / "a.keras"))
     for name in ("whole", "stopped"):
         _plan(tmp_path / name, *flags)
     whole = _trainer(tmp_path / "whole").train()
@@ -151,20 +157,20 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
     assert "the epoch before it is used" in caplog.text
 
 
-def test_frozen_features_give_the_same_model_as_training_through_the_backbone(
-    tmp_path, monkeypatch
-):
+def test_frozen_features_give_the_same_model_as_training_through_the_backbone(tmp_path):
+    begun = _begun(tmp_path / "begun.keras", head="gap")
     for name in ("features", "through"):
         _plan(
             tmp_path / name,
             *("--epochs", "2", "--frozen-epochs", "2", "--augmentation", "0"),
-            *("--optimizer", "sgd", "--head", "gap"),
+            *("--optimizer", "sgd", "--head", "gap", "--weights", begun),
             model="edge",
         )
     by_features = _trainer(tmp_path / "features").train()
     assert len(list((tmp_path / "features" / "edge" / "features").glob("*.npy"))) == 1
-    monkeypatch.setattr(FoldTrainer, "_trains_on_features", lambda *_: False)
-    through = _trainer(tmp_path / "through").train()
+    trainer = _trainer(tmp_path / "through")
+    trainer.lessons = trainer.lessons[1], trainer.lessons[1]
+    through = trainer.train()
     assert through["log_loss"] == pytest.approx(by_features["log_loss"], rel=1e-4)
     a, b = (
         read_arrays(tmp_path / name / "edge" / "fold-00" / "predictions.npz")["probabilities"]
@@ -257,16 +263,17 @@ def test_jobs_run_folds_in_processes_of_their_own(tmp_path):
 def test_checkpoints_are_told_apart_by_their_epochs_not_their_names(tmp_path):
     _plan(tmp_path)
     trainer = _trainer(tmp_path)
-    trainer.folder.mkdir(parents=True)
+    trainer.fold.folder.mkdir(parents=True)
     for epoch in (998, 999, 1000, 1001):
-        (trainer.folder / f"checkpoint-{epoch:03d}.npz").touch()
-    assert [path.stem[11:] for path in trainer._checkpoints()] == ["998", "999", "1000", "1001"]
+        (trainer.fold.folder / f"checkpoint-{epoch:03d}.npz").touch()
+    epochs = [path.stem.partition("-")[2] for path in trainer.checkpoints.paths()]
+    assert epochs == ["998", "999", "1000", "1001"]
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, 20261125])
 def test_any_seed_is_one_that_keras_takes(tmp_path, seed):
     _plan(tmp_path, "--seed", str(seed))
-    keras.utils.set_random_seed(_trainer(tmp_path).seed)
+    keras.utils.set_random_seed(_trainer(tmp_path).lessons[0].data.seed)
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
@@ -346,26 +353,30 @@ def test_erasing_overwrites_a_rectangle_of_some_images():
 def test_mixup_mixes_images_and_targets_by_the_same_share(tmp_path):
     _plan(tmp_path, "--epochs", "2", "--augmentation", "0", "--mixup", "0.4")
     trainer = _trainer(tmp_path)
-    order = trainer._order(0)
-    lesson = trainer._lesson(0)
-    assert np.array_equal(lesson.order, order)
-    _, partner, share = lesson.inputs
+    lesson = trainer.lessons[1]
+    data = lesson.epoch_data(0)
+    order, partner, share = data.inputs
+    assert np.array_equal(lesson.order(0), order)
+    assert np.array_equal(data.order, order)
     assert sorted(partner) == sorted(order)
     assert share.min() >= 0.5 and share.max() <= 1
     # Of Beta(0.4, 0.4) the larger share is 0.83 on average.
     assert share.mean() == pytest.approx(0.83, abs=0.04)
-    same = trainer.labels[order] == trainer.labels[partner]
-    assert np.allclose(lesson.targets.max(axis=1), np.where(same, 1, share.ravel()))
-    assert np.allclose(lesson.weights, 1)
+    labels, images = trainer.dataset.labels, trainer.dataset.images[..., None]
+    same = labels[order] == labels[partner]
+    assert np.allclose(data.targets.max(axis=1), np.where(same, 1, share.ravel()))
+    assert np.allclose(data.weights, 1)
 
     net = build_model("edge", trainer.recipe, 7)
-    first, second = (trainer.images[numbers].astype(np.float32) for numbers in (order, partner))
+    first, second = (images[numbers].astype(np.float32) for numbers in (order, partner))
     mixed = share * first + (1 - share) * second
-    assert np.allclose(trainer._mixed(*lesson.inputs), mixed)
-    assert np.allclose(trainer._compile(net, 1)(lesson.inputs), net(mixed), atol=1e-5)
+    assert np.allclose(lesson.network(net)(data.inputs), net(mixed), atol=1e-5)
+    held = trainer.fold.split.validation
+    unmixed = net(images[held].astype(np.float32))
+    assert np.allclose(lesson.network(net)(lesson.inputs_of(held)), unmixed, atol=1e-5)
 
-    assert np.array_equal(_trainer(tmp_path)._lesson(0).inputs[2], share)
-    assert not np.array_equal(trainer._lesson(1).inputs[2], share)
+    assert np.array_equal(_trainer(tmp_path).lessons[1].epoch_data(0).inputs[2], share)
+    assert not np.array_equal(lesson.epoch_data(1).inputs[2], share)
 
 
 def test_fused_normalisation_is_the_same_function():

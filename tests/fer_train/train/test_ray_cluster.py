@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from fer_train.cli import main
-from fer_train.run.folder import open_run
+from fer_train.run.folder import FoldId, open_run
 from fer_train.run.plan import load_run_images
 from fer_train.train.ray_cluster import _identity, _train_on_node
 
@@ -82,15 +82,13 @@ def test_a_node_without_the_run_folder_sends_the_files(tmp_path, expected):
     assert CliRunner().invoke(main, ["plan", *FLAGS[:-1], "--run", str(folder)]).exit_code == 0
     run = open_run(folder)
     dataset = load_run_images(run)
-    other = None, dataset.images, dataset.labels
-    files = _train_on_node((run, *other), ("svm", 0), None)
+    files = _train_on_node((run, None, dataset), FoldId("svm", 0), None)
     assert set(files) == {"predictions.npz", "metrics.json"}
     assert not run.is_done("svm", 0)
     for name, content in files.items():
-        run.write_file(("svm", 0), name, content)
+        run.write_file(FoldId("svm", 0), name, content)
     assert (run.score("svm", 0)["accuracy"], run.score("svm", 0)["log_loss"]) == expected[0]
-    shared = _identity(run), dataset.images, dataset.labels
-    assert _train_on_node((run, *shared), ("svm", 1), None) == {}
+    assert _train_on_node((run, _identity(run), dataset), FoldId("svm", 1), None) == {}
     assert run.is_done("svm", 1)
 
 

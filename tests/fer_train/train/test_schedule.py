@@ -30,7 +30,7 @@ from fer_train.run.folder import locked, open_run, read_arrays
 from fer_train.run.plan import load_run_images
 from fer_train.run.recipes import recipe_for
 from fer_train.train.fold import FoldTrainer
-from fer_train.train.lessons import Taught, mixed_targets
+from fer_train.train.lessons import DistillationLoss, mixed_targets
 from tests.support.tiny_onnx import save_tiny_onnx
 
 pytestmark = pytest.mark.tensorflow
@@ -210,24 +210,24 @@ def test_files_teach_by_answers_given_once(tmp_path):
 
     assert _stopped_after(2, distill, stopped)
     run = open_run(stopped)
-    trainer = FoldTrainer(run, "edge", run.folds[0], *_images_and_labels(run))
+    lesson = FoldTrainer(run.fold("edge", 0), load_run_images(run)).lessons[1]
     net = keras.saving.load_model(keras_file, compile=False)
     classifier = Classifier(onnx_file, detector="none")
     columns = [labels.index(label) for label in EMOTIONS]
     views = []
     for epoch in range(3):
-        lesson = trainer._viewed_lesson(epoch)
-        assert sorted(lesson.order) == sorted(run.folds[0].train)
-        assert not np.array_equal(lesson.order, trainer._order(epoch % 2)), "each its own order"
-        images = lesson.inputs[0].astype(np.float32)
+        data = lesson.epoch_data(epoch)
+        assert sorted(data.order) == sorted(run.folds[0].train)
+        assert not np.array_equal(data.order, lesson.order(epoch % 2)), "each its own order"
+        images = data.inputs[0].astype(np.float32)
         answers = [
             answer
             for sides in (images, np.ascontiguousarray(images[:, :, ::-1]))
             for answer in (net.predict(sides), classifier.probabilities(sides)[:, columns])
         ]
-        np.testing.assert_allclose(lesson.targets, np.mean(answers, axis=0), atol=1e-5)
-        assert not np.array_equal(images, trainer.images[lesson.order])
-        views.append(images[np.argsort(lesson.order)])
+        np.testing.assert_allclose(data.targets, np.mean(answers, axis=0), atol=1e-5)
+        assert not np.array_equal(images, lesson.data.images[data.order])
+        views.append(images[np.argsort(data.order)])
     assert np.array_equal(views[0], views[2]), "the third epoch sees the first view"
     assert not np.array_equal(views[0], views[1])
 
@@ -237,11 +237,6 @@ def test_files_teach_by_answers_given_once(tmp_path):
         for folder in (stopped, whole)
     )
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
-
-
-def _images_and_labels(run):
-    dataset = load_run_images(run)
-    return dataset.images, dataset.labels
 
 
 def _stopped_after(epoch: int, command, folder) -> bool:
@@ -270,14 +265,14 @@ def test_views_keep_what_labels_say_beside_the_teacher(tmp_path):
     )
     assert result.exit_code == 0, result.output
     run = open_run(tmp_path / "run")
-    trainer = FoldTrainer(run, "edge", run.folds[0], *_images_and_labels(run))
-    lesson = trainer._viewed_lesson(0)
-    assert np.array_equal(lesson.inputs[0], trainer.images[lesson.order])
+    lesson = FoldTrainer(run.fold("edge", 0), load_run_images(run)).lessons[1]
+    data = lesson.epoch_data(0)
+    assert np.array_equal(data.inputs[0], lesson.data.images[data.order])
     answers = Classifier(teacher, detector="none", mirror=True).probabilities(
-        lesson.inputs[0].astype(np.float32)
+        data.inputs[0].astype(np.float32)
     )
-    smooth = 0.86 * trainer.one_hot[lesson.order] + 0.14 / 7
-    np.testing.assert_allclose(lesson.targets, 0.75 * smooth + 0.25 * answers, atol=1e-6)
+    smooth = 0.86 * lesson.data.truth[data.order] + 0.14 / 7
+    np.testing.assert_allclose(data.targets, 0.75 * smooth + 0.25 * answers, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +316,7 @@ def test_a_teacher_adds_the_cross_entropy_to_its_answers_to_both_views():
     rng = np.random.default_rng(0)
     images = rng.random((4, 48, 48, 1), np.float32)
     answers = rng.dirichlet([1, 1, 1], 4).astype(np.float32)
-    layer = Taught(teacher, 0.25)
+    layer = DistillationLoss(teacher, 0.25)
     assert np.array_equal(layer(answers, images), answers)
     targets = (teacher.predict(images) + teacher.predict(images[:, :, ::-1])) / 2
     expected = -0.25 * np.mean(np.sum(targets * np.log(answers), axis=1))
