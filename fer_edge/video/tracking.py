@@ -213,8 +213,15 @@ def _follow(track: _Track, frame_bgr: Frame) -> bool:
     dy = (row + _peak_offset(match[:, column], row)) / track.scale - reach
     x = min(max(0, round(left + dx)), frame_width - width)
     y = min(max(0, round(top + dy)), frame_height - height)
-    track.face = replace(track.face, box=(x, y, width, height))
+    track.face = moved(track.face, x - left, y - top)
     return True
+
+
+def moved(face: Face, dx: int, dy: int) -> Face:
+    """Return a face with its box and points at another place, pixels."""
+    left, top, width, height = face.box
+    points = face.points and tuple((x + dx, y + dy) for x, y in face.points)
+    return replace(face, box=(left + dx, top + dy, width, height), points=points)
 
 
 def _peak_offset(values: NDArray[Any], index: int) -> float:

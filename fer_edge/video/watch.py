@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from fer_edge.inference.detectors import Face, WholeFrame
 from fer_edge.picture.draw import draw_faces
 from fer_edge.video.options import DETECT_EVERY, Region
 from fer_edge.video.source import TimedFrame, VideoSource
-from fer_edge.video.tracking import FaceTracker, Smoother, gap_s
+from fer_edge.video.tracking import FaceTracker, Smoother, gap_s, moved
 
 _OUTLINE = (160, 160, 160)
 
@@ -161,7 +161,7 @@ def watch(
             WatchedFace(
                 item.track,
                 classifier.result(
-                    _moved(item.face, part), smoother.update(item.track, frame.time_s, row)
+                    moved(item.face, *part[:2]), smoother.update(item.track, frame.time_s, row)
                 ),
             )
             for item, row in zip(tracked, rows, strict=True)
@@ -190,9 +190,3 @@ def _part(frame: TimedFrame, roi: Region | None) -> Region:
 def _cut(frame: TimedFrame, part: Region) -> Frame:
     left, top, width, height = part
     return frame.image_bgr[top : top + height, left : left + width]
-
-
-def _moved(face: Face, part: Region) -> Face:
-    """Return a face of a part of the frame with its place in the whole."""
-    left, top, width, height = face.box
-    return replace(face, box=(left + part[0], top + part[1], width, height))

@@ -40,6 +40,17 @@ def test_a_moving_face_is_followed_between_detections():
         assert overlap(found[0].face.box, largest.box) > 0.75
 
 
+def test_points_go_with_the_face():
+    frames = portrait_frames(10)
+    box = (10, 30, 180, 180)
+    detector = ScriptedDetector([Face(box, None, ((70.5, 100), (130, 100)))])
+    tracker = FaceTracker(detector, detect_every=100)
+    (last,) = run(tracker, frames)[-1]
+    dx, dy = last.face.box[0] - box[0], last.face.box[1] - box[1]
+    assert dx == pytest.approx(18, abs=3)
+    assert last.face.points == ((70.5 + dx, 100 + dy), (130 + dx, 100 + dy))
+
+
 def test_a_scene_cut_is_detected_in_the_same_frame():
     frames = portrait_frames(4)
     mirrored = [np.ascontiguousarray(frame[:, ::-1]) for frame in portrait_frames(4)]
