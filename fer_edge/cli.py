@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 @click.group(
     cls=CommandGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": "FER_EDGE",
+    },
 )
 @click.version_option(__version__, "-V", "--version", prog_name="fer-edge")
 def main() -> None:
@@ -248,63 +252,74 @@ def _open_classifier(
 
 @main.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "jsonl", "json", "csv", "parquet"]),
-    help="jsonl: a record a picture, a line each; json: an array of them; csv, parquet: a row a "
-    "face. [default: as FILE ends, else table]",
+@section(
+    "Output",
+    click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(["table", "jsonl", "json", "csv", "parquet"]),
+        help="jsonl: a record a picture, a line each; json: an array of them; csv, parquet: a row "
+        "a face. [default: as FILE ends, else table]",
+    ),
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write there, not to stdout, which - is.",
+    ),
+    click.option(
+        "--annotate",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Write pictures with boxes, labels and bars there.",
+    ),
+    click.option(
+        "--crops",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Write each face there as a picture of its own, its eyes level where the detector "
+        "finds them.",
+    ),
+    click.option("--force", is_flag=True, help="Replace existing files."),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Go on with FILE: pictures that have a record in it are done.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors."),
+    click.option(
+        "--top",
+        type=click.IntRange(1),
+        default=3,
+        show_default=True,
+        metavar="N",
+        help="Emotions listed in tables and drawn on pictures.",
+    ),
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write there, not to stdout, which - is.",
+@section(
+    "Input",
+    click.option(
+        "--watch", is_flag=True, help="Go on as the folders fill, until Ctrl-C: pictures that come."
+    ),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Refuse larger pictures before decoding them. [default: 64 million]",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(1, 4096),
+        default=64,
+        show_default=True,
+        metavar="N",
+        help="Most faces that the model sees at once.",
+    ),
 )
-@click.option(
-    "--annotate",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Write pictures with boxes, labels and bars there.",
-)
-@click.option(
-    "--crops",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Write each face there as a picture of its own, its eyes level where the detector "
-    "finds them.",
-)
-@click.option("--force", is_flag=True, help="Replace existing files.")
-@click.option(
-    "--resume", is_flag=True, help="Go on with FILE: pictures that have a record in it are done."
-)
-@click.option(
-    "--watch", is_flag=True, help="Go on as the folders fill, until Ctrl-C: pictures that come."
-)
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
-@click.option(
-    "--top",
-    type=click.IntRange(1),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Emotions listed in tables and drawn on pictures.",
-)
-@click.option("--largest", is_flag=True, help="Only the largest face of each picture.")
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Refuse larger pictures before decoding them. [default: 64 million]",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1, 4096),
-    default=64,
-    show_default=True,
-    metavar="N",
-    help="Most faces that the model sees at once.",
+@section(
+    "Faces and answers",
+    click.option("--largest", is_flag=True, help="Only the largest face of each picture."),
 )
 @classifier_options(smallest=24, mirror=True)
 def classify(open_classifier: Callable[..., "Classifier"], **options: Any) -> None:
@@ -420,99 +435,112 @@ def _region(
 
 @main.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write records there as they come, - for stdout. [default: stdout where there is neither "
-    "window, recording nor timeline]",
+@section(
+    "Output",
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Write records there as they come, - for stdout. [default: stdout where there is "
+        "neither window, recording nor timeline]",
+    ),
+    click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(["jsonl", "json", "csv", "parquet"]),
+        help="jsonl: a record a frame, a line each; json: an array of them; csv, parquet: a row a "
+        "face. [default: as FILE ends, else jsonl]",
+    ),
+    click.option(
+        "--record",
+        type=click.Path(path_type=Path),
+        callback=_ending(".mp4"),
+        metavar="FILE.mp4|DIR",
+        help="Record the video with boxes, labels and bars; several into a folder.",
+    ),
+    click.option(
+        "--timeline",
+        type=click.Path(path_type=Path),
+        callback=_ending(".png"),
+        metavar="FILE.png|DIR",
+        help="Draw each face's emotions over time; several videos into a folder.",
+    ),
+    click.option("--force", is_flag=True, help="Replace existing files."),
+    click.option(
+        "--display/--no-display",
+        default=None,
+        help="Show a window: q or Esc ends, space pauses, s saves a picture. [default: where there "
+        "is a display]",
+    ),
 )
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["jsonl", "json", "csv", "parquet"]),
-    help="jsonl: a record a frame, a line each; json: an array of them; csv, parquet: a row a "
-    "face. [default: as FILE ends, else jsonl]",
+@section(
+    "Faces over time",
+    click.option(
+        "--smooth",
+        type=click.FloatRange(0, 3600),
+        default=0.0,
+        metavar="SECONDS",
+        help="Smooth each face's probabilities over about so long.",
+    ),
+    click.option("--largest", is_flag=True, help="Only the largest face of each frame."),
+    click.option(
+        "--detect-every",
+        type=click.IntRange(1),
+        default=DETECT_EVERY,
+        show_default=True,
+        metavar="N",
+        help="Follow faces for at most so many frames between detections; 1: detect in each.",
+    ),
 )
-@click.option(
-    "--record",
-    type=click.Path(path_type=Path),
-    callback=_ending(".mp4"),
-    metavar="FILE.mp4|DIR",
-    help="Record the video with boxes, labels and bars; several into a folder.",
-)
-@click.option(
-    "--timeline",
-    type=click.Path(path_type=Path),
-    callback=_ending(".png"),
-    metavar="FILE.png|DIR",
-    help="Draw each face's emotions over time; several videos into a folder.",
-)
-@click.option("--force", is_flag=True, help="Replace existing files.")
-@click.option(
-    "--display/--no-display",
-    default=None,
-    help="Show a window: q or Esc ends, space pauses, s saves a picture. [default: where there is "
-    "a display]",
-)
-@click.option(
-    "--smooth",
-    type=click.FloatRange(0, 3600),
-    default=0.0,
-    metavar="SECONDS",
-    help="Smooth each face's probabilities over about so long.",
-)
-@click.option("--largest", is_flag=True, help="Only the largest face of each frame.")
-@click.option(
-    "--roi",
-    callback=_region,
-    metavar="LEFT,TOP,WIDTH,HEIGHT",
-    help="Look only at that part of each frame, pixels of the upright picture.",
-)
-@click.option(
-    "--detect-every",
-    type=click.IntRange(1),
-    default=DETECT_EVERY,
-    show_default=True,
-    metavar="N",
-    help="Follow faces for at most so many frames between detections; 1: detect in every frame.",
-)
-@click.option(
-    "--every", type=click.IntRange(1), default=1, metavar="N", help="Take every N-th frame only."
-)
-@click.option(
-    "--max-frames", type=click.IntRange(1), metavar="N", help="End after taking so many frames."
-)
-@click.option(
-    "--duration",
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    help="End after so many seconds of video.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0.1, 3600),
-    default=TIMEOUT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="Longest wait for a source to open and for each frame.",
-)
-@click.option(
-    "--retries",
-    type=click.IntRange(0, 20),
-    default=RETRIES,
-    show_default=True,
-    metavar="N",
-    help="Open a live source that stopped so often again, after growing pauses.",
-)
-@click.option(
-    "--fps",
-    type=click.FloatRange(0, 1000, min_open=True),
-    default=SEQUENCE_FPS,
-    show_default=True,
-    metavar="N",
-    help="Frames per second of numbered pictures.",
+@section(
+    "Input",
+    click.option(
+        "--roi",
+        callback=_region,
+        metavar="LEFT,TOP,WIDTH,HEIGHT",
+        help="Look only at that part of each frame, pixels of the upright picture.",
+    ),
+    click.option(
+        "--every",
+        type=click.IntRange(1),
+        default=1,
+        metavar="N",
+        help="Take every N-th frame only.",
+    ),
+    click.option(
+        "--max-frames", type=click.IntRange(1), metavar="N", help="End after taking so many frames."
+    ),
+    click.option(
+        "--duration",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="End after so many seconds of video.",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(0.1, 3600),
+        default=TIMEOUT_S,
+        show_default=True,
+        metavar="SECONDS",
+        help="Longest wait for a source to open and for each frame.",
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(0, 20),
+        default=RETRIES,
+        show_default=True,
+        metavar="N",
+        help="Open a live source that stopped so often again, after growing pauses.",
+    ),
+    click.option(
+        "--fps",
+        type=click.FloatRange(0, 1000, min_open=True),
+        default=SEQUENCE_FPS,
+        show_default=True,
+        metavar="N",
+        help="Frames per second of numbered pictures.",
+    ),
 )
 @classifier_options(smallest=MIN_FACE, mirror=False)
 def video(

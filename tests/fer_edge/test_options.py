@@ -1,6 +1,10 @@
 """The options that choose and describe a model, and how its answers are read."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,3 +107,15 @@ def test_messages_name_flags_in_place_of_arguments():
     )
     assert with_flags("longer with `timeout_s`", main.commands["video"]) == "longer with --timeout"
     assert with_flags("give `color=bgr`") == "give color=bgr"
+
+
+def test_options_come_from_the_environment_and_the_module_is_the_command(tmp_path):
+    picture = Path(__file__).parents[1] / "data/portrait.jpg"
+    done = subprocess.run(
+        [sys.executable, "-m", "fer_edge", "classify", picture],
+        env={**os.environ, "FER_EDGE_CLASSIFY_FORMAT": "jsonl"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["status"] == "ok"
