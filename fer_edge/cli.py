@@ -257,6 +257,7 @@ def _open_classifier(
     click.option(
         "--format",
         "output_format",
+        envvar="FER_EDGE_CLASSIFY_FORMAT",
         type=click.Choice(["table", "jsonl", "json", "csv", "parquet"]),
         help="jsonl: a record a picture, a line each; json: an array of them; csv, parquet: a row "
         "a face. [default: as FILE ends, else table]",
@@ -448,6 +449,7 @@ def _region(
     click.option(
         "--format",
         "output_format",
+        envvar="FER_EDGE_VIDEO_FORMAT",
         type=click.Choice(["jsonl", "json", "csv", "parquet"]),
         help="jsonl: a record a frame, a line each; json: an array of them; csv, parquet: a row a "
         "face. [default: as FILE ends, else jsonl]",
