@@ -14,7 +14,7 @@ class FoldReporter:
     """Shows one fold: a bar with the time left on a terminal, and a line for each epoch.
 
     Args:
-        title: What stands before each line, such as ``vgg16 fold 3/10``.
+        title: What stands before each line, such as ``vgg16 fold 2 (3 of 10)``.
         device: Back end, device and precision.
         total: Folds that are still to be done, this one included.
     """
@@ -25,16 +25,24 @@ class FoldReporter:
         self._bar: Any = None
         self._started = time.perf_counter()
         self._first_epoch = 0
+        self._last: Progress | None = None
 
     def __enter__(self) -> "FoldReporter":
         """Say what runs on what; return the reporter, to be passed to `FoldTrainer.train`."""
         tqdm.write(f"{self.title}: {self.device}", file=sys.stderr)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Take the bar away."""
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Take the bar away, and say so where training has stopped early."""
         if self._bar is not None:
             self._bar.close()
+        last = self._last
+        if kind is None and last is not None and last.epoch < last.epochs:
+            tqdm.write(
+                f"{self.title} stopped early, after epoch {last.epoch} of {last.epochs}: the "
+                "validation loss no longer fell (--patience)",
+                file=sys.stderr,
+            )
 
     def __call__(self, progress: "Progress") -> None:
         """Show one step."""
@@ -54,7 +62,7 @@ class FoldReporter:
             done = (progress.epoch - 1) * progress.images_total + progress.images
             self._bar.update(done - self._bar.n)
             return
-        row = progress.row
+        row, self._last = progress.row, progress
         tqdm.write(
             f"{self.title} epoch {progress.epoch}/{progress.epochs} "
             f"loss {row['loss']:.4f} accuracy {row['accuracy']:.4f} "

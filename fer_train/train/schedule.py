@@ -46,7 +46,7 @@ def train_fold(run: Run, fold_id: FoldId, dataset: Dataset, *, left: int = 1) ->
     from fer_train.train.progress import FoldReporter
 
     trainer = trainer_of(run, fold_id, dataset)
-    title = f"{fold_id.model} fold {fold_id.fold + 1}/{len(run.folds)}"
+    title = f"{fold_id} ({fold_id.fold + 1} of {len(run.folds)})"
     with FoldReporter(title, trainer.device, left) as report:
         if not run.store:
             trainer.train(report)
