@@ -107,10 +107,26 @@ def build_model(name: str, recipe: Recipe, classes: int, *, fused: bool = False)
 
 def _start_from(net: keras.Model, path: Path) -> None:
     expected = f"a Keras file of a {net.name} model to go on from"
+    trained = load_trained(path, expected)
+    if _rescalings(trained) != _rescalings(net):
+        raise RunError(
+            f"Expected {path} to scale its images as --preprocessing asks, received "
+            f"{_rescalings(trained)} for {_rescalings(net)} (factor and offset); its answers would "
+            "be wrong: give the --preprocessing that it was trained with"
+        )
     try:
-        net.set_weights(load_trained(path, expected).get_weights())
+        net.set_weights(trained.get_weights())
     except ValueError as error:
         raise RunError(f"Expected {expected}, received {path}: {_brief(error)}") from error
+
+
+def _rescalings(net: keras.Model) -> list[tuple[list[float], list[float]]]:
+    """Return factor and offset of each layer that scales levels."""
+    return [
+        (np.ravel(layer.scale).tolist(), np.ravel(layer.offset).tolist())
+        for layer in leaves(net)
+        if isinstance(layer, layers.Rescaling)
+    ]
 
 
 def _scale(recipe: Recipe) -> Any:

@@ -118,3 +118,8 @@ def test_a_seed_suits_all_random_generators(seed):
 @pytest.mark.parametrize(("model", "weights"), [("edge", "none"), ("vgg16", "imagenet")])
 def test_a_recipe_names_only_weights_that_exist(model, weights):
     assert recipe_for("modern", model).weights == weights
+
+
+def test_a_whole_model_goes_on_with_nothing_frozen():
+    assert recipe_for("modern", "vgg16", {"weights": "vgg16.keras"}).frozen_epochs == 0
+    assert recipe_for("modern", "vgg16", {"weights": "vgg16.h5"}).frozen_epochs == 5

@@ -615,3 +615,12 @@ def test_weights_of_another_model_are_refused_in_few_words(tmp_path):
     with pytest.raises(RunError, match="Expected a Keras file of a sequential model") as raised:
         build_model("sequential", other, 7)
     assert len(raised.value.message) < 600
+
+
+def test_weights_that_were_trained_on_other_levels_are_refused(tmp_path):
+    build_model("edge", recipe_for("modern", "edge"), 7).save(tmp_path / "edge.keras")
+    given = {"weights": str(tmp_path / "edge.keras")}
+    build_model("edge", recipe_for("modern", "edge", given), 7)
+    other = recipe_for("modern", "edge", given | {"preprocessing": "unit"})
+    with pytest.raises(RunError, match="give the --preprocessing that it was trained with"):
+        build_model("edge", other, 7)
