@@ -237,7 +237,7 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
         # From scratch there is nothing to keep frozen and nothing to forget.
         scratch = {"frozen_epochs": 0, "learning_rate": 2e-3, "preprocessing": "symmetric"}
         merged |= {key: value for key, value in scratch.items() if key not in (overrides or {})}
-    if str(merged["weights"]).endswith(".keras") and "frozen_epochs" not in (overrides or {}):
+    if str(merged.get("weights")).endswith(".keras") and "frozen_epochs" not in (overrides or {}):
         # There is no new head whose first steps would spoil the backbone.
         merged["frozen_epochs"] = 0
     recipe = saved_recipe(model, merged)
