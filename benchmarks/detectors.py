@@ -1,10 +1,13 @@
-"""Recall and false positives of the face detectors on made scenes.
+"""Recall, false positives and times of the face detectors, on made scenes and on pictures.
 
 A scene is a head, cut from the public-domain portrait in tests/data (or faces of a folder, with
 ``--faces``), set into one of scikit-image's own pictures or a drawn background, at a known place,
 size, tilt and brightness. The backgrounds without a head count false positives too.
 
     python benchmarks/detectors.py --json benchmarks/results/detectors.json
+
+``--pictures`` judges by real pictures with boxes, none of which comes with the project: recall
+at an overlap of 0.4, boxes in pictures without a face, whole curves of precision and recall.
 
 ``--sweep`` compares OpenCV's frontal cascades and their settings instead;
 `fer_edge.inference.detectors` takes the fastest of those that find as many faces with hardly a
@@ -15,20 +18,37 @@ false one.
 
 import itertools
 import json
+import statistics
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
 import numpy as np
 import skimage.data
+from numpy.typing import NDArray
 
 from benchmarks.machine import describe_machine
+from fer_edge.contract import DetectorSpec
+from fer_edge.errors import DetectorError
 from fer_edge.image.read import Frame, read_image
-from fer_edge.inference.detectors import Face, FaceDetector, open_detector
+from fer_edge.inference.classifier import Classifier
+from fer_edge.inference.detectors import (
+    Face,
+    FaceDetector,
+    OnnxDetector,
+    YuNetDetector,
+    open_detector,
+)
 from fer_edge.inference.preprocess import Box, resize, to_gray
+from fer_edge.inference.search import decode, shrink, suppress, to_input
+from fer_train.detection.evaluation import SIZES as SIDES
+from fer_train.detection.evaluation import evaluate, evaluate_turned
+from fer_train.detection.pictures import Picture, read_pictures
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT = ROOT / "tests/data/portrait.jpg"
@@ -42,6 +62,9 @@ OVERLAP = 0.4
 """Least intersection over union at which a box counts as the face."""
 
 
+LEAST_SCORE = 0.05
+FALSE_BOXES = (6, 13, 18, 27)
+ANGLES = (-45, -30, 30, 45)
 SMALLEST = 24
 CASCADES = ("default", "alt", "alt2")
 SCALE_FACTORS = (1.1, 1.2)
@@ -249,14 +272,166 @@ def load_heads(folder: Path | None, count: int) -> list[tuple[Frame, Box]]:
     return heads
 
 
+def open_all(yunet: Path | None, others: Sequence[Path], low: bool) -> dict[str, FaceDetector]:
+    """Open the detectors that are compared.
+
+    Args:
+        yunet: YuNet's ONNX file, or None.
+        others: Networks of this project's contract, with metadata or without.
+        low: Whether also what they hardly take for a face is wanted, for whole curves.
+    """
+    least: dict[str, Any] = {"min_score": LEAST_SCORE, "min_face": 1} if low else {}
+    found: dict[str, FaceDetector] = {"face": OnnxDetector(**least)}
+    for file in others:
+        found[file.stem] = OnnxDetector(described(file), **least)
+    try:
+        found["haar"] = open_detector("haar")
+    except DetectorError as error:
+        click.echo(error.message, err=True)
+    if yunet is not None:
+        found["yunet"] = YuNetDetector(yunet, **least)
+    return found
+
+
+def described(path: Path) -> Path:
+    """Return a detector's file, or a copy of one without metadata that has some."""
+    import onnx
+
+    model = onnx.load(path)
+    if model.metadata_props:
+        return path
+    onnx.helper.set_model_props(model, DetectorSpec(threshold=0.65).to_metadata())
+    copy = Path(tempfile.mkdtemp()) / path.name
+    onnx.save_model(model, copy)
+    return copy
+
+
+def judge_pictures(
+    detectors: Mapping[str, FaceDetector], pictures: Sequence[Picture]
+) -> dict[str, dict[str, Any]]:
+    """Search pictures with all detectors in turns, and return what each finds in what time.
+
+    Returns:
+        By detector: recall and false boxes at its default threshold and at others, its whole curve,
+        and the time of a picture.
+    """
+    answers: dict[str, list[Any]] = {name: [] for name in detectors}
+    times_s: dict[str, list[float]] = {name: [] for name in detectors}
+    for picture in pictures:
+        frame = picture.pixels()
+        for name, detector in detectors.items():
+            began = time.perf_counter()
+            faces = detector.detect(frame)
+            times_s[name].append(time.perf_counter() - began)
+            boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 4)
+            boxes[:, 2:] += boxes[:, :2]
+            scores = np.array([face.score for face in faces], np.float32)
+            answers[name].append((boxes, scores))
+    return {
+        name: {
+            **_outcome(pictures, answers[name], _threshold(detector)),
+            "median_ms": round(1000 * statistics.median(times_s[name]), 2),
+        }
+        for name, detector in detectors.items()
+    }
+
+
+def _threshold(detector: FaceDetector) -> float:
+    if isinstance(detector, OnnxDetector):
+        return detector.spec.threshold
+    return 0.7 if isinstance(detector, YuNetDetector) else 0.0
+
+
+def _outcome(
+    pictures: Sequence[Picture], answers: Sequence[Any], threshold: float
+) -> dict[str, Any]:
+    waiting = iter(answers)
+    outcome = evaluate(pictures, lambda frame: next(waiting))
+    precision, recall = outcome.precision_recall()
+    # A point for each hundredth of recall that it reaches.
+    chosen = [int(np.argmax(recall >= at)) for at in np.arange(0.01, 1, 0.01) if recall[-1] >= at]
+
+    def at(threshold: float) -> dict[str, Any]:
+        empty, elsewhere = outcome.false(threshold)
+        return {
+            "threshold": round(threshold, 4),
+            "recall": round(outcome.recall(threshold), 4),
+            "recall_from_24_px": round(outcome.recall(threshold, 24), 4),
+            "recall_by_side": {
+                f"{low:g}": round(outcome.recall(threshold, low, high), 4)
+                for low, high in itertools.pairwise(SIDES)
+            },
+            "false_in_empty": empty,
+            "false_elsewhere": elsewhere,
+        }
+
+    return {
+        "faces": len(outcome.sides),
+        "empty_pictures": outcome.empty,
+        "average_precision": round(outcome.average_precision(), 4),
+        "default": at(threshold),
+        "by_false_boxes": [at(outcome.threshold_for(count)) for count in FALSE_BOXES],
+        "curve": [[round(float(recall[k]), 4), round(float(precision[k]), 4)] for k in chosen],
+    }
+
+
+def time_parts(detector: OnnxDetector, rounds: int = 30) -> dict[str, float]:
+    """Return the median time of each part of a picture with four faces, milliseconds."""
+    portrait = read_image(PORTRAIT)
+    frame = np.tile(resize(portrait, (480, 640)), (2, 2, 1))
+    encoded = cv2.imencode(".jpg", frame)[1].tobytes()
+    classifier = Classifier(detector=detector, threads=1)
+    spec = detector.spec
+    small = shrink(frame, spec.side / max(frame.shape[:2]))
+    image = to_input(small, max(spec.strides))
+    maps = detector.maps(image)
+    found = decode(maps, spec.strides, spec.threshold)
+    faces = detector.detect(frame)
+    batch = classifier.prepare(frame, faces)
+    parts: dict[str, Callable[[], object]] = {
+        "read": lambda: cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR),
+        "resize": lambda: shrink(frame, spec.side / max(frame.shape[:2])),
+        "to floats": lambda: to_input(small, max(spec.strides)),
+        "network": lambda: detector.maps(image),
+        "decode": lambda: decode(maps, spec.strides, spec.threshold),
+        "suppress": lambda: suppress(found.boxes, found.scores, spec.overlap),
+        "crop": lambda: classifier.prepare(frame, faces),
+        "emotion": lambda: classifier.predict(batch),
+    }
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(rounds):
+        for name, run in parts.items():
+            began = time.perf_counter()
+            run()
+            times[name].append(1000 * (time.perf_counter() - began))
+    return {name: round(statistics.median(values), 3) for name, values in times.items()}
+
+
 @click.command()
 @click.option("--detector-model", type=click.Path(path_type=Path), help="YuNet's ONNX file.")
+@click.option(
+    "--other",
+    "others",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Another network of this project's contract; may be repeated.",
+)
+@click.option(
+    "--pictures",
+    "pictures_path",
+    type=click.Path(path_type=Path, exists=True),
+    help="Zip of pictures with boxes.csv, as fer-train detector takes them, to judge by.",
+)
+@click.option("--turned", is_flag=True, help="Turn the pictures with one face too; takes long.")
 @click.option("--faces", type=click.Path(path_type=Path), help="Folder of face pictures.")
 @click.option("--count", default=40, show_default=True, help="Faces taken from the folder.")
 @click.option("--sweep", "sweeps", is_flag=True, help="Compare cascades; takes ten minutes.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
 def main(
     detector_model: Path | None,
+    others: tuple[Path, ...],
+    pictures_path: Path | None,
+    turned: bool,
     faces: Path | None,
     count: int,
     sweeps: bool,
@@ -269,15 +444,41 @@ def main(
         print_sweep(rows)
         _write(json_path, {"cascades": rows, "scenes": len(scenes)})
         return
-    detectors: dict[str, FaceDetector] = {"haar": open_detector("haar")}
-    if detector_model is not None:
-        detectors["yunet"] = open_detector("yunet", detector_model)
+    detectors = open_all(detector_model, others, low=False)
     results = {name: judge(detector, scenes) for name, detector in detectors.items()}
+    content: dict[str, Any] = {"detectors": results, "parts_ms": time_parts(OnnxDetector())}
+    if pictures_path is not None:
+        pictures = read_pictures([pictures_path])
+        content["pictures"] = judge_pictures(open_all(detector_model, others, low=True), pictures)
+        if turned:
+            for name, detector in detectors.items():
+                content["pictures"][name]["turned"] = _turned(detector, pictures)
+    _print_scenes(results)
+    print("parts, ms: " + ", ".join(f"{name} {ms}" for name, ms in content["parts_ms"].items()))
+    for name, found in content.get("pictures", {}).items():
+        print(f"{name}: AP {found['average_precision']:.4f}, {found['median_ms']} ms a picture")
+        for row in (found["default"], *found["by_false_boxes"]):
+            print(f"    {row}")
+        print(f"    turned {found.get('turned', '-')}")
+    _write(json_path, content)
+
+
+def _turned(detector: FaceDetector, pictures: Sequence[Picture]) -> dict[str, float]:
+    def find(frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        found = detector.detect(frame)
+        boxes = np.array([face.box for face in found], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes, np.ones(len(found), np.float32)
+
+    kept = evaluate_turned(pictures, find, 0.5, ANGLES)
+    return {f"{angle:g}": round(share, 4) for angle, (_, share) in kept.items()}
+
+
+def _print_scenes(results: Mapping[str, Mapping[str, Any]]) -> None:
     lines: dict[str, list[str]] = {"recall, all": []}
     for result in results.values():
-        by: dict[str, dict[str, float]] = result["recall_by"]  # type: ignore[assignment]
         lines["recall, all"].append(f"{result['recall']:.1%}")
-        for kind, values in by.items():
+        for kind, values in result["recall_by"].items():
             for value, recall in values.items():
                 lines.setdefault(f"recall, {kind} {value}", []).append(f"{recall:.1%}")
         wrong = f"{result['false_positives']} in {result['scenes']}"
@@ -285,7 +486,6 @@ def main(
     print(f"{'':<28}" + "".join(f"{name:>14}" for name in results))
     for name, cells in lines.items():
         print(f"{name:<28}" + "".join(f"{cell:>14}" for cell in cells))
-    _write(json_path, {"detectors": results})
 
 
 def _write(path: Path | None, content: dict[str, object]) -> None:

@@ -16,8 +16,8 @@ from fer_edge._base.command import CommandGroup
 from fer_edge._base.sections import section
 from fer_edge.contract import DEFAULT_PRIOR_POWER, Description, Prior
 from fer_edge.errors import SourceError
-from fer_edge.inference.flags import description_options, grouped
-from fer_edge.inference.locate import DEFAULT_MODEL, DETECTORS, DetectorName
+from fer_edge.inference.flags import description_options, detector_options, grouped
+from fer_edge.inference.locate import DEFAULT_MODEL, DetectorName
 from fer_edge.inference.presets import PRESETS
 from fer_edge.inference.providers import AUTO, PROVIDERS
 from fer_edge.video.options import (
@@ -110,6 +110,7 @@ class FaceOptions:
     detector_model: Path | None
     uncertain: float
     mirror: bool | None
+    align: bool
     prior: Prior | float | None
 
 
@@ -139,19 +140,7 @@ def _face_options(smallest: int, mirrored: str) -> Sequence[Callable[..., Any]]:
             f"as that asks for, which takes longer. [default: {smallest}, and in large pictures a "
             "32nd of the longer side]",
         ),
-        click.option(
-            "--detector",
-            type=click.Choice(DETECTORS),
-            default="haar",
-            show_default=True,
-            help="How faces are found; none: the picture is the face.",
-        ),
-        click.option(
-            "--detector-model",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="ONNX file of the yunet detector.",
-        ),
+        detector_options,
         click.option(
             "--uncertain",
             type=click.FloatRange(0, 1),
@@ -164,6 +153,12 @@ def _face_options(smallest: int, mirrored: str) -> Sequence[Callable[..., Any]]:
             default=None,
             help="Answer with the mean of each face and its mirror image: takes the model twice as "
             f"long and is right more often. [default: {mirrored}]",
+        ),
+        click.option(
+            "--align/--no-align",
+            default=True,
+            show_default=True,
+            help="Turn tilted faces upright, where the detector finds their eyes.",
         ),
         click.option(
             "--prior",
@@ -235,17 +230,16 @@ def _open_classifier(
     from fer_edge.inference.classifier import Classifier
     from fer_edge.inference.detectors import open_detector
 
-    if (faces.detector == "yunet") != (faces.detector_model is not None):
-        raise click.UsageError(
-            "Expected --detector yunet and --detector-model FILE together (the file is "
-            "face_detection_yunet_2023mar.onnx of OpenCV's model zoo)"
-        )
     # Unless it is said how small faces may be, large pictures are searched in little time.
     sizes = {} if faces.min_face is None else {"max_side": None}
     detector = open_detector(
-        faces.detector, faces.detector_model, min_face=faces.min_face or smallest, **sizes
+        faces.detector,
+        faces.detector_model,
+        min_face=faces.min_face or smallest,
+        provider=chosen.provider,
+        **sizes,
     )
-    own = {"mirror": faces.mirror, "uncertain": faces.uncertain, "prior": faces.prior}
+    own = {name: getattr(faces, name) for name in ("mirror", "uncertain", "prior", "align")}
     arguments: dict[str, Any] = {**dataclasses.asdict(chosen), **own, **description, **more}
     return Classifier(detector=detector, **arguments)
 

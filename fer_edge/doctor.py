@@ -37,6 +37,7 @@ def examine() -> dict[str, Any]:
         "onnxruntime": installed_builds(ONNXRUNTIME_BUILDS),
         "opencv_windows": _try(_opencv_windows, problems),
         "providers": _try(_providers, problems),
+        "face_detector": _try(_time_face_detector, problems),
         "haar_detector": _try(_haar_detector, problems),
         "gpu_libraries": [name for name in _GPU_LIBRARIES if ctypes.util.find_library(name)],
         "gpu_driver": _first_line(Path("/proc/driver/nvidia/version")),
@@ -127,6 +128,23 @@ def _first_line(path: Path) -> str | None:
         return path.read_text(errors="replace").splitlines()[0].strip()
     except (OSError, IndexError):
         return None
+
+
+def _time_face_detector() -> dict[str, Any]:
+    from fer_edge.inference.detectors import WORKING_SIDE, OnnxDetector
+
+    detector = OnnxDetector()
+    frame = np.zeros((WORKING_SIDE * 3 // 4, WORKING_SIDE, 3), np.uint8)
+    runs = []
+    for _ in range(10):
+        start = time.perf_counter()
+        detector.detect(frame)
+        runs.append(1000 * (time.perf_counter() - start))
+    return {
+        "file": str(detector.path),
+        "runs_on": detector.provider,
+        f"ms_at_{frame.shape[1]}x{frame.shape[0]}": round(statistics.median(runs), 2),
+    }
 
 
 def _time_default_model() -> dict[str, Any]:

@@ -21,8 +21,8 @@ from fer_edge._base.command import CommandGroup
 from fer_edge._base.sections import section
 from fer_edge.contract import EMOTIONS, Description
 from fer_edge.errors import DataError, RunError
-from fer_edge.inference.flags import description_options
-from fer_edge.inference.locate import DETECTORS, DetectorName
+from fer_edge.inference.flags import description_options, detector_options
+from fer_edge.inference.locate import DetectorName
 from fer_train.run.recipes import (
     KERAS_MODELS,
     LARGEST_SEED,
@@ -623,18 +623,7 @@ def report(run_folders: tuple[Path, ...], partial: bool, output: Path) -> None:
     show_default=True,
     help="How the data set names its emotions.",
 )
-@click.option(
-    "--detector",
-    type=click.Choice(DETECTORS),
-    default="haar",
-    show_default=True,
-    help="How faces are found; none: the picture is the face.",
-)
-@click.option(
-    "--detector-model",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="ONNX file of the yunet detector.",
-)
+@detector_options
 @click.option("--model", type=click.Choice(KERAS_MODELS), help="Which model of a RUN with several.")
 @click.option("--fold", type=click.IntRange(0), help="One fold of RUN alone, not their average.")
 @click.option(

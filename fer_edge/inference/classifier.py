@@ -158,11 +158,12 @@ class Classifier:
         preset: str | None = None,
         provider: str = "auto",
         threads: int | None = None,
-        detector: FaceDetector | DetectorName = "haar",
+        detector: FaceDetector | DetectorName = "face",
         detector_model: str | Path | None = None,
         uncertain: float = 0.0,
         mirror: bool = False,
         prior: Prior | float | None = None,
+        align: bool = True,
         batch_size: int = 64,
         spin: bool = True,
         **description: Unpack[Description],
@@ -177,7 +178,7 @@ class Classifier:
             provider: ``auto`` or a key of `fer_edge.inference.providers.PROVIDERS`.
             threads: Threads for one inference; None means all that this process may use.
             detector: A detector, or the name of one.
-            detector_model: The named detector's file, where it needs one.
+            detector_model: The named detector's file, where it needs one, or another of ``face``.
             uncertain: Below this probability the label is ``uncertain``.
             mirror: Whether each face is answered as the mean of itself and its mirror image, both
                 in one batch, which takes twice as long.
@@ -185,6 +186,7 @@ class Classifier:
                 (Saerens et al. 2002): ``training`` is 0 and keeps them as they are, ``uniform`` is
                 1 and answers as if all labels were equally frequent. None means
                 `fer_edge.contract.DEFAULT_PRIOR_POWER` where the model says what its prior is.
+            align: Whether tilted faces are turned upright, where the detector finds their eyes.
             batch_size: Most faces in one inference.
             spin: Whether idle threads wait busily for the next inference: False leaves the
                 processor to others, as `fer-edge video` does.
@@ -211,6 +213,7 @@ class Classifier:
             "uncertain": uncertain,
             "mirror": mirror,
             "prior": prior,
+            "align": align,
             "batch_size": batch_size,
             "spin": spin,
             **description,
@@ -221,6 +224,7 @@ class Classifier:
         self.threads = threads or available_threads()
         self._uncertain = uncertain
         self.mirror = mirror
+        self._align = align
         self._session = open_session(self.model_path, provider, self.threads, spin=spin)
         self.provider = self._session.provider
         self.spec, self._reading = describe_model(self._session.file, given, preset)
@@ -228,7 +232,9 @@ class Classifier:
         self._divisor = np.asarray(self.spec.prior or [1.0], np.float32) ** np.float32(self.prior)
         self.batch_size = self._session.fixed_batch or batch_size
         self.detector = (
-            open_detector(detector, detector_model) if isinstance(detector, str) else detector
+            open_detector(detector, detector_model, provider=provider)
+            if isinstance(detector, str)
+            else detector
         )
         if given or preset or not spec_from_metadata(self._session.file.metadata, self._name):
             for warning in doubts(self._in_pieces, self.spec):
@@ -339,7 +345,8 @@ class Classifier:
         height, width = frame_bgr.shape[:2]
         whole = (0, 0, width, height)
         boxes = [None if face.box == whole else face.box for face in faces]
-        return prepare(frame_bgr, boxes, self.spec)
+        points = [face.points for face in faces] if self._align else []
+        return prepare(frame_bgr, boxes, self.spec, points)
 
     def result(self, face: Face, row: NDArray[np.float32]) -> FaceResult:
         """Read one row of `predict`, or of `probabilities`, as a result."""

@@ -1,20 +1,28 @@
-"""Face detectors behind one small interface: OpenCV's Haar cascades, YuNet by file, or none."""
+"""Face detectors behind one small interface.
+
+A network of ours, OpenCV's Haar cascade, YuNet by file, or none.
+"""
 
 import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_edge._base._cv2 import cv2
 from fer_edge._base._installed import opencv_build
-from fer_edge.errors import DetectorError
+from fer_edge.contract import DetectorSpec, detector_from_metadata
+from fer_edge.errors import DetectorError, ModelError
 from fer_edge.image.read import Frame
-from fer_edge.inference.locate import DetectorName
+from fer_edge.inference.locate import DEFAULT_DETECTOR, DetectorName, find_model
 from fer_edge.inference.preprocess import Box, Points, check_frame, to_gray
+from fer_edge.inference.search import BOX_CHANNELS, Maps, search, shrink
+from fer_edge.inference.session import Session, open_session
 
 WORKING_SIDE = 640
 """Frames are searched at no more than this many pixels on their longer side."""
@@ -72,6 +80,159 @@ class _OnePerThread(threading.local):
         return type(self), ()
 
 
+class OnnxDetector:
+    """A network run by onnxruntime, such as the one that is shipped.
+
+    It finds faces that are tilted by 45 degrees or partly covered, with their landmarks.
+
+    Attributes:
+        path: Its file.
+        spec: How its answers are read.
+        provider: Short name of the execution provider that really runs, such as ``cpu``.
+    """
+
+    _SMALLEST = 12
+    """Side at which it finds two of three faces, pixels of what it is given."""
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        min_face: int = 24,
+        max_side: int | None = WORKING_SIDE,
+        min_score: float | None = None,
+        provider: str = "auto",
+        threads: int = 1,
+        spin: bool = False,
+    ) -> None:
+        """Load the network.
+
+        Args:
+            model: Path or bare name of an ONNX file with the metadata of a `DetectorSpec`; None
+                means the shipped one.
+            min_face: Faces whose longer side is below this many pixels are not reported.
+            max_side: Longer side at which frames are searched, pixels. The network's own side
+                serves for the first look; where more is allowed a second one in tiles finds small
+                faces. None: as large as ``min_face`` asks.
+            min_score: Faces that the network is less sure of are not reported, 0 to 1; None means
+                what the file says.
+            provider: ``auto`` or a key of `fer_edge.inference.providers.PROVIDERS`.
+            threads: Threads for one search; several searches may run at once.
+            spin: Whether idle threads wait busily for the next search.
+
+        Raises:
+            ModelError: The file is missing, broken or not a detector that can be used.
+            ProviderError: The provider is not there.
+            ValueError: A size below 1, or a score that is none.
+        """
+        _check_sizes(min_face, max_side)
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise ValueError(f"Expected a score from 0 to 1, received {min_score}")
+        self.path = find_model(model, default=DEFAULT_DETECTOR)
+        self._open = partial(
+            type(self),
+            model if model is None else self.path.resolve(),
+            min_face=min_face,
+            max_side=max_side,
+            min_score=min_score,
+            provider=provider,
+            threads=threads,
+            spin=spin,
+        )
+        self._min_face = min_face
+        self._max_side = max_side
+        self._session = open_session(self.path, provider, threads, spin=spin)
+        self.provider = self._session.provider
+        self.spec = _detector_spec(self._session)
+        self._outputs = [output.name for output in self._session.file.outputs]
+        self._least = self.spec.threshold if min_score is None else min_score
+        self.detect(np.zeros((32, 32, 3), np.uint8))
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        """Pickle how the detector was made; who unpickles it opens the network again."""
+        return self._open, ()
+
+    def detect(self, frame_bgr: Frame) -> list[Face]:
+        """Find the faces of a frame; see `FaceDetector.detect`. The score is 0 to 1."""
+        check_frame(frame_bgr)
+        frame_bgr = _in_color(frame_bgr)
+        side = min(self.spec.side, self._max_side or self.spec.side)
+        found = search(
+            self.maps,
+            frame_bgr,
+            strides=self.spec.strides,
+            least=self._least,
+            overlap=self.spec.overlap,
+            side=side,
+            scale=_scale(frame_bgr, self._max_side, self._min_face, self._SMALLEST),
+        )
+        height, width = frame_bgr.shape[:2]
+        found = found.only((found.boxes[:, 2:] - found.boxes[:, :2]).max(1) >= self._min_face)
+        faces = []
+        rows = zip(found.boxes.tolist(), found.scores.tolist(), found.points.tolist(), strict=True)
+        for (x1, y1, x2, y2), score, points in rows:
+            box = _inside((x1, y1, x2 - x1, y2 - y1), width, height)
+            if min(box[2:]) > 0:
+                faces.append(Face(box, score, tuple((x, y) for x, y in points)))
+        return largest_first(faces)
+
+    def maps(self, image: NDArray[np.float32]) -> Maps:
+        """Run the network.
+
+        Args:
+            image: float32 (1, 3, H, W), BGR, 0-255, H and W multiples of the largest stride.
+
+        Returns:
+            One map a stride, see `DetectorSpec`.
+
+        Raises:
+            ModelError: The network fails, or answers with what are no such maps.
+        """
+        maps = self._session.run(image, self._outputs)
+        channels = BOX_CHANNELS + 2 * len(self.spec.points)
+        height, width = image.shape[2:]
+        for cells, stride in zip(maps, self.spec.strides, strict=True):
+            if cells.shape != (1, channels, height // stride, width // stride):
+                raise ModelError(
+                    f"Expected {self.path.name} to answer a picture of {width} x "
+                    f"{height} with {(1, channels, height // stride, width // stride)} at stride "
+                    f"{stride}, received {cells.shape}; export it again"
+                )
+        return maps
+
+
+def _detector_spec(session: Session) -> DetectorSpec:
+    """Return how a file's answers are read.
+
+    Raises:
+        ModelError: It is no face detector, or its graph is not what it says.
+    """
+    file, name = session.file, session.file.path.name
+    spec = detector_from_metadata(file.metadata, name)
+    if spec is None:
+        raise ModelError(
+            f"Expected a face detector of fer-edge's, received {name}, which carries no fer-edge "
+            "metadata; give a YuNet file with `detector=yunet`"
+        )
+    shape = session.input_shape
+    if (
+        len(shape) != 4
+        or any(isinstance(shape[axis], int) for axis in (0, 2, 3))
+        or shape[1] not in (3, None)
+        or session.input.type != "float"
+    ):
+        raise ModelError(
+            f"Expected {name} to take float32 (N, 3, H, W) of any N, H and W, received the input "
+            f"{session.input}; export it again"
+        )
+    if len(file.outputs) != len(spec.strides):
+        raise ModelError(
+            f"Expected an output of {name} for each of its strides {spec.strides}, received "
+            f"{'; '.join(map(str, file.outputs))}; export it again"
+        )
+    return spec
+
+
 class HaarDetector:
     """OpenCV's frontal-face cascade at a bounded working size.
 
@@ -107,8 +268,7 @@ class HaarDetector:
             if not self._path.exists() and int(cv2.__version__.split(".")[0]) >= 5:
                 raise DetectorError(
                     f"The haar detector is gone: OpenCV {cv2.__version__} brings no cascades; give "
-                    "`detector=yunet` and `detector_model=FILE`, or `detector=none` where each "
-                    f"picture is a face, or run: pip install '{opencv_build()}<5'"
+                    f"`detector=face`, the default, or run: pip install '{opencv_build()}<5'"
                 )
             cascade = cv2.CascadeClassifier(str(self._path))
             if cascade.empty():
@@ -122,7 +282,8 @@ class HaarDetector:
     def detect(self, frame_bgr: Frame) -> list[Face]:
         """Find the faces of a frame; see `FaceDetector.detect`. The score is the cascade's sum."""
         check_frame(frame_bgr)
-        gray, scale = _shrink(to_gray(frame_bgr), self._max_side, self._min_face, self._SMALLEST)
+        scale = _scale(frame_bgr, self._max_side, self._min_face, self._SMALLEST)
+        gray = shrink(to_gray(frame_bgr), scale)
         smallest = max(self._SMALLEST, round(self._min_face * scale))
         if min(gray.shape) < smallest:
             return []
@@ -196,9 +357,9 @@ class YuNetDetector:
     def detect(self, frame_bgr: Frame) -> list[Face]:
         """Find the faces of a frame; see `FaceDetector.detect`. The score is 0 to 1."""
         check_frame(frame_bgr)
-        if frame_bgr.ndim == 2 or frame_bgr.shape[2] == 1:
-            frame_bgr = np.asarray(cv2.cvtColor(frame_bgr, cv2.COLOR_GRAY2BGR), np.uint8)
-        small, scale = _shrink(frame_bgr, self._max_side, self._min_face, self._SMALLEST)
+        frame_bgr = _in_color(frame_bgr)
+        scale = _scale(frame_bgr, self._max_side, self._min_face, self._SMALLEST)
+        small = shrink(frame_bgr, scale)
         network = self._network()
         try:
             network.setInputSize((small.shape[1], small.shape[0]))
@@ -238,26 +399,35 @@ def open_detector(
     *,
     min_face: int = 24,
     max_side: int | None = WORKING_SIDE,
+    provider: str = "auto",
 ) -> FaceDetector:
     """Make the detector of that name.
 
     Args:
-        name: ``haar``, ``yunet`` or ``none``.
-        model: YuNet's ONNX file; needed by ``yunet`` alone.
+        name: ``face``, ``haar``, ``yunet`` or ``none``.
+        model: An ONNX file: needed by ``yunet``; for ``face`` another one than is shipped.
         min_face: Faces whose longer side is below this many pixels are not reported.
         max_side: Longer side at which frames are searched, pixels; None: as large as ``min_face``
             asks, which takes as much longer.
+        provider: What runs ``face``: ``auto`` or a key of
+            `fer_edge.inference.providers.PROVIDERS`.
 
     Raises:
         DetectorError: The detector or its model cannot be used.
-        ValueError: No detector has that name.
+        ModelError: The file of ``face`` is missing, broken or no face detector.
+        ProviderError: The provider is not there.
+        ValueError: No detector has that name, or it takes no model.
     """
+    if name in ("none", "haar") and model is not None:
+        raise ValueError(f"Expected no model for the detector {name}, received {model}")
     if name == "none":
         return WholeFrame()
     if name == "haar":
         return HaarDetector(min_face=min_face, max_side=max_side)
+    if name == "face":
+        return OnnxDetector(model, min_face=min_face, max_side=max_side, provider=provider)
     if name != "yunet":
-        raise ValueError(f"Expected haar, yunet or none, received {name!r}")
+        raise ValueError(f"Expected face, haar, yunet or none, received {name!r}")
     if model is None:
         raise DetectorError(
             "Expected YuNet's ONNX file, received none; give `detector_model=FILE` (the file is "
@@ -273,18 +443,21 @@ def _check_sizes(min_face: int, max_side: int | None) -> None:
         )
 
 
-def _shrink(
-    image: Frame, max_side: int | None, min_face: int, smallest: int
-) -> tuple[Frame, float]:
-    """Shrink to ``max_side``, or to where faces of ``min_face`` become as small as can be found."""
-    longer = max(image.shape[:2])
+def _scale(frame: Frame, max_side: int | None, min_face: int, smallest: int) -> float:
+    """Return at which share of its size a frame is searched, at most 1.
+
+    It is shrunk to ``max_side``, or to where faces of ``min_face`` become as small as can be found.
+    """
+    longer: int = max(frame.shape[:2])
     # Faces at the very limit are often missed.
     wanted = 1.25 * smallest / min_face
-    scale = max_side / longer if max_side else max(wanted, WORKING_SIDE / longer)
-    if scale >= 1:
-        return image, 1.0
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
+    return min(1.0, max_side / longer if max_side else max(wanted, WORKING_SIDE / longer))
+
+
+def _in_color(frame: Frame) -> Frame:
+    if frame.ndim == 2 or frame.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
+    return frame
 
 
 def _inside(box: Sequence[float], width: int, height: int) -> Box:

@@ -1,13 +1,15 @@
-"""The flags that describe a model, made from the one table, for both command lines."""
+"""Flags of both command lines: what a model is, from the one table, and how faces are found."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
 
 from fer_edge._base.sections import section
 from fer_edge.contract import DESCRIPTION, Entry
+from fer_edge.inference.locate import DEFAULT_DETECTOR, DETECTORS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -73,3 +75,46 @@ def _option(entry: Entry) -> Decorator:
         metavar=None if entry.choices else entry.metavar,
         help=entry.help,
     )
+
+
+def _check_detector(
+    context: click.Context, option: click.Parameter, value: Path | None
+) -> Path | None:
+    detector = context.params["detector"]
+    if detector == "yunet" and value is None:
+        raise click.UsageError(
+            "Expected --detector-model FILE for --detector yunet (the file is "
+            "face_detection_yunet_2023mar.onnx of OpenCV's model zoo)"
+        )
+    if detector in ("haar", "none") and value is not None:
+        raise click.UsageError(
+            f"Expected --detector face or yunet for --detector-model, received {detector}"
+        )
+    return value
+
+
+_DETECTOR = (
+    click.option(
+        "--detector",
+        type=click.Choice(DETECTORS),
+        default=DETECTORS[0],
+        show_default=True,
+        is_eager=True,  # The next one is checked with it.
+        help="How faces are found. face: a network of this project; haar: OpenCV's cascade, which "
+        "OpenCV 5 lacks; yunet: OpenCV's network, by file; none: the picture is the face.",
+    ),
+    click.option(
+        "--detector-model",
+        type=click.Path(path_type=Path),
+        callback=_check_detector,
+        metavar="NAME|FILE",
+        help=f"ONNX file of yunet, or of another network for face. [default: {DEFAULT_DETECTOR}]",
+    ),
+)
+
+
+def detector_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the choice of the face detector: ``detector`` and ``detector_model``, which fit."""
+    for option in reversed(_DETECTOR):
+        command = option(command)
+    return command

@@ -10,7 +10,9 @@ from fer_edge.errors import ModelError
 # In fp32, which is right on every processor and provider; int8 is a name away.
 DEFAULT_MODEL = "edge.onnx"
 
-DetectorName = Literal["haar", "yunet", "none"]
+DEFAULT_DETECTOR = "face.onnx"
+
+DetectorName = Literal["face", "haar", "yunet", "none"]
 DETECTORS: tuple[DetectorName, ...] = get_args(DetectorName)
 
 
@@ -29,7 +31,7 @@ def shipped_folders() -> Iterator[Path]:
     yield package / "models"
 
 
-def find_model(model: str | Path | None = None) -> Path:
+def find_model(model: str | Path | None = None, *, default: str = DEFAULT_MODEL) -> Path:
     """Find a model's file.
 
     A bare name such as ``vgg16.onnx`` or ``vgg16`` is looked for in the current folder, in
@@ -39,11 +41,12 @@ def find_model(model: str | Path | None = None) -> Path:
     Args:
         model: Path or bare name; None means the model that is shipped as the default, whatever
             lies in the current folder.
+        default: Its name.
 
     Raises:
         ModelError: There is no such file.
     """
-    wanted = Path(DEFAULT_MODEL if model is None else model)
+    wanted = Path(default if model is None else model)
     if len(wanted.parts) > 1:
         if _is_file(wanted):
             return wanted

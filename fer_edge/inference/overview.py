@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from fer_edge.contract import DEFAULT_PRIOR_POWER, METADATA_PREFIX, read_description, read_spec
+from fer_edge.contract import (
+    DEFAULT_PRIOR_POWER,
+    METADATA_PREFIX,
+    DetectorSpec,
+    read_description,
+    read_spec,
+)
 from fer_edge.errors import FerError, ModelError
 from fer_edge.inference.describe import fitting_presets, known, missing
 from fer_edge.inference.locate import find_model, model_folders
@@ -100,19 +106,39 @@ def model_facts(
         described = known(file, read_description(description, "the description"), preset)
         if spec is None and (unknown := missing(described)):
             return {**facts, **_advice(file, [name for name, _ in unknown], provider)}, None
-        if spec is not None and spec.task == "face-detection":
-            return {**facts, "task": spec.task, **dataclasses.asdict(spec)}, None
+        if spec is not None and spec.task == DetectorSpec.task:
+            return {**facts, **_detector_facts(path, provider)}, None
         return {**facts, **_classifier_facts(model, preset, provider, threads, description)}, None
     except FerError as error:
         return facts, error
 
 
+def _detector_facts(path: Path, provider: str) -> dict[str, Any]:
+    from fer_edge.inference.detectors import OnnxDetector
+
+    detector = OnnxDetector(path, provider=provider)
+    return {
+        "described": True,
+        "task": detector.spec.task,
+        **dataclasses.asdict(detector.spec),
+        **_running(detector.provider),
+    }
+
+
+def _running(provider: str) -> dict[str, Any]:
+    from fer_edge._base._ort import onnxruntime
+    from fer_edge.inference.providers import short_name
+
+    return {
+        "runs_on": provider,
+        "providers": [short_name(name) for name in onnxruntime.get_available_providers()],
+    }
+
+
 def _classifier_facts(
     model: str, preset: str | None, provider: str, threads: int | None, description: Any
 ) -> dict[str, Any]:
-    from fer_edge._base._ort import onnxruntime
     from fer_edge.inference.classifier import Classifier
-    from fer_edge.inference.providers import short_name
 
     classifier = Classifier(
         model, preset=preset, detector="none", provider=provider, threads=threads, **description
@@ -124,8 +150,7 @@ def _classifier_facts(
         **dataclasses.asdict(spec),
         "prior_power": DEFAULT_PRIOR_POWER if spec.prior else None,
         "mirror": "on for classify with a detector; off with --detector none, video and the API",
-        "runs_on": classifier.provider,
-        "providers": [short_name(name) for name in onnxruntime.get_available_providers()],
+        **_running(classifier.provider),
     }
 
 

@@ -21,6 +21,13 @@ Points = tuple[tuple[float, float], ...]
 """Points of a face, x and y in pixels of the frame: the eye left in the picture, the other eye,
 then any."""
 
+LEAST_TILT = 12.0
+"""Degrees from which faces are turned upright before a model sees them.
+
+`benchmarks/alignment.py`: models lose nothing up to there, and the eyes' places are known to some
+degrees only.
+"""
+
 
 def crop_face(frame_bgr: Frame, box: Box, margin: float = 0.0) -> Frame:
     """Cut a square around a face; parts outside the frame repeat its edge pixels.
@@ -63,6 +70,12 @@ def _square(box: Box, margin: float) -> tuple[int, int, int]:
     return x0, math.floor(top + (height - side) / 2 + 0.5), side
 
 
+def tilt(points: Points) -> float:
+    """Return by how many degrees a face is turned clockwise in the picture, by its eyes."""
+    (left_x, left_y), (right_x, right_y) = points[:2]
+    return math.degrees(math.atan2(right_y - left_y, right_x - left_x))
+
+
 def align_face(frame_bgr: Frame, box: Box, points: Points | None, margin: float = 0.0) -> Frame:
     """Cut a square around a face as `crop_face` does, turned so that the eyes are level.
 
@@ -81,12 +94,10 @@ def align_face(frame_bgr: Frame, box: Box, points: Points | None, margin: float 
     upright = crop_face(frame_bgr, box, margin)
     if points is None:
         return upright
-    (left_x, left_y), (right_x, right_y) = points[:2]
-    tilt = math.degrees(math.atan2(right_y - left_y, right_x - left_x))
     left, top, width, height = box
     middle = (left + (width - 1) / 2, top + (height - 1) / 2)
     x0, y0, side = _square(box, margin)
-    turn = np.asarray(cv2.getRotationMatrix2D(middle, tilt, 1.0), np.float64)
+    turn = np.asarray(cv2.getRotationMatrix2D(middle, tilt(points), 1.0), np.float64)
     turn[:, 2] -= x0, y0
     turned = cv2.warpAffine(frame_bgr, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(turned, np.uint8)
@@ -127,13 +138,20 @@ def check_frame(frame_bgr: Frame) -> None:
         raise ValueError(f"Expected a frame with pixels, received {frame_bgr.shape}")
 
 
-def prepare(frame_bgr: Frame, boxes: Sequence[Box | None], spec: ModelSpec) -> NDArray[np.float32]:
+def prepare(
+    frame_bgr: Frame,
+    boxes: Sequence[Box | None],
+    spec: ModelSpec,
+    points: Sequence[Points | None] = (),
+) -> NDArray[np.float32]:
     """Turn the faces of one frame into a model's input batch.
 
     Args:
         frame_bgr: (H, W, 3) uint8 BGR, or (H, W) grey.
         boxes: The faces; None means that the whole frame is the face.
         spec: What the model expects.
+        points: Of each face: those that are tilted are turned upright. None, or no list, leaves
+            faces as they are.
 
     Returns:
         float32 (N, height, width, channels), or (N, channels, height, width) for ``nchw``, in the
@@ -144,8 +162,13 @@ def prepare(frame_bgr: Frame, boxes: Sequence[Box | None], spec: ModelSpec) -> N
     """
     check_frame(frame_bgr)
     batch = np.empty((len(boxes), *spec.input_size, spec.channels), np.float32)
-    for row, box in zip(batch, boxes, strict=True):
-        face = frame_bgr if box is None else crop_face(frame_bgr, box, spec.margin)
+    for row, box, known in zip(batch, boxes, points or [None] * len(boxes), strict=True):
+        if box is None:
+            face = frame_bgr
+        elif known is not None and abs(tilt(known)) >= LEAST_TILT:
+            face = align_face(frame_bgr, box, known, spec.margin)
+        else:
+            face = crop_face(frame_bgr, box, spec.margin)
         row[:] = _to_channels(resize(_reduce(face, spec), spec.input_size), spec)
     low, high = spec.range
     if (low, high) != (0.0, 255.0):

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_edge.image.read import Frame
+from fer_edge.inference.search import overlaps
 from fer_train.detection.pictures import FACE, IGNORED, Picture
-from fer_train.detection.search import Frame, overlaps
 
 # A picture -> boxes float32 (N, 4) as x1, y1, x2, y2, and their scores (N,).
 FindFn = Callable[[Frame], tuple[NDArray[np.float32], NDArray[np.float32]]]

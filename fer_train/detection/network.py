@@ -60,7 +60,12 @@ def build_detector() -> keras.Model:
         above = x
         x = _convolution(x, _HEAD, f"head{stride}")
         outputs.append(_output(x, stride))
-    return keras.Model(image, outputs[::-1], name="face")
+    net = keras.Model(image, outputs[::-1], name="face")
+    for stride in STRIDES:
+        bias = np.zeros(CHANNELS, np.float32)
+        bias[0] = _PRIOR_LOGIT
+        net.get_layer(f"output{stride}").bias.assign(bias)
+    return net
 
 
 def _convolution(x: Any, width: int, name: str, *, halve: bool = False) -> Any:
@@ -94,14 +99,11 @@ def _normalized(x: Any, width: int, name: str, *, halve: bool = False, gamma: st
 
 
 def _output(x: Any, stride: int) -> Any:
-    bias = np.zeros(CHANNELS, np.float32)
-    bias[0] = _PRIOR_LOGIT
     # bfloat16 would round a shift of some strides to the eighth of a pixel.
     return layers.Conv2D(
         CHANNELS,
         1,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        bias_initializer=lambda shape, dtype=None: keras.ops.cast(bias, dtype or "float32"),
         dtype="float32",
         name=f"output{stride}",
     )(x)

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from fer_edge import __version__
-from fer_edge.contract import INPUT_NAME, OUTPUT_NAME, ModelSpec, spec_from_metadata
+from fer_edge.contract import INPUT_NAME, OUTPUT_NAME, ModelSpec, Origin, spec_from_metadata
 from fer_edge.errors import ExportError, FerError
 from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.preprocess import prepare
@@ -93,7 +93,7 @@ def export_model(net: Any, spec: ModelSpec, path: Path, sample: NDArray[np.float
     return difference
 
 
-def write_metadata(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
+def write_metadata(model: onnx.ModelProto, spec: Origin) -> onnx.ModelProto:
     """Put a spec into a model's metadata and drop operator sets that no node needs."""
     domains = {node.domain for node in model.graph.node}
     used = [opset for opset in model.opset_import if opset.domain in domains]

@@ -8,6 +8,7 @@ from fer_edge._base import _ort
 from fer_edge.cli import main
 from fer_edge.contract import EMOTIONS, DetectorSpec, ModelSpec
 from fer_edge.inference.locate import DEFAULT_MODEL
+from tests.support.detectors import save_detector
 from tests.support.models import save_brightness_model, save_color_model
 
 
@@ -67,14 +68,19 @@ def test_info_shows_what_a_file_holds_that_cannot_be_used(folder):
 
 def test_info_of_a_face_detector(folder):
     spec = DetectorSpec(model="face", scores={"recall": 0.9}, licence="MIT")
-    save_brightness_model(folder / "face.onnx", metadata=spec.to_metadata())
+    save_detector(folder / "face.onnx", metadata=spec.to_metadata())
     result = run("info", "face.onnx", "--json")
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
     assert (facts["task"], facts["strides"], facts["side"]) == ("face-detection", [8, 16, 32], 640)
+    assert facts["runs_on"] == "cpu"
     result = run("classify", "face.onnx", "--model", "face.onnx")
     assert result.exit_code == 1
     assert "which is for face-detection" in result.stderr
+    save_brightness_model(folder / "face.onnx", metadata=spec.to_metadata())
+    result = run("info", "face.onnx")
+    assert result.exit_code == 1
+    assert "float32 (N, 3, H, W)" in result.stderr
 
 
 def test_models_lists_what_is_found_where(folder):

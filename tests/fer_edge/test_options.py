@@ -50,7 +50,7 @@ def record(*arguments):
 def test_faces_that_a_detector_found_are_mirrored_unless_it_is_said(model, flags, mirror):
     found = record("--model", model, *flags)
     assert found["mirror"] is mirror
-    detector = "none" if "none" in flags else "haar"
+    detector = "none" if "none" in flags else "face"
     (face,) = Classifier(model, detector=detector, mirror=mirror)(read_image(PORTRAIT))
     (other,) = Classifier(model, detector=detector, mirror=not mirror)(read_image(PORTRAIT))
     answers = list(found["faces"][0]["probabilities"].values())

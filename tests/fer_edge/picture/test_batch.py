@@ -374,7 +374,7 @@ def test_annotated_pictures_keep_their_places(folder):
     annotated = cv2.imread(str(drawn / "a-2.jpg"))
     assert annotated.shape == portrait.shape
     changed = np.abs(annotated.astype(int) - portrait).max(axis=2) > 60
-    assert changed[160:230, 170:330].mean() > 0.3
+    assert changed[170:200, 170:330].mean() > 0.25
     assert changed[300:].mean() < 0.01
     result = classify("in/a.jpg", "--annotate", "drawn")
     assert result.exit_code == 1
@@ -524,14 +524,14 @@ def test_folders_that_cannot_be_searched_are_said(folder, monkeypatch):
 def test_small_faces_of_large_pictures_are_found_when_asked_for(folder):
     portrait = cv2.imread(str(PORTRAIT))
     wide = np.full((2000, 3000, 3), 128, np.uint8)
-    wide[700 : 700 + 316, 1200 : 1200 + 316] = cv2.resize(
-        portrait, (316, 316), interpolation=cv2.INTER_AREA
+    wide[700 : 700 + 160, 1200 : 1200 + 160] = cv2.resize(
+        portrait, (160, 160), interpolation=cv2.INTER_AREA
     )
     cv2.imwrite("wide.jpg", wide)
     assert records(classify("wide.jpg", "--format", "jsonl"))[0]["faces"] == []
-    (record,) = records(classify("wide.jpg", "--format", "jsonl", "--min-face", "40"))
+    (record,) = records(classify("wide.jpg", "--format", "jsonl", "--min-face", "24"))
     (face,) = record["faces"]
-    assert abs(face["box"][0] + face["box"][2] / 2 - (1200 + 226 * 316 / 512)) < 12
+    assert abs(face["box"][0] + face["box"][2] / 2 - (1200 + 226 * 160 / 512)) < 6
 
 
 def test_two_faces_or_the_largest(folder):
@@ -575,7 +575,7 @@ def test_the_int8_file_stands_in_and_says_so(folder):
         ["in", "--uncertain", "2"],
         ["in", "--provider", "tpu"],
         ["in", "--detector", "dlib"],
-        ["in", "--detector-model", "x.onnx"],
+        ["in", "--detector", "haar", "--detector-model", "x.onnx"],
         ["in", "--detector", "yunet"],
         ["in", "--labels", "a,a"],
         ["in", "--labels", "a,,b"],
@@ -614,7 +614,7 @@ def test_as_a_process():
     assert len(done.stdout.splitlines()) == 4
     assert json.loads(done.stdout.splitlines()[0])["status"] == "ok"
     summary, hint = done.stderr.decode().splitlines()
-    assert summary == "4 pictures, 1 face (sad 1), 3 without a face"
+    assert summary == "4 pictures, 1 face (happy 1), 3 without a face"
     assert hint.startswith("No face was found in 3 of 4 pictures; try --min-face")
     quiet = subprocess.run(
         [*command, "--quiet"], input=PORTRAIT.read_bytes(), capture_output=True, env=environment
@@ -671,7 +671,7 @@ def test_linked_folders_are_followed_each_but_once(folder):
 def test_the_end_tells_what_was_found_and_what_to_try(folder):
     result = classify("in", PORTRAIT, "missing.png")
     summary, hint, failed = result.stderr.splitlines()
-    assert summary == "5 pictures, 1 face (sad 1), 3 without a face, 1 failed"
+    assert summary == "5 pictures, 1 face (happy 1), 3 without a face, 1 failed"
     assert hint.startswith("No face was found in 3 of 5 pictures; try --min-face PIXELS")
     assert failed == "1 of 5 inputs failed; their records say why"
     assert classify(PORTRAIT).stderr == ""
@@ -683,7 +683,7 @@ def test_each_face_is_saved_on_its_own(folder):
     assert classify("in", "--crops", "faces", "--margin", "0.1").exit_code == 0
     (crop,) = (path for path in Path("faces").rglob("*") if path.is_file())
     assert crop == Path("faces/deep/p-face0.jpg")
-    assert cv2.imread(str(crop)).shape == (116, 116, 3)
+    assert cv2.imread(str(crop)).shape == (146, 146, 3)
     result = classify("in", "--crops", "faces")
     assert result.exit_code == 1
     assert "faces/deep/p-face0.jpg is there already; give --force" in result.stderr

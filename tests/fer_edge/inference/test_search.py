@@ -1,15 +1,13 @@
 import numpy as np
-import pytest
 
-from fer_train.detection.search import decode, overlaps, search, suppress
+from fer_edge.inference.search import decode, overlaps, search, suppress
 
-pytestmark = pytest.mark.tensorflow
+STRIDES = (8, 16, 32)
 
 
 def maps_of(height, width):
     return [
-        np.full((1, 15, height // stride, width // stride), -9, np.float32)
-        for stride in (8, 16, 32)
+        np.full((1, 15, height // stride, width // stride), -9, np.float32) for stride in STRIDES
     ]
 
 
@@ -17,7 +15,7 @@ def test_decode_reads_a_cell_in_strides_from_its_middle():
     maps = maps_of(64, 96)
     shift = np.arange(10, dtype=np.float32) / 10
     maps[1][0, :, 2, 4] = [0.0, 0.25, -0.5, np.log(2), np.log(3), *shift]
-    found = decode(maps, 0.4)
+    found = decode(maps, STRIDES, 0.4)
     # Row 2, column 4 of stride 16: its middle is (72, 40).
     np.testing.assert_allclose(found.boxes, [[76 - 16, 32 - 24, 76 + 16, 32 + 24]], rtol=1e-6)
     np.testing.assert_allclose(found.scores, [0.5])
@@ -28,8 +26,8 @@ def test_decode_reads_a_cell_in_strides_from_its_middle():
 def test_decode_leaves_out_cells_at_the_least_score():
     maps = maps_of(32, 32)
     maps[0][0, 0, 1, 1] = 0.0
-    assert len(decode(maps, 0.5).scores) == 0
-    assert len(decode(maps, 0.49).scores) == 1
+    assert len(decode(maps, STRIDES, 0.5).scores) == 0
+    assert len(decode(maps, STRIDES, 0.49).scores) == 1
 
 
 def test_suppression_keeps_the_surest_of_boxes_that_overlap():
@@ -55,7 +53,7 @@ def test_search_gives_boxes_in_the_pixels_of_a_picture_that_it_made_smaller():
         return maps
 
     frame = np.full((500, 1280, 3), 200, np.uint8)
-    found = search(run, frame, least=0.5)
+    found = search(run, frame, strides=STRIDES, least=0.5, overlap=0.4, side=640)
     assert seen[0].shape == (1, 3, 256, 640)
     assert seen[0][0, :, 249, 639].tolist() == [200] * 3
     assert seen[0][0, :, 250, 639].tolist() == [114] * 3  # padded to a multiple of 32
