@@ -148,6 +148,15 @@ def test_a_picture_that_is_a_face_is_answered_alike_everywhere(python, files):
     assert face["probabilities"] == pytest.approx(dict(expected), abs=1e-3)
 
 
+def test_a_cut_picture_is_never_answered(python, files):
+    content = PORTRAIT.read_bytes()
+    (files / "cut.jpg").write_bytes(content[: len(content) // 2])
+    done = fer_edge(python, files, "classify", "cut.jpg", "--detector", "none", "--format", "jsonl")
+    assert done.returncode == 1
+    (record,) = map(json.loads, done.stdout.splitlines())
+    assert record["status"] == "error" and "cut short" in record["error"]
+
+
 def test_yunet_runs_and_pictures_are_annotated(python, files):
     flags = ("--detector", "yunet", "--detector-model", "yunet.onnx")
     done = fer_edge(

@@ -60,7 +60,9 @@ except ImportError as error:
 if sys.stderr is not None:
     sys.stderr.write(_said.getvalue())
 
-if not (4, 8) <= tuple(map(int, re.findall(r"\d+", cv2.__version__)[:2])) < (6,):
+OPENCV_VERSION = tuple(map(int, re.findall(r"\d+", cv2.__version__)[:2]))
+"""Its first two numbers."""
+if not (4, 8) <= OPENCV_VERSION < (6,):
     raise DependencyError(
         f"Expected OpenCV 4.8 to 5, received {cv2.__version__}; run: "
         f"pip install '{opencv_build()}>=4.8,<5'"
@@ -70,4 +72,4 @@ if not _OWN_LEVEL:
     # By call, since the program around may have loaded OpenCV before. It moved in 4.13.
     getattr(cv2.utils, "logging", cv2).setLogLevel(0)
 
-__all__ = ["cv2"]
+__all__ = ["OPENCV_VERSION", "cv2"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge._base._cv2 import cv2
+from fer_edge._base._cv2 import OPENCV_VERSION, cv2
 from fer_edge._base.bounded import read_at_most
 from fer_edge.errors import ImageError
 from fer_edge.image.fetch import fetch, is_address
@@ -23,6 +23,9 @@ MAX_PIXELS = 64_000_000
 """Pictures of more pixels are refused before they are decoded; phones take up to 50 million."""
 MAX_BYTES = 256 * 2**20
 """Files of more bytes are refused before they are read."""
+
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+"""Marks of a JPEG: where a scan starts, and where the picture is over."""
 
 IMAGE_SUFFIXES = frozenset(
     (
@@ -84,6 +87,9 @@ def read_image(
     check_pixels(size.width, size.height, max_pixels)
     if re.match(rb"P[1-3]", data):
         data += b"\n"  # OpenCV takes a last number that nothing follows for one cut short.
+    # Before 4.11 OpenCV hands out old memory for what a cut JPEG lacks.
+    if kind == "JPEG" and OPENCV_VERSION < (4, 11) and data.rfind(_SCAN) > data.rfind(_END):
+        raise ImageError(_damaged(kind))
     # OpenCV turns colour JPEGs itself; for the others it would drop the transparency.
     flag = cv2.IMREAD_COLOR if kind == "JPEG" else cv2.IMREAD_UNCHANGED
     try:
@@ -119,7 +125,9 @@ def _read_file(path: Path, max_bytes: int) -> bytes:
 
 
 def _damaged(kind: str) -> str:
-    hint = "; OpenCV reads GIF from 4.11 on" if kind == "GIF" else ""
+    hint = ""
+    if kind in ("GIF", "WebP") and OPENCV_VERSION < (4, 11):
+        hint = "; OpenCV reads GIF and animated WebP from 4.11 on"
     return f"Expected a whole {kind} picture, received one that is damaged or cut short{hint}"
 
 

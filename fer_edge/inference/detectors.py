@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge._base._cv2 import cv2
+from fer_edge._base._cv2 import OPENCV_VERSION, cv2
 from fer_edge._base._installed import opencv_build
 from fer_edge.contract import DetectorSpec, detector_from_metadata
 from fer_edge.errors import DetectorError, ModelError
@@ -265,7 +265,7 @@ class HaarDetector:
         cascade: cv2.CascadeClassifier | None = self._local.made
         if cascade is None:
             # The contrib build of OpenCV 5 still has the class, but none has the file.
-            if not self._path.exists() and int(cv2.__version__.split(".")[0]) >= 5:
+            if not self._path.exists() and OPENCV_VERSION >= (5,):
                 raise DetectorError(
                     f"The haar detector is gone: OpenCV {cv2.__version__} brings no cascades; give "
                     f"`detector=face`, the default, or run: pip install '{opencv_build()}<5'"

@@ -205,6 +205,29 @@ def test_cut_files_are_refused(picture, kind, share):
         read_image(data[: int(share * len(data))])
 
 
+@pytest.mark.parametrize("share", [0.3, 0.9, 1])
+def test_cut_jpegs_are_refused_where_opencv_fills_them(picture, share, monkeypatch):
+    filled = np.zeros((240, 400, 3), np.uint8)
+    monkeypatch.setattr("fer_edge.image.read.OPENCV_VERSION", (4, 10))
+    monkeypatch.setattr("fer_edge.image.read.cv2.imdecode", lambda *_: filled)
+    data = saved(picture.resize((400, 240)), "JPEG", progressive=True)
+    if share == 1:
+        assert read_image(data + b"what some cameras write behind it").shape == (240, 400, 3)
+        return
+    with pytest.raises(ImageError, match="cut short"):
+        read_image(data[: int(share * len(data))])
+
+
+def test_an_old_opencv_is_told_where_it_is_to_blame(monkeypatch):
+    broken = saved(Image.new("RGB", (9, 9)), "GIF")[:40]
+    monkeypatch.setattr("fer_edge.image.read.OPENCV_VERSION", (4, 11))
+    with pytest.raises(ImageError, match=r"cut short$"):
+        read_image(broken)
+    monkeypatch.setattr("fer_edge.image.read.OPENCV_VERSION", (4, 10))
+    with pytest.raises(ImageError, match=r"animated WebP from 4\.11 on"):
+        read_image(broken)
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

@@ -132,6 +132,7 @@ def test_what_is_no_frame_is_a_programmers_mistake(name, frame):
 
 def test_opencv_5_has_no_cascade_and_what_to_take_instead_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(cv2, "__version__", "5.0.0")
+    monkeypatch.setattr("fer_edge.inference.detectors.OPENCV_VERSION", (5, 0))
     monkeypatch.setattr(cv2, "__file__", str(tmp_path / "__init__.py"))
     for has_class in (True, False):
         if not has_class:
