@@ -147,7 +147,7 @@ def compare_frozen(model: str, dataset: Dataset, data: str, rounds: int) -> dict
     with tempfile.TemporaryDirectory() as name:
         run = _run(Path(name), "thesis", model, dataset, data)
         recipe = run.recipes[model]
-        keras.config.set_dtype_policy(choose_precision(recipe))
+        keras.config.set_dtype_policy(choose_precision(recipe.precision))
         classes = len(run.protocol.labels)
         once = _trainer(run, model, dataset, _HEAD_REPEATS)
         through = _trainer(run, model, dataset)
@@ -184,7 +184,7 @@ def compare_frozen(model: str, dataset: Dataset, data: str, rounds: int) -> dict
     once_s = scale * (seconds["features"] + epochs * seconds["head_epoch"]) + same
     through_s = scale * epochs * seconds["through_epoch"] + same
     return {
-        "precision": choose_precision(recipe),
+        "precision": choose_precision(recipe.precision),
         "images": len(dataset),
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "features_images_per_s": round(len(dataset) / seconds["features"], 1),
@@ -210,7 +210,7 @@ def step_rates(
         with tempfile.TemporaryDirectory() as name:
             run = _run(Path(name), "modern", model, dataset, data)
             recipe = run.recipes[model]
-            keras.config.set_dtype_policy(choose_precision(recipe))
+            keras.config.set_dtype_policy(choose_precision(recipe.precision))
             trainer = _trainer(run, model, dataset)
             # Nearly nothing is held out: what is timed is training.
             split = dataclasses.replace(trainer.fold.split, test=trainer.fold.split.test[:1])
@@ -224,7 +224,7 @@ def step_rates(
             }
             seconds = _turns(step, rounds)["epoch"]
         rates[model] = {
-            "precision": choose_precision(recipe),
+            "precision": choose_precision(recipe.precision),
             "batch_size": recipe.batch_size,
             "images_per_s": round(trainer.fold.split.train.size / seconds, 1),
         }
@@ -270,7 +270,7 @@ def run_protocol(
         kept.write_text(json.dumps(minutes))
 
     if minutes["features"] is None:
-        keras.config.set_dtype_policy(choose_precision(recipe))
+        keras.config.set_dtype_policy(choose_precision(recipe.precision))
         trainer = FoldTrainer(run.fold(model, 0), dataset)
         net = build_model(model, recipe, len(protocol.labels))
         minutes["features"] = _seconds(lambda: _features(trainer, net)) / 60

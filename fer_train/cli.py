@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -23,6 +24,13 @@ from fer_edge.contract import EMOTIONS, Description
 from fer_edge.errors import DataError, RunError
 from fer_edge.inference.flags import description_options, detector_options
 from fer_edge.inference.locate import DetectorName
+from fer_train.detection.settings import (
+    DetectorSettings,
+    LossWeights,
+    TileSettings,
+    read_settings,
+    recipe_of,
+)
 from fer_train.run.recipes import (
     KERAS_MODELS,
     LARGEST_SEED,
@@ -85,7 +93,9 @@ _SECTIONS = {
 """The heading in help of a setting."""
 
 
-def _setting_options(settings: type, skip: tuple[str, ...]) -> Callable[[F], F]:
+def _setting_options(
+    settings: type, skip: tuple[str, ...] = (), heading: str = _OTHERWISE
+) -> Callable[[F], F]:
     """Return a decorator that adds one option for each field of a settings dataclass."""
     # The attributes' own descriptions are the help texts, so that neither can fall behind.
     attributes = inspect.cleandoc(settings.__doc__ or "").partition("Attributes:\n")[2]
@@ -102,7 +112,7 @@ def _setting_options(settings: type, skip: tuple[str, ...]) -> Callable[[F], F]:
             text = " ".join(texts[field.name].replace("``", "").split())
             text = f"{text} [{_default_text(settings, field)}]"
             option = click.option(flag, type=kind, help=text)
-            function = section(_SECTIONS.get(field.name, _OTHERWISE), option)(function)
+            function = section(_SECTIONS.get(field.name, heading), option)(function)
         return function
 
     return decorate
@@ -111,6 +121,8 @@ def _setting_options(settings: type, skip: tuple[str, ...]) -> Callable[[F], F]:
 def _default_text(settings: type, field: "dataclasses.Field[Any]") -> str:
     if settings is Recipe:
         return f"default: {default_text(field.name)}"
+    if settings is not Protocol:
+        return f"default: {field.default}"
     by_recipe = {
         name: own.get(field.name, field.default) for name, own in PROTOCOL_DEFAULTS.items()
     }
@@ -557,6 +569,103 @@ def distill(
         _publish(run, (student,), export_dir, licence=licence, data=data)
 
 
+@main.command()
+@section(
+    _DATA,
+    click.option(
+        "--data",
+        multiple=True,
+        required=True,
+        type=click.Path(path_type=Path, exists=True),
+        metavar="FOLDER|ZIP",
+        help="Pictures and what is in them: a boxes.csv, WIDER FACE's text file, or YOLO's text "
+        "files; told by the content. More than once for several.",
+    ),
+    click.option(
+        "--held-out",
+        type=click.Path(path_type=Path, exists=True),
+        metavar="FOLDER|ZIP",
+        help="Such pictures that judge. [default: a share of --data, by --inner]",
+    ),
+    click.option(
+        "--teacher",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        metavar="YUNET.onnx",
+        help="Labels the pictures of which nobody has said what they hold, with scores as soft "
+        "targets; what it finds beside people's boxes is ignored.",
+    ),
+    click.option(
+        "--crops",
+        metavar="DATA",
+        help="FER-2013, as for fer-train all: its Training images serve as near faces, above all "
+        "those that --weights and --teacher find hard.",
+    ),
+    click.option("--limit", type=click.IntRange(1), help="Most pictures used. [default: all]"),
+)
+@section(
+    "Network",
+    click.option(
+        "--weights",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Weights to begin with: .keras, or .npz by name. [default: drawn by chance]",
+    ),
+)
+@_setting_options(DetectorSettings)
+@_setting_options(TileSettings, heading="Tiles")
+@_setting_options(LossWeights, heading="Loss")
+@section(
+    _RUNNING,
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="TOML file of settings, such as configs/face.toml; flags win over it.",
+    ),
+    run_option,
+)
+@section(
+    _EXPORTING,
+    click.option(
+        "--export-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where face.onnx goes too; one that is there is replaced. [default: RUN/exported]",
+    ),
+    licence_option,
+)
+def detector(
+    data: tuple[Path, ...],
+    held_out: Path | None,
+    teacher: Path | None,
+    crops: str | None,
+    limit: int | None,
+    weights: Path | None,
+    config: Path | None,
+    run_folder: Path,
+    export_dir: Path | None,
+    licence: str,
+    **flags: Any,
+) -> None:
+    """Train a face detector, judge it, report on it and export it to ONNX."""
+    with _usage():
+        given = {name: value for name, value in flags.items() if value is not None}
+        recipe = recipe_of((read_settings(config) if config else {}) | given)
+    from fer_train.detection.run import Sources, export_run, train_detector
+    from fer_train.report.detector import build_detector_report
+    from fer_train.report.document import save
+
+    sources = Sources(data, limit, held_out, weights, teacher, crops)
+    metrics = train_detector(run_folder, recipe, sources, partial(click.echo, err=True))
+    for row in metrics.get("at", ()):
+        if row["threshold"] == metrics["threshold"]:
+            click.echo(
+                f"threshold {row['threshold']:.2f}: {row['recall']:.1%} of {metrics['faces']} "
+                f"faces found, {row['false_empty']} false boxes in {metrics['empty']} pictures "
+                f"without a face, {row['false_elsewhere']} elsewhere"
+            )
+    _echo_paths(save(build_detector_report(run_folder), run_folder / "report", "report"))
+    click.echo(export_run(run_folder, export_dir or run_folder / "exported", licence))
+
+
 def output_option(default: str) -> Callable[[F], F]:
     """Return a decorator that adds the folder for a document."""
     return click.option(
@@ -596,9 +705,17 @@ def explore(data: str, limit: int | None, seed: int, output: Path) -> None:
 def report(run_folders: tuple[Path, ...], partial: bool, output: Path) -> None:
     """Report on one run or several: scores, tests, curves, and the thesis's figures beside ours."""
     from fer_train.report.document import save
+    from fer_train.run.folder import open_run, run_task
+
+    if any(run_task(folder) for folder in run_folders):
+        from fer_train.report.detector import build_detector_report
+
+        if len(run_folders) > 1:
+            raise click.UsageError("expected a detector's run alone")
+        _echo_paths(save(build_detector_report(run_folders[0]), output, "report"))
+        return
     from fer_train.report.runs import build_report
     from fer_train.run.evaluation import evaluate_run
-    from fer_train.run.folder import open_run
 
     evaluations = [
         evaluation

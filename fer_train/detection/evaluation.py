@@ -92,8 +92,7 @@ def evaluate(pictures: Sequence[Picture], find: FindFn) -> Outcome:
         if picture.empty:
             false_empty.append(scores[false])
         else:
-            ignored = picture.faces[picture.faces[:, -1] == IGNORED, :4]
-            false_elsewhere.append(scores[false & ~_on_ignored(boxes, ignored)])
+            false_elsewhere.append(scores[false & ~on_ignored(boxes, picture)])
     return Outcome(
         _joined(sides),
         _joined(found_at),
@@ -130,7 +129,9 @@ def match(
     return taken, false
 
 
-def _on_ignored(boxes: NDArray[np.float32], ignored: NDArray[np.float32]) -> NDArray[np.bool_]:
+def on_ignored(boxes: NDArray[np.float32], picture: Picture) -> NDArray[np.bool_]:
+    """Return which boxes (N, 4) lie on regions of a picture that count neither way."""
+    ignored = picture.faces[picture.faces[:, -1] == IGNORED, :4]
     if not len(ignored) or not len(boxes):
         return np.zeros(len(boxes), np.bool_)
     start = np.maximum(boxes[:, None, :2], ignored[None, :, :2])
@@ -152,7 +153,8 @@ def evaluate_turned(
     """Turn pictures with one face, of at least a side, and say how often it is still found.
 
     Returns:
-        By degrees: the share of all faces found, and of those found upright the share found.
+        By degrees: the share of all faces found, and of those found upright the share found; NaN
+        of none.
     """
     single = []
     for picture in pictures:
@@ -169,9 +171,11 @@ def evaluate_turned(
             hits.append(match(boxes, scores, box)[0][0] > threshold)
         found[angle] = np.array(hits, np.bool_)
     upright = found[0.0]
-    return {
-        angle: (float(hits.mean()), float(hits[upright].mean())) for angle, hits in found.items()
-    }
+    return {angle: (_share(hits), _share(hits[upright])) for angle, hits in found.items()}
+
+
+def _share(hits: NDArray[np.bool_]) -> float:
+    return float(hits.mean()) if len(hits) else float("nan")
 
 
 def turn(

@@ -6,11 +6,12 @@ generalised overlap (Rezatofighi et al., *GIoU*, 2019); points by their distance
 face's side.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from fer_train.detection.network import STRIDES
 from fer_train.detection.pictures import FACE, IGNORED, POINTS
+from fer_train.detection.settings import LossWeights
+from fer_train.detection.tiles import CERTAINTY, KNOWN, PLACES
 from fer_train.network._keras import keras
 
 ops = keras.ops
@@ -20,21 +21,6 @@ SIDES = {8: (0.0, 44.0), 16: (36.0, 112.0), 32: (96.0, 1e9)}
 _REACH = 1.5  # strides from the face's middle within which cells answer for it
 _CERTAIN = 0.75  # the same, where the face is smaller than the cells
 _KINK = 0.05  # of a face's side: errors of points beyond it count linearly
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """How much each part counts.
-
-    Attributes:
-        negative: A cell without a face at a score of 1, against one with a face found exactly.
-        box: Boxes against scores.
-        points: Points against scores.
-    """
-
-    negative: float = 1.0
-    box: float = 2.0
-    points: float = 2.0
 
 
 def cells(shapes: list[tuple[int, int]]) -> tuple[Any, Any]:
@@ -137,7 +123,7 @@ def detection_loss(maps: list[Any], rows: Any, weights: LossWeights) -> tuple[An
     Args:
         maps: The network's outputs for N tiles.
         rows: float32 (N, F, `tiles.ROW`), what the tiles hold.
-        weights: Of these, ``negative`` is inside the loss of the scores.
+        weights: Of these, ``negative`` and ``soft`` are inside the loss of the scores.
     """
     logits, boxes, points, middles, strides = decode(maps)
     positive, face, ignored = assign(middles, strides, rows)
@@ -145,7 +131,8 @@ def detection_loss(maps: list[Any], rows: Any, weights: LossWeights) -> tuple[An
     count = ops.maximum(ops.sum(ops.cast(positive, "float32")), 1.0)
 
     overlap, generalized = overlaps(boxes, target[..., :4])
-    quality = ops.where(positive, ops.stop_gradient(ops.clip(overlap, 0, 1)), 0.0)
+    certain = 1 - weights.soft * (1 - target[..., CERTAINTY])
+    quality = ops.where(positive, ops.stop_gradient(ops.clip(overlap, 0, 1)) * certain, 0.0)
     score = ops.stop_gradient(ops.sigmoid(logits))
     weight = ops.where(positive, ops.maximum(quality, 0.1), weights.negative * score**2)
     weight = ops.where(ignored, 0.0, weight)
@@ -156,8 +143,8 @@ def detection_loss(maps: list[Any], rows: Any, weights: LossWeights) -> tuple[An
     box = ops.sum(ops.where(positive, 1 - generalized, 0.0)) / count
 
     side = ops.maximum(ops.max(target[..., 2:4] - target[..., :2], axis=-1, keepdims=True), 4.0)
-    off = ops.abs(points - target[..., 4:-2]) / side
+    off = ops.abs(points - target[..., 4:PLACES]) / side
     smooth = ops.where(off < _KINK, off**2 / (2 * _KINK), off - _KINK / 2)
-    known = positive & (target[..., -2] > 0)
+    known = positive & (target[..., KNOWN] > 0)
     named = ops.maximum(ops.sum(ops.cast(known, "float32")), 1.0)
     return scores, box, ops.sum(ops.where(known, ops.mean(smooth, axis=-1), 0.0)) / named

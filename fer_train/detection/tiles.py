@@ -8,7 +8,6 @@ numbers.
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,54 +15,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_train.detection.pictures import FACE, IGNORED, NOTHING, POINTS, Picture
+from fer_edge.errors import DataError
+from fer_train.detection.pictures import (
+    FACE,
+    IGNORED,
+    NOTHING,
+    POINTS,
+    Picture,
+    check_trainable,
+    in_threads,
+)
+from fer_train.detection.settings import TileSettings
 from fer_train.network._keras import keras
 
 ops = keras.ops
 
-# x1, y1, x2, y2 in the tile's pixels; x and y of five points; whether these are known; the kind
-# (`pictures.NOTHING`, ``FACE`` or ``IGNORED``).
-ROW = 4 + 2 * POINTS + 2
-_KNOWN, _KIND = ROW - 2, ROW - 1
+# x1, y1, x2, y2 in the tile's pixels; x and y of five points; how sure the label is, 0-1; whether
+# the points are known; the kind (`pictures.NOTHING`, ``FACE`` or ``IGNORED``).
+ROW = 4 + 2 * POINTS + 3
+PLACES = 4 + 2 * POINTS
+CERTAINTY, KNOWN, KIND = range(PLACES, ROW)
 # A tile of a crowd names its faces first and drops what exceeds this.
 MOST_FACES = 40
 _LEVELS = 6
 _GREY = 114.0  # what the search pads a picture with
-
-
-@dataclass(frozen=True)
-class TileSettings:
-    """How tiles are made; shares are of all tiles.
-
-    Attributes:
-        size: Side of a tile in pixels; a multiple of 32.
-        empty: Share of tiles from pictures without a face.
-        decoys: Share of these that show, like a face, what was taken for one.
-        mosaic: Share of tiles put together from four of half the size.
-        zoomed: Share of the tiles of faces that show a face at a drawn size; the others show
-            the picture whole, or most of it.
-        smallest: Least side of a zoomed face in pixels.
-        largest: Greatest side of a zoomed face, as a share of the tile's.
-        enlarged: A face is drawn at most so many times its own size.
-        turned: Share of tiles turned by up to `turn` degrees either way; as many again are turned
-            a little, the rest not.
-        turn: In degrees.
-        least_side: Faces with a shorter longer side are ignored.
-        least_visible: Faces of which a smaller share lies in the tile are ignored.
-    """
-
-    size: int = 320
-    empty: float = 0.3
-    decoys: float = 0.5
-    mosaic: float = 0.125
-    zoomed: float = 0.85
-    smallest: float = 9.0
-    largest: float = 0.95
-    enlarged: float = 3.5
-    turned: float = 0.4
-    turn: float = 60.0
-    least_side: float = 8.0
-    least_visible: float = 0.55
 
 
 @dataclass(frozen=True)
@@ -120,18 +95,24 @@ class PictureTable(keras.layers.Layer):  # type: ignore[misc]
         self,
         pictures: Sequence[Picture],
         decoys: Sequence[Decoy] = (),
-        workers: int = 8,
+        longest: int = TileSettings.longest,
     ) -> None:
         """Decode the pictures.
 
         Args:
             pictures: At least one with a face and one without.
             decoys: What was taken for a face in those without one.
-            workers: Threads that decode.
+            longest: Longer side in pixels to which larger pictures are shrunk.
+
+        Raises:
+            DataError: They lack faces, or pictures without, or are too many for a table.
         """
         super().__init__(name="pictures", dtype="float32", trainable=False)
-        with ThreadPoolExecutor(workers) as pool:
-            pyramids = list(pool.map(_pyramid, pictures))
+        check_trainable(pictures)
+        made = in_threads(lambda picture: _pyramid(picture, longest), pictures)
+        pyramids = [levels for levels, _ in made]
+        zooms = [zoom for _, zoom in made]
+        del made
         heights, widths = (
             np.array([[level.shape[axis] for level in levels] for levels in pyramids], np.int32)
             for axis in (0, 1)
@@ -139,7 +120,11 @@ class PictureTable(keras.layers.Layer):  # type: ignore[misc]
         areas = (heights.astype(np.int64) * widths).reshape(-1)
         starts = np.cumsum(areas) - areas
         if starts[-1] + areas[-1] >= 2**31:
-            raise ValueError(f"Expected below 2**31 pixels with halvings, received {areas.sum()}")
+            raise DataError(
+                f"Expected pictures of less than {2**31 * 3 // 4 / 1e6:.0f} million pixels in all, "
+                f"received {areas.sum() * 3 // 4 / 1e6:.0f} million; give a smaller --longest or a "
+                "--limit"
+            )
         self.offsets = _constant(self, "offsets", starts.reshape(heights.shape).astype(np.int32))
         self.heights = _constant(self, "heights", heights)
         self.widths = _constant(self, "widths", widths)
@@ -155,16 +140,15 @@ class PictureTable(keras.layers.Layer):  # type: ignore[misc]
         faces, shares = [], []
         for number, picture in enumerate(pictures):
             own = picture.faces
-            rows[number, : len(own), :_KNOWN] = np.nan_to_num(own[:, :-1])
-            rows[number, : len(own), _KNOWN] = ~np.isnan(own[:, 4:-1]).any(1)
-            rows[number, : len(own), _KIND] = own[:, -1]
+            rows[number, : len(own), :PLACES] = np.nan_to_num(own[:, :-1] * zooms[number])
+            rows[number, : len(own), CERTAINTY] = picture.certainties
+            rows[number, : len(own), KNOWN] = ~np.isnan(own[:, 4:-1]).any(1)
+            rows[number, : len(own), KIND] = own[:, -1]
             real = own[own[:, -1] == FACE]
-            faces += [(number, *face[:4]) for face in real]
+            faces += [(number, *face[:4] * zooms[number]) for face in real]
             # Between each picture and each face the same: crowds must not crowd out portraits.
             shares += [picture.weight * max(1, len(real)) ** -0.5] * len(real)
         empty = [number for number, picture in enumerate(pictures) if picture.empty]
-        if not faces or not empty:
-            raise ValueError("Expected pictures with and without faces, received one kind alone")
         self.rows = _constant(self, "rows", rows)
         self.faces = _Places("faces", faces, shares)
         self.empty = _constant(self, "empty", np.array(empty, np.int32))
@@ -172,7 +156,10 @@ class PictureTable(keras.layers.Layer):  # type: ignore[misc]
         known = [decoy for decoy in decoys if decoy.name in numbers]
         self.decoys = _Places(
             "decoys",
-            [(numbers[decoy.name], *decoy.box) for decoy in known],
+            [
+                (numbers[decoy.name], *np.multiply(decoy.box, zooms[numbers[decoy.name]]))
+                for decoy in known
+            ],
             [decoy.weight for decoy in known],
         )
 
@@ -227,9 +214,16 @@ class PictureTable(keras.layers.Layer):  # type: ignore[misc]
         return upper * (1 - down) + lower * down, outside
 
 
-def _pyramid(picture: Picture) -> list[NDArray[np.int32]]:
-    """Return the picture and its halvings, each int32 (h, w) with a pixel's three bytes."""
+def _pyramid(picture: Picture, longest: int) -> tuple[list[NDArray[np.int32]], float]:
+    """Return the picture and its halvings, each int32 (h, w) with a pixel's three bytes.
+
+    And how much smaller the first is than the picture: at most 1.
+    """
     image = picture.pixels()
+    zoom = min(1.0, longest / max(image.shape[:2]))
+    if zoom < 1:
+        size = max(1, round(image.shape[1] * zoom)), max(1, round(image.shape[0] * zoom))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     levels = []
     for number in range(_LEVELS):
         if number:
@@ -240,7 +234,7 @@ def _pyramid(picture: Picture) -> list[NDArray[np.int32]]:
         packed = np.zeros((*image.shape[:2], 4), np.uint8)
         packed[..., :3] = image
         levels.append(packed.view("<i4")[..., 0])
-    return levels
+    return levels, zoom
 
 
 class TileMaker(keras.layers.Layer):  # type: ignore[misc]
@@ -272,9 +266,13 @@ class TileMaker(keras.layers.Layer):  # type: ignore[misc]
         # What follows befalls slices of the batch; shuffled, each befalls any kind of tile.
         order = keras.random.shuffle(ops.arange(self.batch), seed=self.seeds)
         tiles, rows = ops.take(tiles, order, axis=0), ops.take(rows, order, axis=0)
-        tiles = _on_slice(tiles, 0.0, 0.2, self._blurred)
-        tiles = _on_slice(tiles, 0.1, 0.35, self._noisy)
-        tiles = _on_slice(tiles, 0.3, 0.5, self._compressed)
+        own = self.settings
+        tiles = _on_slice(tiles, 0.0, own.blurred, self._blurred)
+        # Half of the blurred ones are noisy too, and some of the noisy ones compressed.
+        tiles = _on_slice(tiles, own.blurred / 2, own.noisy, self._noisy)
+        tiles = _on_slice(
+            tiles, own.blurred / 2 + own.noisy * 0.8, own.compressed, self._compressed
+        )
         return ops.stop_gradient(ops.round(ops.clip(tiles, 0, 255))), rows
 
     def _uniform(self, shape: Any, low: float, high: float) -> Any:
@@ -375,7 +373,7 @@ class TileMaker(keras.layers.Layer):  # type: ignore[misc]
         tiles = ops.clip((tiles - 128) * contrast + 128 + brightness, 0, 255)
         tiles = 255 * (tiles / 255) ** gamma * cast
         grey = ops.mean(tiles, axis=-1, keepdims=True)
-        return ops.where(self._chance(0.25, one), grey, tiles)
+        return ops.where(self._chance(self.settings.grey, one), grey, tiles)
 
     def _covered(self, tiles: Any, rows: Any) -> Any:
         """Paint masks, hands, scarfs, glasses: rounded patches on up to three faces a tile."""
@@ -395,7 +393,9 @@ class TileMaker(keras.layers.Layer):  # type: ignore[misc]
             power = ops.where(self._chance(0.5, flat), 2.0, 8.0)[:, None, None]
             u = _from_middle(line, face[:, 0] + left * width, wide * width)[:, None, :]
             v = _from_middle(line, face[:, 1] + top * height, tall * height)[:, :, None]
-            painted = self._chance(0.12, flat) & (face[:, _KIND] == FACE) & (height > 14)
+            painted = (
+                self._chance(self.settings.covered, flat) & (face[:, KIND] == FACE) & (height > 14)
+            )
             inside = (u**power + v**power < 1) & painted[:, None, None]
             colour = self._uniform((self.batch, 1, 1, 3), 0, 255)
             paint = ops.where(self._chance(0.6, (self.batch, 1, 1, 1)), colour, texture)
@@ -466,7 +466,7 @@ class _View:
         area = (seen[..., 2] - seen[..., 0]) * (seen[..., 3] - seen[..., 1])
         visible = area / ops.maximum(4 * half_width * half_height, 1e-6)
         longer = 2 * ops.maximum(half_width, half_height)
-        kind = rows[..., _KIND]
+        kind = rows[..., KIND]
         doubtful = (visible < least_visible) | (longer < least_side)
         kind = ops.where((kind == FACE) & doubtful, IGNORED, kind)
         kind = ops.where(visible < 0.1, NOTHING, kind)
@@ -482,12 +482,13 @@ class _View:
                 ops.where(self.mirrored[:, None], x2, x1),
                 ops.where(self.mirrored[:, None], y2, y1),
             ]
-        return ops.concatenate([box, ops.stack([*flat, rows[..., _KNOWN], kind], axis=-1)], axis=-1)
+        rest = [rows[..., CERTAINTY], rows[..., KNOWN], kind]
+        return ops.concatenate([box, ops.stack([*flat, *rest], axis=-1)], axis=-1)
 
 
 def _first_rows(rows: Any) -> Any:
     """Return MOST_FACES of the rows (N, F, ROW): faces first, then ignored ones."""
-    kind = rows[..., _KIND]
+    kind = rows[..., KIND]
     rank = ops.where(kind == FACE, 2.0, ops.where(kind == IGNORED, 1.0, 0.0))
     missing = MOST_FACES - rows.shape[1]
     if missing > 0:
@@ -506,8 +507,8 @@ def _mosaic(quarters: Any, rows: Any) -> tuple[Any, Any]:
     grid = ops.transpose(ops.reshape(quarters, (count, 2, 2, half, half, 3)), (0, 1, 3, 2, 4, 5))
     shift = np.zeros((1, 4, 1, ROW), np.float32)
     for quarter in range(4):
-        shift[0, quarter, 0, 0:_KNOWN:2] = half * (quarter % 2)
-        shift[0, quarter, 0, 1:_KNOWN:2] = half * (quarter // 2)
+        shift[0, quarter, 0, 0:PLACES:2] = half * (quarter % 2)
+        shift[0, quarter, 0, 1:PLACES:2] = half * (quarter // 2)
     moved = ops.reshape(rows, (count, 4, MOST_FACES, ROW)) + shift
     moved = ops.reshape(moved, (count, 4 * MOST_FACES, ROW))
     return ops.reshape(grid, (count, 2 * half, 2 * half, 3)), _first_rows(moved)
@@ -531,9 +532,10 @@ def _uniform(shape: Any, low: float, high: float, seeds: Any) -> Any:
     return keras.random.uniform(shape, low, high, dtype="float32", seed=seeds)
 
 
-def _on_slice(tiles: Any, first: float, last: float, change: Any) -> Any:
-    """Change the tiles of a share of the batch."""
-    start, stop = round(first * tiles.shape[0]), round(last * tiles.shape[0])
+def _on_slice(tiles: Any, first: float, share: float, change: Any) -> Any:
+    """Change the tiles of a share of the batch, from a place in it on or from earlier."""
+    first = min(first, 1 - share)
+    start, stop = round(first * tiles.shape[0]), round((first + share) * tiles.shape[0])
     if start == stop:
         return tiles
     return ops.concatenate([tiles[:start], change(tiles[start:stop]), tiles[stop:]])

@@ -3,15 +3,14 @@
 from pathlib import Path
 
 from fer_train.network._keras import keras
-from fer_train.run.recipes import Recipe
 
 PREDICTION_BATCH = 256
 
 
-def choose_precision(recipe: Recipe) -> str:
-    """Return the Keras dtype policy: bfloat16 products where the hardware has them."""
-    if recipe.precision != "auto":
-        return recipe.precision
+def choose_precision(precision: str) -> str:
+    """Return the Keras dtype policy; ``auto``: bfloat16 products where the hardware has them."""
+    if precision != "auto":
+        return precision
     if on_accelerator():
         return "mixed_bfloat16"
     try:

@@ -185,6 +185,44 @@ def reliability(bins: Sequence[CalibrationBin], title: str) -> Figure:
     return figure
 
 
+def precision_recall(
+    recall: ArrayLike, precision: ArrayLike, chosen: tuple[float, float, float], title: str
+) -> Figure:
+    """Show a curve of precision over recall, and the point (recall, precision) of a threshold."""
+    figure, axes = _axes(title, "recall", "precision")
+    axes.plot(recall, precision, color=BLUE)
+    axes.plot(*chosen[:2], "o", color=ORANGE, label=f"threshold {chosen[2]:.2f}")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", fontsize=8)
+    return figure
+
+
+def losses(steps: ArrayLike, values: Mapping[str, ArrayLike], title: str) -> Figure:
+    """Show parts of a loss over the steps of a training."""
+    figure, axes = _axes(title, "step", "loss")
+    for (name, own), color, marker in zip(values.items(), COLORS, _MARKERS, strict=False):
+        every = max(1, np.size(steps) // 10)
+        axes.plot(steps, own, color=color, marker=marker, markevery=every, markersize=4, label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=len(values))
+    return figure
+
+
+def share_bars(names: Sequence[str], shares: Sequence[float], title: str) -> Figure:
+    """Show a share of each of some groups."""
+    figure, axes = _axes(title, "", "")
+    bars = axes.bar(list(names), list(shares), color=BLUE)
+    axes.bar_label(bars, labels=[f"{share:.0%}" for share in shares], fontsize=8)
+    axes.set_ylim(0, 1.08)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    return figure
+
+
 def fold_dots(values: Mapping[str, Sequence[float]], title: str, xlabel: str) -> Figure:
     """Show one score of each fold as a dot for each name, mean and standard deviation as a bar."""
     figure = _figure(_WIDTH, 0.9 + 0.45 * len(values))

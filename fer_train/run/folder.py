@@ -115,6 +115,11 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    write_atomic(path, lambda temporary: temporary.write_bytes(content))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
@@ -446,6 +451,11 @@ def open_run(folder: Path) -> Run:
     if not (folder / CONFIG).is_file():
         raise RunError(f"Expected a run folder of fer-train, received {folder}")
     config = read_json(folder / CONFIG)
+    if "task" in config:
+        raise RunError(
+            f"Expected a run of emotion models, received one of {config['task']} in {folder}; give "
+            "it to fer-train detector or fer-train report"
+        )
     if config.get("format") != FORMAT:
         raise RunError(
             f"Expected a run folder of format {FORMAT}, received {config.get('format')!r} in "
@@ -478,6 +488,13 @@ def _unsaid_teacher(folder: Path) -> Teacher | None:
     if (folder / TEACHER_MODEL).is_file() or (folder / TEACHERS).is_dir():
         return "files"
     return "folds" if (folder / TEACHER).is_file() else None
+
+
+def run_task(folder: Path) -> str | None:
+    """Return what a run folder says that it is for; None for emotion models, or no run at all."""
+    path = folder / CONFIG
+    task = read_json(path).get("task") if path.is_file() else None
+    return None if task is None else str(task)
 
 
 def refuse_foreign(folder: Path) -> None:

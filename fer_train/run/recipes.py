@@ -91,7 +91,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check each value, so that a bad flag fails before any work."""
-        _check_kinds(self)
+        check_kinds(self)
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 self._refuse(name, "1 or more")
@@ -111,14 +111,15 @@ class Recipe:
                 self._refuse(name, "from 0 to 1")
 
     def _refuse(self, name: str, expected: str) -> None:
-        raise _wrong(self, name, expected)
+        raise wrong_setting(self, name, expected)
 
 
-def _wrong(settings: Any, name: str, expected: str) -> DataError:
+def wrong_setting(settings: Any, name: str, expected: str) -> DataError:
+    """Return the error that says what was expected of a setting."""
     return DataError(f"Expected {name} of {expected}, received {getattr(settings, name)!r}")
 
 
-def _check_kinds(settings: Any) -> None:
+def check_kinds(settings: Any) -> None:
     """Check that each value is of its field's kind; a file of settings can hold anything."""
     kinds: dict[Any, tuple[type | tuple[type, ...], str]] = {
         int: (int, "a whole number"),
@@ -129,15 +130,15 @@ def _check_kinds(settings: Any) -> None:
         value = getattr(settings, spec_field.name)
         allowed = get_args(spec_field.type)
         if allowed and isinstance(allowed[0], str) and value not in allowed:
-            raise _wrong(settings, spec_field.name, " or ".join(allowed))
+            raise wrong_setting(settings, spec_field.name, " or ".join(allowed))
         kind = allowed[0] if type(None) in allowed else spec_field.type
         if kind not in kinds or (value is None and type(None) in allowed):
             continue
         of, called = kinds[kind]
         if not isinstance(value, of) or isinstance(value, bool):
-            raise _wrong(settings, spec_field.name, called)
+            raise wrong_setting(settings, spec_field.name, called)
         if isinstance(value, float) and not math.isfinite(value):
-            raise _wrong(settings, spec_field.name, called)
+            raise wrong_setting(settings, spec_field.name, called)
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,9 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Check each value, so that a bad flag fails before any work."""
-        _check_kinds(self)
+        check_kinds(self)
         if not isinstance(self.drop, tuple):
-            raise _wrong(self, "drop", "a list of emotions")
+            raise wrong_setting(self, "drop", "a list of emotions")
         if self.folds < 1:
             raise DataError(f"Expected 1 fold or more, received {self.folds}")
         if not 0 <= self.seed <= LARGEST_SEED:

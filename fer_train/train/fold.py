@@ -84,7 +84,7 @@ class FoldTrainer:
     @property
     def device(self) -> str:
         """Back end, devices and precision, such as ``tensorflow on cpu:0, float32``."""
-        return f"{describe_device()}, {choose_precision(self.recipe)}"
+        return f"{describe_device()}, {choose_precision(self.recipe.precision)}"
 
     def train(self, report: Report = lambda progress: None) -> dict[str, Any]:
         """Train to the end, from the last checkpoint if there is one, and evaluate the model.
@@ -105,7 +105,7 @@ class FoldTrainer:
         """Return the model before its first epoch; what the fold before left in memory goes."""
         keras.backend.clear_session()
         keras.utils.set_random_seed(self.lessons[0].data.seed)
-        keras.config.set_dtype_policy(choose_precision(self.recipe))
+        keras.config.set_dtype_policy(choose_precision(self.recipe.precision))
         return build_model(self.fold.model, self.recipe, len(self.labels), fused=True)
 
     def compile(self, net: keras.Model, stage: int) -> keras.Model:
@@ -225,7 +225,7 @@ class FoldTrainer:
             "training_s": sum(row["seconds"] for row in history),
             "evaluation_s": time.perf_counter() - start,
             "device": describe_device(),
-            "dtype_policy": choose_precision(self.recipe),
+            "dtype_policy": choose_precision(self.recipe.precision),
         }
         write_atomic(fold.keras_file, net.save)
         write_curves(fold.history_file, history)

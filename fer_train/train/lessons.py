@@ -259,7 +259,7 @@ class TeacherLesson(Lesson):
         teacher = load_keras_teacher(self.teacher, self.data.labels)
         for layer in leaves(teacher):
             if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
-                layer.dtype_policy = choose_precision(self.recipe)
+                layer.dtype_policy = choose_precision(self.recipe.precision)
         return DistillationLoss(teacher, self.recipe.teacher_weight)(output, images)
 
     def prior(self) -> list[float]:

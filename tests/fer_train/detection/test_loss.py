@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from fer_train.detection.loss import LossWeights, assign, cells, decode, detection_loss, overlaps
+from fer_train.detection.loss import assign, cells, decode, detection_loss, overlaps
 from fer_train.detection.network import STRIDES
 from fer_train.detection.pictures import FACE, IGNORED
-from fer_train.detection.tiles import ROW
+from fer_train.detection.settings import LossWeights
+from fer_train.detection.tiles import CERTAINTY, KNOWN, ROW
 
 pytestmark = pytest.mark.tensorflow
 
@@ -15,8 +16,9 @@ def rows_of(*faces):
     rows = np.zeros((1, len(faces), ROW), np.float32)
     for number, (box, kind, *points) in enumerate(faces):
         rows[0, number, :4], rows[0, number, -1] = box, kind
+        rows[0, number, CERTAINTY] = 1
         if points:
-            rows[0, number, 4:14], rows[0, number, -2] = points[0], 1
+            rows[0, number, 4:14], rows[0, number, KNOWN] = points[0], 1
     return rows
 
 
@@ -103,3 +105,29 @@ def test_generalised_overlap_of_boxes_apart_is_negative():
     assert float(overlap) == 0
     # A hull of 300, of which 200 are covered.
     assert float(generalized) == pytest.approx(-1 / 3, abs=1e-4)
+
+
+def test_a_face_that_a_teacher_doubts_is_taught_a_lower_score():
+    rows = rows_of(((32, 32, 64, 64), FACE))
+    rows[..., CERTAINTY] = 0.8
+
+    def best_score(soft):
+        """Return the score at which the loss of scores is least, of a box that fits exactly."""
+        losses = {}
+        for score in (0.6, 0.7, 0.8, 0.9, 0.98):
+            maps = maps_of()
+            # The cell at (44, 44) of stride 8 answers with the very box, and alone.
+            maps[0][0, 5, 5] = [
+                np.log(score / (1 - score)),
+                0.5,
+                0.5,
+                np.log(4),
+                np.log(4),
+                *[0] * 10,
+            ]
+            losses[score] = float(detection_loss(maps, rows, LossWeights(soft=soft))[0])
+        return min(losses, key=losses.get)
+
+    assert best_score(0) == 0.98
+    assert best_score(0.5) == 0.9
+    assert best_score(1) == 0.8

@@ -53,21 +53,33 @@ def test_a_picture_without_a_row_holds_no_face_only_where_the_table_says_so(tmp_
     assert [picture.weight for picture in pictures] == [0.25, 1, 1]
 
 
-def test_parts_share_a_table_and_a_limit_spreads_over_them(tmp_path):
-    one = archive(tmp_path / "1.zip", ["a.png", "b.png"], ["d.png,1,2,10,12,,,,,,,,,,,0"])
-    two = archive(tmp_path / "2.zip", ["c.png", "d.png"])
+def test_several_sources_have_their_own_tables_and_a_limit_spreads_over_them(tmp_path):
+    row = "1,2,10,12,,,,,,,,,,,0"
+    one = archive(tmp_path / "1.zip", ["a.png", "b.png"], [f"a.png,{row}"])
+    two = archive(tmp_path / "2.zip", ["a.png", "d.png"], [f"d.png,{row}"])
     pictures = read_pictures([one, two])
-    assert [picture.name for picture in pictures] == ["a.png", "b.png", "c.png", "d.png"]
-    assert len(pictures[3].faces) == 1
-    assert [picture.name for picture in read_pictures([one, two], 2)] == ["a.png", "c.png"]
+    assert [picture.name for picture in pictures] == ["1/a.png", "1/b.png", "2/a.png", "2/d.png"]
+    assert [len(picture.faces) for picture in pictures] == [1, 0, 0, 1]
+    assert [picture.name for picture in read_pictures([one, two], 2)] == ["1/a.png", "2/a.png"]
+    with pytest.raises(DataError, match="data of different names"):
+        read_pictures([one, one])
+
+
+def test_of_what_a_table_is_silent_a_teacher_may_speak(tmp_path):
+    path = archive(tmp_path / "a.zip", ["a.png", "b.png"], ["a.png,1,2,10,12,,,,,,,,,,,0"])
+    assert [picture.empty for picture in read_pictures([path])] == [False, True]
+    silent = read_pictures([path], silent_is_empty=False)
+    assert [picture.labelled for picture in silent] == [True, False]
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
     broken = tmp_path / "broken.zip"
     broken.write_bytes(b"no zip")
-    with pytest.raises(DataError, match=r"Expected a zip of pictures, received .*broken\.zip"):
+    with pytest.raises(
+        DataError, match=r"Expected a folder or zip of pictures, received .*broken\.zip"
+    ):
         read_pictures([broken])
-    with pytest.raises(DataError, match=r"Expected boxes\.csv in .*none\.zip, received none"):
+    with pytest.raises(DataError, match=r"Expected boxes of faces in .*none\.zip, received none"):
         read_pictures([archive(tmp_path / "none.zip", ["a.png"])])
     with pytest.raises(DataError, match=r"in line 2 of boxes\.csv in .*bad\.zip"):
         read_pictures([archive(tmp_path / "bad.zip", ["a.png"], ["a.png,x,2,3,4,,,,,,,,,,,0"])])

@@ -1,15 +1,19 @@
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 
+from fer_edge.errors import DataError
 from fer_train.detection.pictures import FACE, IGNORED, Picture
+from fer_train.detection.settings import TileSettings
 from fer_train.detection.tiles import (
+    CERTAINTY,
     MOST_FACES,
     ROW,
     Decoy,
     PictureTable,
     TileMaker,
-    TileSettings,
     _compress_blocks,
 )
 
@@ -37,7 +41,7 @@ def grey_picture(name="grey.png", level=200):
 
 @pytest.fixture(scope="module")
 def table():
-    return PictureTable([drawn_face(), grey_picture()], workers=1)
+    return PictureTable([drawn_face(), grey_picture()])
 
 
 def views(table, count=24, size=160, **settings):
@@ -95,7 +99,7 @@ def test_decoys_are_shown_as_faces_are():
         "decoy.png", cv2.imencode(".png", frame)[1].tobytes(), np.zeros((0, 15), np.float32), True
     )
     decoy = Decoy("decoy.png", (100, 20, 150, 60), 1.0)
-    table = PictureTable([drawn_face(), other], [decoy], workers=1)
+    table = PictureTable([drawn_face(), other], [decoy])
     tiles, rows = views(table, empty=1, decoys=1, smallest=80, largest=0.6)
     assert not rows[..., -1].any()
     white = (tiles > 240).all(-1).mean((1, 2))
@@ -114,9 +118,26 @@ def test_a_batch_has_its_shape_and_range(table):
     assert np.abs(np.asarray(again) - tiles).max() > 10
 
 
+def test_larger_pictures_are_shrunk_with_their_faces_and_decoys():
+    decoy = Decoy("grey.png", (10, 10, 50, 70), 1.0)
+    table = PictureTable([drawn_face(), grey_picture()], [decoy], longest=80)
+    assert np.asarray(table.widths)[:, 0].tolist() == [80, 62]
+    np.testing.assert_allclose(np.asarray(table.faces.boxes)[0], [15, 10, 45, 50])
+    np.testing.assert_allclose(np.asarray(table.rows)[0, 0, 4:6], [22, 20])
+    np.testing.assert_allclose(
+        np.asarray(table.decoys.boxes)[0], np.array([10, 10, 50, 70]) * 8 / 9
+    )
+
+
+def test_how_sure_a_label_is_comes_with_its_face():
+    face = dataclasses.replace(drawn_face(), certainty=np.array([0.85], np.float32))
+    _, rows = views(PictureTable([face, grey_picture()]), empty=0)
+    assert np.unique(rows[:, 0, CERTAINTY]).tolist() == [np.float32(0.85)]
+
+
 def test_one_kind_of_picture_alone_is_refused():
-    with pytest.raises(ValueError, match="with and without faces"):
-        PictureTable([grey_picture()], workers=1)
+    with pytest.raises(DataError, match="received none with a face"):
+        PictureTable([grey_picture()])
 
 
 def test_compression_keeps_an_even_picture_and_rounds_a_busy_one():
