@@ -4,6 +4,9 @@ Two files are compared by McNemar's test on the images of which just one of them
 
     python benchmarks/accuracy.py a.onnx [b.onnx] --data fer2013.zip --usage PublicTest
 
+With ``--votes`` the agreement with people stands beside the scores on the data set's own labels:
+names and definitions as in `fer_train.run.votes.VOTE_SCORES`.
+
 With ``--usage`` the images that have no copy in another usage are scored on their own too: a model
 may know the others by heart.
 """
@@ -19,13 +22,17 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from benchmarks.machine import describe_machine
+from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError
 from fer_edge.inference.classifier import Classifier
 from fer_train.data.duplicates import duplicate_groups, spread
+from fer_train.data.emotions import emotion_of
 from fer_train.data.load import USAGES, load_dataset, sample
+from fer_train.data.votes import Votes
 from fer_train.export.judging import single_and_mirrored
 from fer_train.report import plots
 from fer_train.run.metrics import classification_metrics, normalise_confusion
+from fer_train.run.votes import VOTE_SCORES, format_vote_score, vote_metrics
 
 Names = NDArray[np.str_]
 
@@ -67,6 +74,8 @@ def score(
     single: NDArray[np.float32],
     mirrored: NDArray[np.float32],
     unique: NDArray[np.bool_] | None,
+    votes: Votes | None = None,
+    emotions: Sequence[str] = EMOTIONS,
 ) -> dict[str, Any]:
     """Return the scores of a file, plain values for JSON.
 
@@ -75,10 +84,14 @@ def score(
         single: (N, K) probabilities of each image as it is.
         mirrored: (N, K) averaged with those of its mirror image.
         unique: (N,) whether an image has no copy that the model may have trained on, or None.
+        votes: (N, 10) what people saw in the images, or None.
+        emotions: What the labels mean.
     """
     ways = {"single": single, "mirrored": mirrored}
     scores: dict[str, Any] = {
-        name: classification_metrics(labels, answers) for name, answers in ways.items()
+        name: classification_metrics(labels, answers)
+        | ({} if votes is None else vote_metrics(votes, emotions, answers))
+        for name, answers in ways.items()
     }
     if unique is not None and unique.any():
         scores["without_copies"] = {
@@ -96,6 +109,10 @@ def _print(path: Path, scores: dict[str, Any], labels: Sequence[str]) -> None:
     print(f"{path.name}: {single['images']} images")
     for name in ("accuracy", "balanced_accuracy", "log_loss", "expected_calibration_error"):
         print(f"  {name:28}{single[name]:9.4f}  mirrored {mirrored[name]:9.4f}")
+    for name, (title, _) in VOTE_SCORES.items():
+        if name in single and name != "accuracy":
+            texts = [format_vote_score(name, way[name]) for way in (single, mirrored)]
+            print(f"  {title:34}{texts[0]:>9}  mirrored {texts[1]:>9}")
     if alone := scores.get("without_copies"):
         print(
             f"  accuracy on the {alone['images']} without copies elsewhere {alone['single']:.4f}  "
@@ -105,11 +122,21 @@ def _print(path: Path, scores: dict[str, Any], labels: Sequence[str]) -> None:
         labels, single["recall"], single["precision"], single["support"], strict=True
     ):
         print(f"  {label:12} recall {recall:6.1%}  precision {precision:6.1%}  of {support}")
+    if "majority_recall" in single:
+        for label, recall, support in zip(
+            labels, single["majority_recall"], single["majority_support"], strict=True
+        ):
+            print(f"  {label:12} recall of the clear majority {recall:6.1%}  of {support}")
 
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="As for `fer-train all`.")
+@click.option(
+    "--votes",
+    type=click.Path(exists=True, dir_okay=False),
+    help="As for `fer-train all`; agreement with people is scored too.",
+)
 @click.option("--usage", type=click.Choice(USAGES), help="Share of the data set; all without it.")
 @click.option("--limit", type=click.IntRange(1), help="Score no more images than that.")
 @click.option("--picture", type=click.Path(path_type=Path), help="PNG of the first's confusion.")
@@ -117,6 +144,7 @@ def _print(path: Path, scores: dict[str, Any], labels: Sequence[str]) -> None:
 def main(
     models: tuple[Path, ...],
     data: str,
+    votes: str | None,
     usage: str | None,
     limit: int | None,
     picture: Path | None,
@@ -125,7 +153,7 @@ def main(
     """Print the scores of one file, or of two and whether they differ by more than chance."""
     if len(models) > 2:
         raise click.UsageError(f"expected one or two models, received {len(models)}")
-    dataset = load_dataset(data)
+    dataset = load_dataset(data, votes=votes)
     chosen = np.arange(len(dataset))
     unique = None
     if usage is not None:
@@ -144,7 +172,8 @@ def main(
         model = Classifier(path, detector="none", prior=0)
         relabelled = dataset.relabel(model.spec.labels)
         single, mirrored = single_and_mirrored(model, dataset.images)
-        scores = score(relabelled.labels, single, mirrored, unique)
+        named = tuple(emotion_of(label) or label for label in model.spec.labels)
+        scores = score(relabelled.labels, single, mirrored, unique, dataset.votes, named)
         results[path.name] = scores
         answers.append(np.asarray(model.spec.labels)[single.argmax(axis=1)])
         _print(path, scores, model.spec.labels)

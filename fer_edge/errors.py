@@ -10,6 +10,7 @@
     ├── OutputError       a result that cannot be written
     ├── DataError         a data set that is not what the trainer expects
     ├── RunError          a run folder that is locked, incomplete or of another training
+    │   └── DivergedError a training whose loss is no number any more
     └── ExportError       a model that did not pass the gates between Keras and ONNX
 
 Each takes one message, so that it survives pickling to worker processes. On the command line click
@@ -62,6 +63,10 @@ class DataError(FerError):
 
 class RunError(FerError):
     """A run folder is locked, incomplete or belongs to another training."""
+
+
+class DivergedError(RunError):
+    """The loss of a training is no number any more."""
 
 
 class ExportError(FerError):

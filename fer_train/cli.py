@@ -149,6 +149,14 @@ store_option = click.option(
 )
 
 
+votes_option = click.option(
+    "--votes",
+    type=click.Path(exists=True, dir_okay=False),
+    help="What people saw in each image: FER+'s fer2013new.csv, or a csv with a column file and "
+    "one for each emotion. Models are taught and scored by it.",
+)
+
+
 export_dir_option = click.option(
     "--export-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -214,12 +222,14 @@ def plan_options(function: F) -> F:
             type=click.IntRange(1),
             help=f"1: Training against PublicTest. [default: {Protocol.folds}]",
         ),
+        votes_option,
         click.option("--limit", type=click.IntRange(1), help="Most images used. [default: all]"),
         click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]"),
         click.option("--drop", type=NameList(EMOTIONS), help="Emotions left out, with commas."),
     ]
     function = _setting_options(Recipe, skip=("name", *_TEACHING))(function)
-    function = _setting_options(Protocol, skip=("data", "folds", "limit", "seed", "drop"))(function)
+    named = ("data", "folds", "limit", "seed", "drop", "votes")
+    function = _setting_options(Protocol, skip=named)(function)
     function = section(_RUNNING, run_option, store_option)(function)
     return section(_DATA, *options)(function)
 
@@ -268,10 +278,12 @@ def _plan(
                 if getattr(recipes[model], name):
                     flag = f"--{name.replace('_', '-')}"
                     raise click.UsageError(f"{flag} is for fer-train distill, which has a teacher")
+            _check_votes_share(recipes[model], protocol)
     there = Store(store) if store else None
     if there:
         there.fetch_plan(run_folder)
     dataset = load_images(protocol)
+    _tell_of_votes(dataset)
     check(recipes)
     run = plan_run(run_folder, protocol, recipes, dataset)
     if there:
@@ -279,6 +291,25 @@ def _plan(
         there.send_plan(run)
         there.exchange_done(run)
     return run, dataset
+
+
+def _check_votes_share(recipe: Recipe, protocol: Protocol) -> None:
+    if recipe.votes_share != 1 and protocol.votes is None:
+        raise click.UsageError("--votes-share is for --votes, which brings votes")
+
+
+def _tell_of_votes(dataset: "Dataset") -> None:
+    """Say how many images votes keep out of training, and why."""
+    if dataset.votes is None:
+        return
+    from fer_train.data.votes import vote_targets
+
+    targets = vote_targets(dataset.votes, dataset.label_names)
+    out = [f"{count:,} {reason}" for reason, count in targets.reasons.items() if count]
+    kept_out = f"; kept out: {', '.join(out)}" if out else ""
+    click.echo(
+        f"votes teach {targets.trains.sum():,} of {len(dataset):,} images{kept_out}", err=True
+    )
 
 
 def _check_pretrained(recipes: Mapping[str, Recipe]) -> None:
@@ -490,7 +521,8 @@ def train_all(
 @config_option
 @click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]")
 @run_option
-@_setting_options(Protocol, skip=("data", "limit", "pool", "drop", "folds", "seed"))
+@votes_option
+@_setting_options(Protocol, skip=("data", "limit", "pool", "drop", "folds", "seed", "votes"))
 @recipe_options
 def distill(
     teacher_paths: tuple[Path, ...],
@@ -537,7 +569,7 @@ def distill(
             f"expected no limit, pool and drop, and folds = 1, in {config}: a student has those of "
             "its teacher, and the data set's own split"
         )
-    split = PROTOCOL_DEFAULTS["modern"] | {"seed": 0}
+    split = PROTOCOL_DEFAULTS["modern"] | {"seed": 0, "votes": None}
     split = split | {name: given.pop(name) for name in split if name in given}
     with _usage():
         protocol = Protocol(
@@ -548,8 +580,10 @@ def distill(
             **split,
         )
         recipe = recipe_for("modern", student, {"teacher_weight": 0.7} | given)
+    _check_votes_share(recipe, protocol)
     with locked_run(run_folder):
         dataset = load_images(protocol)
+        _tell_of_votes(dataset)
         if teacher:
             models = teachers or tuple(teacher.recipes)
             teach = folds_as_teacher(teacher, models, protocol, dataset, data)
@@ -679,16 +713,17 @@ def output_option(default: str) -> Callable[[F], F]:
 
 @main.command()
 @click.option("--data", required=True, help="As for `fer-train all`.")
+@votes_option
 @click.option("--limit", type=click.IntRange(1), help="Look at no more images.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @output_option("explore")
-def explore(data: str, limit: int | None, seed: int, output: Path) -> None:
+def explore(data: str, votes: str | None, limit: int | None, seed: int, output: Path) -> None:
     """Look at a data set before training: samples, counts, copies and faults."""
     from fer_train.data.load import load_dataset
     from fer_train.report.document import save
     from fer_train.report.explore import explore_dataset
 
-    document = explore_dataset(load_dataset(data, limit=limit, seed=seed), seed)
+    document = explore_dataset(load_dataset(data, limit=limit, seed=seed, votes=votes), seed)
     _echo_paths(save(document, output, "explore"))
 
 
@@ -816,6 +851,7 @@ def _echo_refused(refused: list[str]) -> None:
 @description_options(without=("layout", "affect", "output_name"))
 @export_dir_option
 @click.option("--data", help="What judges the files: RUN's data set by default, none of FILE.")
+@votes_option
 @licence_option
 @click.option("--int8", is_flag=True, help="Also int8, if as good and twice as fast, for CPUs.")
 @click.option("--fp16", is_flag=True, help="Also float16 weights, for GPUs.")
@@ -841,6 +877,7 @@ def export(
     notes: tuple[str, ...],
     export_dir: Path | None,
     data: str | None,
+    votes: str | None,
     licence: str,
     earlier_paths: tuple[Path, ...],
     description: Description,
@@ -869,6 +906,8 @@ def export(
 
         if values["int8"] and not data:
             raise click.UsageError("--int8 needs --data: images to find scales on and to judge by")
+        if votes and not data:
+            raise click.UsageError("--votes needs --data: the images that people voted on")
         model = file_source(
             source,
             description,
@@ -877,7 +916,7 @@ def export(
             notes=notes,
             licence=licence,
         )
-        pictures = file_pictures(data, model.spec.labels) if data else Pictures()
+        pictures = file_pictures(data, model.spec.labels, votes) if data else Pictures()
         _echo_refused(_publish_source(model, export_dir, pictures, Forms(**values)))
         return
     run = open_run(source)
@@ -897,7 +936,7 @@ def export(
                 param_hint="--fold",
             )
         fold = int(fold_name)
-    options = {"data": data, "licence": licence, "earlier": earlier, **values}
+    options = {"data": data, "votes": votes, "licence": licence, "earlier": earlier, **values}
     _publish(run, models or known, export_dir, fold, **options)
 
 
@@ -906,6 +945,7 @@ def export(
     "source", metavar="FILE.onnx", type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option("--data", required=True, help="Images to find scales on and to judge by.")
+@votes_option
 @description_options()
 @click.option(
     "--export-dir",
@@ -916,6 +956,7 @@ def export(
 def quantize(
     source: Path,
     data: str,
+    votes: str | None,
     export_dir: Path | None,
     reduce_range: bool,
     description: Description,
@@ -933,7 +974,7 @@ def quantize(
     refused = quantize_file(
         source,
         export_dir or source.parent,
-        file_pictures(data, labels),
+        file_pictures(data, labels, votes),
         description=description,
         reduce_range=reduce_range,
         report=click.echo,
@@ -969,6 +1010,7 @@ def _publish(
     *,
     licence: str = "",
     data: str | None = None,
+    votes: str | None = None,
     earlier: "Sequence[Run | Path]" = (),
     **forms: bool,
 ) -> None:
@@ -983,7 +1025,7 @@ def _publish(
             continue
         chosen = best_fold(run, model) if fold is None else run.fold(model, fold)
         source = fold_source(chosen, earlier, licence)
-        pictures = fold_pictures(chosen, data)
+        pictures = fold_pictures(chosen, data, votes)
         refused += _publish_source(source, export_dir, pictures, Forms(**forms))
     _echo_refused(refused)
 

@@ -21,7 +21,8 @@ from pathlib import Path, PurePosixPath
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError
 from fer_edge.image.read import IMAGE_SUFFIXES
-from fer_train.data.load import emotion_of, folder_files
+from fer_train.data.emotions import emotion_of
+from fer_train.data.load import folder_files
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,14 @@ Three forms of the same data are read:
 - folders ``[train|test|validation/]<emotion>/*.jpg``;
 - a zip of such folders, read in place, with or without one folder around them.
 
-Folder names are mapped to `EMOTIONS` by name (see `SYNONYMS`), never sorted into codes: their
+Folder names are mapped to `EMOTIONS` by name (see `emotion_of`), never sorted into codes: their
 alphabetical order is not the csv's. Which share of FER-2013 an image belongs to is its *usage*: the
 csv's column, or the start of a file name as in ``PublicTest_10130075.jpg``, or else the folder:
 ``train`` is Training, ``validation`` is PublicTest, ``test`` is PrivateTest beside a ``validation``
 and PublicTest without one.
 """
 
-import csv
 import dataclasses
-import gzip
 import hashlib
 import lzma
 import os
@@ -24,11 +22,11 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +35,7 @@ from fer_edge.contract import EMOTIONS, IMAGE_SIZE
 from fer_edge.errors import DataError, ImageError
 from fer_edge.image.read import IMAGE_SUFFIXES, read_image
 from fer_edge.inference.preprocess import to_gray
+from fer_train.data.csv_rows import csv_rows
 from fer_train.data.duplicates import (
     blank_images,
     conflicting_labels,
@@ -44,20 +43,11 @@ from fer_train.data.duplicates import (
     identical_groups,
     spread,
 )
+from fer_train.data.emotions import emotion_of
+from fer_train.data.votes import VOTE_KINDS, Votes, read_votes
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
 """FER-2013's three shares, as its csv names them."""
-
-SYNONYMS = {
-    "anger": "angry",
-    "disgusted": "disgust",
-    "fearful": "fear",
-    "afraid": "fear",
-    "happiness": "happy",
-    "sadness": "sad",
-    "surprised": "surprise",
-}
-"""Other names under which folders of the seven emotions are found; case does not matter."""
 
 MAX_PICTURE_BYTES = 64 * 1024
 """A 48 x 48 picture needs a tenth of it; what unpacks to more is refused before it is decoded."""
@@ -75,7 +65,6 @@ _SPLITS = {
 }
 _PIXELS = IMAGE_SIZE * IMAGE_SIZE
 _LEVELS = {str(level): level for level in range(256)}
-_MAX_LINE = 8 * _PIXELS
 # What zipfile and the three decompressors below it raise; bz2 has no error of its own but OSError.
 _UNPACKING_ERRORS = (
     zipfile.BadZipFile,
@@ -99,6 +88,8 @@ class Dataset:
             ``row 17``.
         label_names: What the labels mean.
         name: Short name of the source.
+        votes: (N, 10) int64, what people saw in each image, columns as
+            `fer_train.data.votes.VOTE_KINDS`; None where no votes were read.
     """
 
     images: NDArray[np.uint8]
@@ -107,6 +98,7 @@ class Dataset:
     names: NDArray[np.str_]
     label_names: tuple[str, ...] = EMOTIONS
     name: str = ""
+    votes: Votes | None = None
 
     def __post_init__(self) -> None:
         """Check that the arrays belong together.
@@ -124,6 +116,8 @@ class Dataset:
         for field in ("labels", "usage", "names"):
             if getattr(self, field).shape != (count,):
                 raise ValueError(f"Expected {count} {field}, received {getattr(self, field).shape}")
+        if self.votes is not None and self.votes.shape != (count, len(VOTE_KINDS)):
+            raise ValueError(f"Expected votes for {count} images, received {self.votes.shape}")
         if count and not 0 <= self.labels.min() <= self.labels.max() < len(self.label_names):
             raise ValueError(f"Expected labels from 0 to {len(self.label_names) - 1}")
 
@@ -163,42 +157,55 @@ class Dataset:
             labels=self.labels[chosen],
             usage=self.usage[chosen],
             names=self.names[chosen],
+            votes=None if self.votes is None else self.votes[chosen],
         )
 
 
-def load_dataset(source: str | Path, *, limit: int | None = None, seed: int = 0) -> Dataset:
+def load_dataset(
+    source: str | Path,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    votes: str | Path | None = None,
+) -> Dataset:
     """Read a data set; the same source gives the same order everywhere.
 
     Args:
         source: A ``.csv`` or ``.csv.gz``, a folder, a ``.zip``, or ``synthetic[:COUNT]``.
         limit: Keep that many images, drawn evenly over labels and usages.
         seed: Chooses the images that ``limit`` keeps, and draws the synthetic ones.
+        votes: A csv of what people saw in the images, see `fer_train.data.votes`.
 
     Returns:
         The images in the order of the csv's rows or of the sorted names.
 
     Raises:
-        DataError: The source is missing, unsafe or not such a data set; names file and row.
+        DataError: The source is missing, unsafe or not such a data set, or the votes are not for
+            it; names file and row.
         ValueError: ``limit`` is below 1.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"Expected a limit of at least 1, received {limit}")
     text = str(source)
-    if is_synthetic(text):
-        return _limited(_load_synthetic(text, seed), limit, seed)
     path = Path(source)
+    ballots = None if votes is None else Path(votes)
     try:
+        if is_synthetic(text):
+            drawn = _with_votes(_load_synthetic(text, seed), ballots, by_row=False)
+            return _limited(drawn, limit, seed)
         if not path.exists():
             raise DataError(
                 f"{path} does not exist; expected a .csv, a folder, a .zip or 'synthetic'"
             )
         if path.is_dir():
             files = folder_files(path)
-            return _load_tree(path, files, lambda name: _read_file(path / name), limit, seed)
+            return _load_tree(
+                path, files, lambda name: _read_file(path / name), limit, seed, ballots
+            )
         if path.name.lower().endswith((".csv", ".csv.gz")):
-            return _limited(_load_csv(path), limit, seed)
+            return _limited(_with_votes(_load_csv(path), ballots, by_row=True), limit, seed)
         if path.suffix.lower() == ".zip":
-            return _load_zip(path, limit, seed)
+            return _load_zip(path, limit, seed, ballots)
     except OSError as error:
         raise DataError(
             f"{error.filename or path} cannot be read: {error.strerror or error}"
@@ -289,11 +296,11 @@ def summary(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def emotion_of(name: str) -> str | None:
-    """Return the emotion that a folder name means, or None."""
-    lowered = name.strip().lower()
-    emotion = SYNONYMS.get(lowered, lowered)
-    return emotion if emotion in EMOTIONS else None
+def _with_votes(dataset: Dataset, votes: Path | None, *, by_row: bool) -> Dataset:
+    if votes is None:
+        return dataset
+    seen = read_votes(votes, dataset.names, dataset.usage, by_row=by_row)
+    return dataclasses.replace(dataset, votes=seen)
 
 
 def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
@@ -327,26 +334,21 @@ def _load_synthetic(source: str, seed: int) -> Dataset:
 
 
 def _load_csv(path: Path) -> Dataset:
-    opener: Callable[..., IO[str]] = gzip.open if path.suffix.lower() == ".gz" else open
     images, labels, usages, names = bytearray(), [], [], []
-    try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(_short_lines(file, path))
-            emotion, pixels, usage = _columns(next(rows, []), path)
-            for number, row in enumerate(rows, 1):
-                if not row:
-                    continue
-                where = f"{path}, row {number}"
-                if len(row) <= max(emotion, pixels, usage or 0):
-                    raise DataError(
-                        f"{where}: expected the fields of the header, received {len(row)} fields"
-                    )
-                names.append(f"row {number}")
-                labels.append(_parse_label(row[emotion], where))
-                usages.append("" if usage is None else _parse_usage(row[usage], where))
-                images += _parse_pixels(row[pixels], where)
-    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is not a readable csv: {error}") from error
+    rows = csv_rows(path)
+    emotion, pixels, usage = _columns(next(rows, []), path)
+    for number, row in enumerate(rows, 1):
+        if not row:
+            continue
+        where = f"{path}, row {number}"
+        if len(row) <= max(emotion, pixels, usage or 0):
+            raise DataError(
+                f"{where}: expected the fields of the header, received {len(row)} fields"
+            )
+        names.append(f"row {number}")
+        labels.append(_parse_label(row[emotion], where))
+        usages.append("" if usage is None else _parse_usage(row[usage], where))
+        images += _parse_pixels(row[pixels], where)
     if not labels:
         raise DataError(f"{path} has no rows; expected one image a row below the header")
     return Dataset(
@@ -356,14 +358,6 @@ def _load_csv(path: Path) -> Dataset:
         np.asarray(names),
         name=path.name.split(".")[0],
     )
-
-
-def _short_lines(file: IO[str], path: Path) -> Iterator[str]:
-    # A gzip bomb may be one endless line; no honest row is longer than this.
-    while line := file.readline(_MAX_LINE):
-        if len(line) == _MAX_LINE:
-            raise DataError(f"{path} has a line of {_MAX_LINE} characters or more; is it FER-2013?")
-        yield line
 
 
 def _columns(header: Sequence[str], path: Path) -> tuple[int, int, int | None]:
@@ -420,19 +414,23 @@ def _load_tree(
     read: Callable[[str], bytes],
     limit: int | None,
     seed: int,
+    votes: Path | None,
 ) -> Dataset:
     """Read the pictures among ``names``: relative paths with ``/``, in any order."""
     pictures = _pictures(path, names)
     labels = np.asarray([EMOTIONS.index(emotion) for _, emotion, _ in pictures], np.int64)
     usage = np.asarray(_usages(pictures))
     chosen = np.asarray([name for name, _, _ in pictures])
+    # Read for all pictures, however few are kept: each row of the file is to fit one of them.
+    seen = None if votes is None else read_votes(votes, chosen, usage, by_row=False)
     if limit is not None:
         kept = sample(labels, usage, limit, seed)
         labels, usage, chosen = labels[kept], usage[kept], chosen[kept]
+        seen = None if seen is None else seen[kept]
     images = np.empty((len(chosen), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     for image, name in zip(images, chosen, strict=True):
         image[:] = _decode(read(str(name)), f"{path}: {name}")
-    return Dataset(images, labels, usage, chosen, name=path.stem or path.resolve().name)
+    return Dataset(images, labels, usage, chosen, name=path.stem or path.resolve().name, votes=seen)
 
 
 def _pictures(path: Path, names: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -534,12 +532,17 @@ def _read_file(file: Path) -> bytes:
     return content
 
 
-def _load_zip(path: Path, limit: int | None, seed: int) -> Dataset:
+def _load_zip(path: Path, limit: int | None, seed: int, votes: Path | None) -> Dataset:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = _checked_entries(archive, path)
             return _load_tree(
-                path, list(entries), lambda name: _read_entry(archive, entries[name]), limit, seed
+                path,
+                list(entries),
+                lambda name: _read_entry(archive, entries[name]),
+                limit,
+                seed,
+                votes,
             )
     # zipfile raises NotImplementedError for a format that it does not know.
     except (zipfile.BadZipFile, NotImplementedError) as error:

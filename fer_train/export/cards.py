@@ -16,6 +16,7 @@ from fer_edge.errors import RunError
 from fer_edge.inference.onnx_file import read_model
 from fer_train.export.facts import read_facts
 from fer_train.run.folder import write_text
+from fer_train.run.votes import VOTE_SCORES, format_vote_score
 
 CARDS = "MODELS.md"
 
@@ -87,10 +88,19 @@ def write_cards(folder: Path) -> Path:
         ModelError: A model cannot be read.
     """
     files = [path for path in sorted(folder.glob("*.onnx")) if path.with_suffix(".json").is_file()]
-    cards = [card(path, read_facts(path)) for path in files]
+    facts = [read_facts(path) for path in files]
+    cards = [card(path, own) for path, own in zip(files, facts, strict=True)]
     biases = data_biases(_read(path)[0].dataset for path in files)
-    write_text(folder / CARDS, "\n".join([_HEADER, *biases, *cards]))
+    voted = any("agreement" in own.get("single", ()) for own in facts)
+    meanings = [_vote_meanings()] if voted else []
+    write_text(folder / CARDS, "\n".join([_HEADER, *biases, *meanings, *cards]))
     return folder / CARDS
+
+
+def _vote_meanings() -> str:
+    """Return a section on the scores by votes."""
+    lines = [f"- {title.capitalize()}: {meaning}." for title, meaning in VOTE_SCORES.values()]
+    return "\n".join(["## Scores by what people see", "", *lines, ""])
 
 
 def data_biases(datasets: Iterable[str]) -> list[str]:
@@ -135,6 +145,7 @@ def card(path: Path, facts: Facts) -> str:
         lines += [f"| {name} | {value} |" for name, value in rows]
         if "single" in facts and isinstance(spec, ModelSpec):
             lines += _classes(facts["single"], spec)
+            lines += _majority_classes(facts["single"], spec)
     except KeyError as error:
         raise RunError(
             f"Expected {error} in {path.with_suffix('.json')}; export the model again"
@@ -173,6 +184,19 @@ def _classes(single: Facts, spec: ModelSpec) -> list[str]:
     return ["", "| class | recall | precision | images |", "|---|---|---|---|", *rows]
 
 
+def _majority_classes(single: Facts, spec: ModelSpec) -> list[str]:
+    """Return the recall of each class on the images whose clear majority it is."""
+    if "majority_recall" not in single:
+        return []
+    rows = [
+        f"| {label} | {recall:.1%} | {support} |"
+        for label, recall, support in zip(
+            spec.labels, single["majority_recall"], single["majority_support"], strict=True
+        )
+    ]
+    return ["", "| class of the clear majority | recall | images |", "|---|---|---|", *rows]
+
+
 def _told(name: str, facts: Facts, key: str, form: str = "{}") -> list[tuple[str, str]]:
     return [(name, form.format(facts[key]))] if key in facts else []
 
@@ -181,9 +205,13 @@ def _precision(facts: Facts, precision: str) -> str:
     if precision != "int8":
         return precision
     made = facts["int8"]
+    lost = f"top-1 {(made['accuracy'] - made['parent_accuracy']) * 100:+.2f} points"
+    if made.get("agreement") is not None:
+        points = (made["agreement"] - made["parent_agreement"]) * 100
+        lost = f"agreement with a rater {points:+.2f} points, {lost}"
     return (
         f"int8, scales from {made['calibration']} of the training set; "
-        f"top-1 {(made['accuracy'] - made['parent_accuracy']) * 100:+.2f} points from fp32, "
+        f"{lost} from fp32, "
         f"{made['speedup']:.1f} times as fast where it was made"
     )
 
@@ -267,7 +295,21 @@ def _scores(facts: Facts) -> list[tuple[str, str]]:
         ("Binary accuracy", _percent(single["binary_accuracy"])),
         ("Balanced accuracy", _percent(single["balanced_accuracy"])),
         ("Calibration error", f"{single['expected_calibration_error']:.3f} (15 bins)"),
+        *_votes(single, mirrored),
     ]
+
+
+def _votes(single: Facts, mirrored: Facts) -> list[tuple[str, str]]:
+    """Tell how far the model agrees with raters, where votes are known."""
+    rows = []
+    for name, (title, _) in VOTE_SCORES.items():
+        if name == "accuracy" or name not in single:
+            continue
+        text = format_vote_score(name, single[name])
+        if name in ("agreement", "clear_accuracy", "clear_balanced_accuracy", "vote_log_loss"):
+            text += f", mirrored {format_vote_score(name, mirrored[name])}"
+        rows.append((title.capitalize(), text))
+    return rows
 
 
 def _percent(share: float) -> str:

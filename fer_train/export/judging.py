@@ -1,5 +1,6 @@
 """What an exported file answers to images that no training has seen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -7,11 +8,13 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge.contract import Description
+from fer_edge.contract import EMOTIONS, Description
 from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.preprocess import prepare
+from fer_train.data.votes import Votes
 from fer_train.export.convert import SCORES
 from fer_train.run.metrics import classification_metrics
+from fer_train.run.votes import VOTE_SCORES, agreement, counted, vote_metrics
 
 _KEPT_SCORES = (*SCORES, "recall", "precision", "support", "confusion")
 _BATCH = 256
@@ -27,24 +30,47 @@ class Judges:
         name: What they are, such as ``PublicTest``.
         images: uint8 (N, 48, 48) grey.
         labels: int64 (N,), indices into the model's labels.
+        emotions: What the labels mean, by their usual names.
+        votes: (N, 10) what people saw in them, see `fer_train.data.votes`, or None.
     """
 
     name: str
     images: Images
     labels: NDArray[np.int64]
+    emotions: Sequence[str] = EMOTIONS
+    votes: Votes | None = None
 
     def __len__(self) -> int:
         """Return how many they are."""
         return len(self.images)
 
-    def score(self, probabilities: NDArray[np.float32]) -> float:
-        """Return the one score by which two files are compared: top-1."""
+    def accuracy(self, probabilities: NDArray[np.float32]) -> float:
+        """Return the top-1 of (N, K) answers on the labels."""
         return float(np.mean(probabilities.argmax(axis=1) == self.labels))
+
+    def agreement(self, probabilities: NDArray[np.float32]) -> float | None:
+        """Return the agreement of (N, K) answers with raters, or None where votes are too few."""
+        if self.votes is None or not counted(self.votes, self.emotions).any():
+            return None
+        return agreement(self.votes, self.emotions, probabilities.argmax(axis=1))
+
+    def score(self, probabilities: NDArray[np.float32]) -> tuple[str, float]:
+        """Return the name and the value of the one score by which two files are compared.
+
+        It is the agreement with raters where votes are known, else top-1.
+        """
+        agreed = self.agreement(probabilities)
+        if agreed is None:
+            return "top-1", self.accuracy(probabilities)
+        return VOTE_SCORES["agreement"].title, agreed
 
     def scores(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
         """Return all scores of (N, K) answers that the facts of a file keep."""
         found = classification_metrics(self.labels, probabilities)
-        return {key: found[key] for key in _KEPT_SCORES}
+        kept = {key: found[key] for key in _KEPT_SCORES}
+        if self.votes is not None:
+            kept |= vote_metrics(self.votes, self.emotions, probabilities)
+        return kept
 
 
 def open_file(path: Path, **description: Unpack[Description]) -> Classifier:

@@ -25,6 +25,7 @@ from fer_train.network.averaging import average
 from fer_train.network.models import augmentation, predict
 from fer_train.run.folder import write_atomic, write_text
 from fer_train.run.metrics import classification_metrics
+from fer_train.run.votes import VOTE_SCORES
 
 DIGESTS = "SHA256SUMS"
 
@@ -193,9 +194,13 @@ def _ship(path: Path, facts: Mapping[str, Any], pictures: Pictures, report: Repo
         return
     measured = judge(path, pictures.judges)
     write_facts(path, {**facts, **measured})
+    single, mirrored = measured["single"], measured["mirrored"]
+    agreed = ""
+    if "agreement" in single:
+        agreed = f", {VOTE_SCORES['agreement'].title} {single['agreement']:.3f}"
     report(
-        f"{path}: top-1 {measured['single']['accuracy']:.2%}, mirrored "
-        f"{measured['mirrored']['accuracy']:.2%} on {measured['judged_on']}"
+        f"{path}: top-1 {single['accuracy']:.2%}, mirrored {mirrored['accuracy']:.2%}{agreed} on "
+        f"{measured['judged_on']}"
     )
 
 

@@ -90,6 +90,8 @@ class Quantised:
         divergence: Mean Kullback-Leibler divergence from fp32 of each calibration, nats.
         accuracy: Top-1 of int8 on the judging images.
         parent_accuracy: Top-1 of its fp32 on them.
+        agreement: Agreement of int8 with their raters, or None where there are no votes.
+        parent_agreement: That of its fp32.
         images: How many judged.
         largest_difference: Of the probabilities of both on them.
         mean_difference: Likewise.
@@ -102,6 +104,8 @@ class Quantised:
     divergence: dict[str, float]
     accuracy: float
     parent_accuracy: float
+    agreement: float | None
+    parent_agreement: float | None
     images: int
     largest_difference: float
     mean_difference: float
@@ -177,12 +181,12 @@ def quantize_int8(
         onnx.save_model(write_metadata(model, spec), temporary)
         int8 = open_file(temporary)
         answers = answer(int8, judges.images)
-        before, after = judges.score(wanted), judges.score(answers)
+        (measure, before), (_, after) = judges.score(wanted), judges.score(answers)
         if before - after > LARGEST_LOSS:
             raise ExportError(
-                f"{path.name} is not written: expected at most {LARGEST_LOSS:.1%} of top-1 lost, "
-                f"received {before - after:.2%} on {len(judges)} images ({before:.2%} in fp32, "
-                f"{after:.2%} in int8)"
+                f"{path.name} is not written: expected at most {LARGEST_LOSS:.1%} of "
+                f"{measure} lost, received {before - after:.2%} on {len(judges)} images "
+                f"({before:.2%} in fp32, {after:.2%} in int8)"
             )
         one = batch_of(fp32, selection[:1])
         speedup = speed_ratio(_session(fp32.model_path), _session(temporary), one)
@@ -197,8 +201,10 @@ def quantize_int8(
             path,
             best[1],
             divergence,
-            after,
-            before,
+            judges.accuracy(answers),
+            judges.accuracy(wanted),
+            judges.agreement(answers),
+            judges.agreement(wanted),
             len(judges),
             float(differences.max()),
             float(differences.mean()),

@@ -13,7 +13,8 @@ from fer_edge.contract import EMOTIONS, INPUT_NAME, OUTPUT_NAME, Description, Mo
 from fer_edge.errors import DataError, RunError
 from fer_edge.inference.describe import describe_model
 from fer_edge.inference.onnx_file import ModelFile, Tensor
-from fer_train.data.load import SYNONYMS, Dataset, load_dataset
+from fer_train.data.emotions import SYNONYMS
+from fer_train.data.load import Dataset, load_dataset
 from fer_train.export.convert import SCORES, file_digest, load_classifier
 from fer_train.export.facts import (
     folder_facts,
@@ -25,6 +26,7 @@ from fer_train.export.facts import (
 from fer_train.export.judging import Judges
 from fer_train.run.evaluation import evaluate_model
 from fer_train.run.folder import DONE, HISTORY, Run, RunFold, read_json
+from fer_train.run.metrics import selection_score
 from fer_train.run.plan import load_images, load_run_images
 
 HELD_OUT = "the held-out fold"
@@ -101,7 +103,10 @@ def best_fold(run: Run, model: str) -> RunFold:
         RunError: A fold is not done.
     """
     folds = evaluate_model(run, model).folds
-    kept = [fold.curves["val_accuracy"][int(fold.score["kept_epoch"]) - 1] for fold in folds]
+    kept = [
+        fold.curves[selection_score(fold.curves)][int(fold.score["kept_epoch"]) - 1]
+        for fold in folds
+    ]
     return folds[int(np.argmax(kept))]
 
 
@@ -243,7 +248,7 @@ def read_log(path: Path) -> str:
         raise RunError(f"Expected the log of a training at {path}: {error}") from error
 
 
-def fold_pictures(fold: RunFold, data: str | None = None) -> Pictures:
+def fold_pictures(fold: RunFold, data: str | None = None, votes: str | None = None) -> Pictures:
     """Return the images that a fold trained on, and those that judge its files.
 
     PublicTest judges where no fold has seen it, else the fold's own held-out images.
@@ -251,25 +256,31 @@ def fold_pictures(fold: RunFold, data: str | None = None) -> Pictures:
     Args:
         fold: The fold.
         data: Where its run's data set lies on this machine.
+        votes: A csv of votes for it; those that the run keeps where None.
 
     Raises:
         RunError: The data set is another.
         DataError: It cannot be read.
     """
     protocol = fold.run.protocol
-    dataset = load_run_images(fold.run, data)
+    dataset = load_run_images(fold.run, data, votes)
     held, name = dataset.subset(fold.split.test), HELD_OUT
     if protocol.folds == 1:
         name = _usage_of(held)
     elif protocol.pool == "training":
-        whole = load_images(dataclasses.replace(protocol, data=data or protocol.data, pool="all"))
+        if votes is None and protocol.votes and Path(protocol.votes).is_file():
+            # Those that the run keeps are for its own images alone.
+            votes = protocol.votes
+        whole = load_images(
+            dataclasses.replace(protocol, data=data or protocol.data, pool="all", votes=votes)
+        )
         untouched = whole.usage == "PublicTest"
         if untouched.any():
             held, name = whole.subset(untouched), "PublicTest"
-    return Pictures(dataset.images[fold.split.train], Judges(name, held.images, held.labels))
+    return Pictures(dataset.images[fold.split.train], _judges(name, held))
 
 
-def file_pictures(data: str, labels: Sequence[str]) -> Pictures:
+def file_pictures(data: str, labels: Sequence[str], votes: str | None = None) -> Pictures:
     """Return the images of a data set for a file of which nobody knows what it trained on.
 
     Those of its test share judge. Where it has none, they are drawn at random.
@@ -277,12 +288,13 @@ def file_pictures(data: str, labels: Sequence[str]) -> Pictures:
     Args:
         data: As for `load_dataset`.
         labels: The model's; other names of an emotion count.
+        votes: A csv of votes for it, or None.
 
     Raises:
         DataError: The data set cannot be read, or has no image of these labels.
     """
     named = tuple(SYNONYMS.get(label.lower(), label.lower()) for label in labels)
-    dataset = load_dataset(data)
+    dataset = load_dataset(data, votes=votes)
     known = np.isin(dataset.labels, [dataset.label_names.index(n) for n in named if n in EMOTIONS])
     if not known.any():
         raise DataError(f"Expected images of {', '.join(labels)} in {data}, found none")
@@ -295,11 +307,13 @@ def file_pictures(data: str, labels: Sequence[str]) -> Pictures:
     else:
         name = _usage_of(dataset.subset(test))
     training = dataset.usage == "Training"
-    held = dataset.subset(test)
     return Pictures(
-        dataset.images[training if training.any() else ~test],
-        Judges(name, held.images, held.labels),
+        dataset.images[training if training.any() else ~test], _judges(name, dataset.subset(test))
     )
+
+
+def _judges(name: str, held: Dataset) -> Judges:
+    return Judges(name, held.images, held.labels, held.label_names, held.votes)
 
 
 def _usage_of(dataset: Dataset) -> str:

@@ -69,8 +69,8 @@ def build_model(name: str, recipe: Recipe, classes: int, *, fused: bool = False)
 
     Args:
         name: ``sequential``, ``vgg16``, ``resnet50`` or ``edge``.
-        recipe: Settings; of these ``preprocessing``, ``weights``, ``head`` and ``l2`` shape the
-            model.
+        recipe: Settings; of these ``preprocessing``, ``weights``, ``normalization``, ``head`` and
+            ``l2`` shape the model.
         classes: Number of emotions.
         fused: Let `FusedBatchNormalization` take the place of Keras's own in our models: for
             training, not for a file, which would need this package to be read.
@@ -89,6 +89,8 @@ def build_model(name: str, recipe: Recipe, classes: int, *, fused: bool = False)
         features = _sequential_backbone(x, recipe, normalization)
     elif name == "edge":
         features = _edge_backbone(x, normalization)
+    elif recipe.normalization == "batch":
+        features = _normalized_vgg16(x, normalization)
     else:
         features = _pretrained_backbone(name, x, recipe)
     backbone = keras.Model(image, features, name=BACKBONE)
@@ -124,8 +126,7 @@ def _rescalings(net: keras.Model) -> list[tuple[list[float], list[float]]]:
     """Return factor and offset of each layer that scales levels."""
     return [
         (np.ravel(layer.scale).tolist(), np.ravel(layer.offset).tolist())
-        for layer in leaves(net)
-        if isinstance(layer, layers.Rescaling)
+        for layer in _of_kind(net, layers.Rescaling)
     ]
 
 
@@ -191,6 +192,58 @@ def _pretrained_backbone(name: str, x: Any, recipe: Recipe) -> Any:
             raise
         raise DataError(_weights_message(recipe.weights, error)) from error
     return network(x)
+
+
+_VGG16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+
+
+def _normalized_vgg16(x: Any, normalization: Any) -> Any:
+    """Stack VGG16's convolutions, each with batch normalisation before its ReLU.
+
+    Source of the initialisation: He et al., *Delving Deep into Rectifiers*, ICCV 2015.
+    """
+    x = layers.Concatenate(name="three_channels")([x, x, x])
+    for block, (width, depth) in enumerate(_VGG16_BLOCKS, 1):
+        for number in range(1, depth + 1):
+            x = layers.Conv2D(
+                width,
+                3,
+                padding="same",
+                use_bias=False,
+                kernel_initializer="he_normal",
+                name=f"block{block}_conv{number}",
+            )(x)
+            x = normalization(momentum=0.9, name=f"block{block}_norm{number}")(x)
+            x = layers.ReLU()(x)
+        x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    return x
+
+
+def fold_normalization(net: keras.Model, plain: keras.Model) -> None:
+    """Give a model without batch normalisation the weights by which it answers as one with it.
+
+    Args:
+        net: A vgg16 of which each convolution is normalised.
+        plain: The same without, whose weights are set.
+    """
+    pairs = zip(
+        _of_kind(net, layers.Conv2D),
+        _of_kind(net, layers.BatchNormalization),
+        _of_kind(plain, layers.Conv2D),
+        strict=True,
+    )
+    for convolution, normalization, target in pairs:
+        (kernel,) = convolution.get_weights()
+        gamma, beta, mean, variance = (
+            array.astype(np.float64) for array in normalization.get_weights()
+        )
+        factor = gamma / np.sqrt(variance + normalization.epsilon)
+        target.set_weights([kernel * factor, beta - mean * factor])
+    plain.get_layer(HEAD).set_weights(net.get_layer(HEAD).get_weights())
+
+
+def _of_kind(net: keras.Model, kind: type) -> list[Any]:
+    return [layer for layer in leaves(net) if isinstance(layer, kind)]
 
 
 def check_pretrained(name: str, recipe: Recipe) -> None:

@@ -18,6 +18,7 @@ from fer_train.data.duplicates import (
 from fer_train.data.load import Dataset, summary
 from fer_train.report import plots
 from fer_train.report.document import Block, Document, Gallery, Heading, Picture, Table, Text
+from fer_train.report.votes import explore_blocks, votes_csv
 
 SAMPLES = 6
 """Images shown of each emotion."""
@@ -36,7 +37,8 @@ def explore_dataset(dataset: Dataset, seed: int = 0) -> Document:
         seed: Chooses the samples.
 
     Returns:
-        The document; attached to it a csv that names each image that is blank or has a copy.
+        The document; attached to it a csv that names each image that is blank or has a copy and,
+        where there are votes, one of these.
     """
     facts = summary(dataset)
     rng = np.random.default_rng(seed)
@@ -50,6 +52,9 @@ def explore_dataset(dataset: Dataset, seed: int = 0) -> Document:
         "findings.csv": _findings_csv(dataset, identical, near),
         "summary.json": json.dumps(facts, indent=1) + "\n",
     }
+    if dataset.votes is not None:
+        blocks += explore_blocks(dataset, dataset.votes)
+        attachments["votes.csv"] = votes_csv(dataset, dataset.votes)
     return Document(f"Data set {dataset.name}", blocks, attachments)
 
 

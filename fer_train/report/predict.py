@@ -23,8 +23,8 @@ from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.detectors import FaceDetector
 from fer_edge.inference.preprocess import Box, crop_face, prepare, resize
 from fer_edge.records import plain_cell
+from fer_train.data.emotions import emotion_of
 from fer_train.data.layouts import UnseenPicture, UnseenSet
-from fer_train.data.load import emotion_of
 from fer_train.report import plots
 from fer_train.report.document import Block, Document, Gallery, Heading, Picture, Table, Text
 from fer_train.report.runs import SCORES, class_report, format_score

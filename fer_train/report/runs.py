@@ -20,6 +20,7 @@ from fer_train.report.document import (
     Text,
 )
 from fer_train.report.thesis import REFERENCE, Published, published
+from fer_train.report.votes import vote_blocks
 from fer_train.run.evaluation import (
     MIN_TEST_FOLDS,
     Comparison,
@@ -58,9 +59,10 @@ _THESIS_SCORES = {
 _NOT_SHARES = ("log_loss", "auc_macro", "loss")
 
 _MEANING = (
-    "`top-1` is the share of images whose likeliest emotion is right. `binary accuracy` is what "
-    "the thesis prints as accuracy: the share of the one-hot labels of each image on the right "
-    "side of 0.5. Predicting nothing at all scores {nothing} there, so that the two must "
+    "`top-1` is the share of images whose likeliest emotion is the data set's label. "
+    "`binary accuracy` is what the thesis prints as accuracy: the share of the one-hot labels of "
+    "each image on the right side of 0.5. Predicting nothing at all scores {nothing} there, so "
+    "that the two must "
     'never be compared with one another. Recall, precision and F1 "at 0.5" count an answer only '
     "above 0.5; all others take the likeliest emotion. Calibration error is the mean gap between "
     "confidence and accuracy."
@@ -85,6 +87,7 @@ def build_report(evaluations: Sequence[ModelEvaluation]) -> Document:
             f"{REFERENCE}; its rows are what it prints."
         ),
         *_overview(evaluations, names),
+        *vote_blocks(evaluations, [names[id(evaluation)] for evaluation in evaluations]),
         *_differences(compare_models(evaluations), names, len(evaluations)),
         *_settings(evaluations, names),
     ]
@@ -298,6 +301,7 @@ def _describe_run(run: Run) -> dict[str, str]:
         "left out": ", ".join(protocol.drop) or "nothing",
         "folds": str(len(run.folds)),
         "grouping": protocol.grouping,
+        "votes": Path(protocol.votes).name if protocol.votes else "none",
         "inner share": _plain(protocol.inner),
         "seed": str(protocol.seed),
         **{

@@ -27,6 +27,7 @@ from fer_train.run.metrics import (
     spread,
 )
 from fer_train.run.recipes import Recipe
+from fer_train.run.votes import vote_metrics
 
 MIN_TEST_FOLDS = 5
 """With fewer folds, differences that are equal by chance pass for certain ones."""
@@ -82,8 +83,16 @@ class ModelEvaluation:
 
     @cached_property
     def merged(self) -> dict[str, Any]:
-        """Scores of the merged out-of-fold predictions, see `classification_metrics`."""
-        return classification_metrics(self.predictions.labels, self.predictions.probabilities)
+        """Scores of the merged out-of-fold predictions.
+
+        See `classification_metrics` and, where the run keeps votes, `vote_metrics`.
+        """
+        probabilities = self.predictions.probabilities
+        scores = classification_metrics(self.predictions.labels, probabilities)
+        if self.run.votes is not None:
+            votes = self.run.votes[self.predictions.index]
+            scores |= vote_metrics(votes, self.labels, probabilities)
+        return scores
 
     def values(self, name: str) -> list[float]:
         """Return one score of each fold."""

@@ -3,6 +3,7 @@
     RUN/
     ├── config.json        data set and its digest, teacher, folds, the recipe of each model
     ├── folds.json         the images of each fold
+    ├── votes.npz          what people saw in each image, where the run is taught it
     ├── lock               held by the process that schedules
     └── MODEL/fold-00/
         ├── lock               held by the process that trains
@@ -36,8 +37,10 @@ from numpy.typing import NDArray
 from fer_edge import __version__
 from fer_edge.errors import RunError
 from fer_train.data.folds import Fold
+from fer_train.data.votes import Votes
 from fer_train.run.metrics import classification_metrics
 from fer_train.run.recipes import Protocol, Recipe, saved_recipe
+from fer_train.run.votes import vote_metrics
 
 FORMAT = 1
 CONFIG = "config.json"
@@ -47,6 +50,7 @@ PREDICTIONS = "predictions.npz"
 KERAS_FILE = "model.keras"
 HISTORY = "history.csv"
 LOCK = "lock"
+VOTES = "votes.npz"
 TEACHER = "teacher.npz"
 TEACHER_MODEL = "teacher.keras"
 TEACHERS = "teachers"
@@ -221,6 +225,9 @@ class Run:
         recipes: Settings of each model.
         folds: The folds, the same for all models.
         teacher: Who teaches its models besides the labels, or None.
+        votes_digest: SHA-256 of the votes that it keeps, or None.
+        unsaid: Models and settings of theirs that are newer than the folder: it goes on without
+            them, whatever their defaults are now.
         store: Address of its copy in object storage, see `fer_train.run.store`, or None.
     """
 
@@ -230,6 +237,8 @@ class Run:
     recipes: Mapping[str, Recipe]
     folds: list[Fold]
     teacher: Teacher | None = None
+    votes_digest: str | None = None
+    unsaid: frozenset[tuple[str, str]] = frozenset()
     store: str | None = None
 
     def fold(self, model: str, index: int) -> "RunFold":
@@ -270,6 +279,24 @@ class Run:
         """Write a fold's file that another machine has made."""
         write_atomic(self.fold_folder(*fold_id) / name, lambda path: path.write_bytes(content))
 
+    def keep_votes(self, votes: Votes) -> None:
+        """Write the votes for all images of the run, so that every fold has them."""
+        write_arrays(self.folder / VOTES, {"votes": votes})
+
+    @cached_property
+    def votes(self) -> Votes | None:
+        """The votes that the run keeps: (N, 10) for all its images; None if it has none.
+
+        Raises:
+            RunError: They are gone or damaged.
+        """
+        if self.votes_digest is None:
+            return None
+        votes = read_arrays(self.folder / VOTES)["votes"]
+        if digest_of(votes) != self.votes_digest:
+            raise RunError(f"Expected the votes that {self.folder} began with, received others")
+        return votes
+
     def save(self) -> None:
         """Write config.json, last, and folds.json."""
         write_json(
@@ -292,8 +319,16 @@ class Run:
             "package_version": __version__,
             "dataset_digest": self.dataset_digest,
             "teacher": self.teacher,
+            "votes_digest": self.votes_digest,
             "protocol": dataclasses.asdict(self.protocol) | {"drop": list(self.protocol.drop)},
-            "models": {name: dataclasses.asdict(recipe) for name, recipe in self.recipes.items()},
+            "models": {
+                name: {
+                    setting: value
+                    for setting, value in dataclasses.asdict(recipe).items()
+                    if (name, setting) not in self.unsaid
+                }
+                for name, recipe in self.recipes.items()
+            },
         }
 
     def check_same(self, other: "Run") -> None:
@@ -302,24 +337,30 @@ class Run:
         Raises:
             RunError: It would not; names what differs.
         """
-        # The digest tells whether the data are the same, wherever they lie now.
-        moved = dataclasses.replace(other.protocol, data=self.protocol.data)
+        # The digests tell whether data and votes are the same, wherever they lie now.
+        moved = dataclasses.replace(
+            other.protocol, data=self.protocol.data, votes=self.protocol.votes
+        )
         pairs: list[tuple[str, Any, Any]] = [("", self.protocol, moved)]
         # A model that only one of them has is no difference: models can be added to a run.
         pairs += [
-            (f"{name} ", recipe, other.recipes[name])
+            (name, recipe, other.recipes[name])
             for name, recipe in self.recipes.items()
             if name in other.recipes
         ]
         differences = [
-            f"{prefix}{field.name} {getattr(there, field.name)!r} there, "
-            f"{getattr(asked, field.name)!r} asked for"
-            for prefix, there, asked in pairs
+            f"{name} {field.name} {getattr(there, field.name)!r} there, ".lstrip()
+            + f"{getattr(asked, field.name)!r} asked for"
+            for name, there, asked in pairs
             for field in dataclasses.fields(there)
             if getattr(there, field.name) != getattr(asked, field.name)
+            and (name, field.name) not in self.unsaid
         ]
         if self.dataset_digest != other.dataset_digest:
             differences.append(f"the images or labels of {other.protocol.data} are others")
+        if self.votes_digest != other.votes_digest:
+            there, asked = (run.protocol.votes or "none" for run in (self, other))
+            differences.append(f"other votes: {there} there, {asked} asked for")
         if differences:
             raise RunError(
                 f"{self.folder} holds a run of other settings ({'; '.join(differences)}); give the "
@@ -392,6 +433,7 @@ class RunFold:
         labels: NDArray[np.int64],
         probabilities: NDArray[np.float32],
         facts: Mapping[str, Any],
+        votes: Votes | None = None,
     ) -> None:
         """Write predictions.npz and then metrics.json, which marks the fold as done.
 
@@ -399,12 +441,16 @@ class RunFold:
             labels: (n,) true classes of its test images.
             probabilities: (n, K) what the model says of them.
             facts: What metrics.json says besides the scores, such as the seconds.
+            votes: (n, 10) what people saw in them, where that is known.
         """
         write_arrays(
             self.folder / PREDICTIONS,
             {"index": self.split.test, "label": labels, "probabilities": probabilities},
         )
-        write_json(self.folder / DONE, classification_metrics(labels, probabilities) | dict(facts))
+        scores = classification_metrics(labels, probabilities)
+        if votes is not None:
+            scores |= vote_metrics(votes, self.run.protocol.labels, probabilities)
+        write_json(self.folder / DONE, scores | dict(facts))
 
     @cached_property
     def score(self) -> dict[str, Any]:
@@ -428,9 +474,15 @@ def read_curves(path: Path) -> Curves:
     """
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
-        return {name: np.asarray([float(row[name]) for row in rows]) for name in rows[0]}
+        # Other programs leave cells empty for what is not a number.
+        return {name: np.asarray([float(row[name] or "nan") for row in rows]) for name in rows[0]}
     except (OSError, ValueError, TypeError, IndexError) as error:
         raise RunError(f"Expected a table of numbers in {path}, received {error}") from error
+
+
+def digest_of(votes: Votes) -> str:
+    """Return the SHA-256 of votes."""
+    return hashlib.sha256(np.ascontiguousarray(votes, "<i8").data).hexdigest()
 
 
 def write_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
@@ -480,7 +532,21 @@ def open_run(folder: Path) -> Run:
     teacher = config["teacher"] if "teacher" in config else _unsaid_teacher(folder)
     if teacher is not None and teacher not in get_args(Teacher):
         raise RunError(f"Expected a teacher of folds or files in {folder}, received {teacher!r}")
-    return Run(folder, protocol, config["dataset_digest"], recipes, folds, teacher)
+    return Run(
+        folder,
+        protocol,
+        config["dataset_digest"],
+        recipes,
+        folds,
+        teacher,
+        votes_digest=config.get("votes_digest"),
+        unsaid=frozenset(
+            (name, field.name)
+            for name, settings in config["models"].items()
+            for field in dataclasses.fields(Recipe)
+            if field.name not in settings
+        ),
+    )
 
 
 def _unsaid_teacher(folder: Path) -> Teacher | None:

@@ -4,7 +4,7 @@ Every score goes by the field's standard name. ``accuracy`` is top-1; the figure
 prints as accuracy is ``binary_accuracy``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,15 @@ Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float32]
 
 CALIBRATION_BINS = 15
+
+
+def selection_score(columns: Collection[str]) -> str:
+    """Return the column of curves by which epochs and folds are chosen.
+
+    It is measured on the images that steer training: agreement with their raters, where there are
+    votes, else top-1.
+    """
+    return "val_agreement" if "val_agreement" in columns else "val_accuracy"
 
 
 def binary_accuracy(labels: Labels, probabilities: Probabilities) -> float:

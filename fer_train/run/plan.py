@@ -16,7 +16,8 @@ from fer_train.data.duplicates import (
 )
 from fer_train.data.folds import Fold, holdout_fold, make_folds
 from fer_train.data.load import Dataset, load_dataset
-from fer_train.run.folder import FoldId, Run, Teacher, open_run, refuse_foreign
+from fer_train.data.votes import vote_targets
+from fer_train.run.folder import FoldId, Run, Teacher, digest_of, open_run, refuse_foreign
 from fer_train.run.recipes import Protocol, Recipe
 
 
@@ -26,7 +27,9 @@ def load_images(protocol: Protocol) -> Dataset:
     Raises:
         DataError: The data set is not what was expected.
     """
-    dataset = load_dataset(protocol.data, limit=protocol.limit, seed=protocol.seed)
+    dataset = load_dataset(
+        protocol.data, limit=protocol.limit, seed=protocol.seed, votes=protocol.votes
+    )
     keep = np.isin(dataset.labels, [dataset.label_names.index(label) for label in protocol.labels])
     if protocol.pool == "training" and protocol.folds > 1:
         keep &= dataset.usage == "Training"
@@ -55,11 +58,13 @@ def plan_run(
         RunError: The folder holds something else.
         DataError: The data set does not suffice for the folds.
     """
-    run = Run(folder, protocol, dataset.digest, recipes, [], teacher)
+    votes_digest = None if dataset.votes is None else digest_of(dataset.votes)
+    run = Run(folder, protocol, dataset.digest, recipes, [], teacher, votes_digest)
     if (folder / "config.json").is_file():
         there = open_run(folder)
         there.check_same(run)
-        run = replace(there, protocol=protocol, recipes={**there.recipes, **recipes})
+        # They are the same, but for settings that are newer than the folder.
+        run = replace(there, protocol=protocol, recipes={**recipes, **there.recipes})
         if (run.protocol, run.recipes) != (there.protocol, there.recipes):
             run.save()
         return run
@@ -68,6 +73,8 @@ def plan_run(
         if recipe.weights not in ("imagenet", "none") and not Path(recipe.weights).is_file():
             raise DataError(f"Expected the weights of {model} at {recipe.weights}, found none")
     run = replace(run, folds=split(protocol, dataset))
+    if dataset.votes is not None:
+        run.keep_votes(dataset.votes)
     run.save()
     return run
 
@@ -79,12 +86,21 @@ def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
         DataError: The data set does not suffice for them.
     """
     groups = np.arange(len(dataset))
-    trainable = None
+    trainable = np.ones(len(dataset), np.bool_)
     if protocol.grouping == "duplicates":
         groups = duplicate_groups(dataset.images)
-        # A near copy under another label is a doubtful label; the very same pixels are a wrong one.
-        identical = identical_groups(dataset.images)
-        trainable = ~blank_images(dataset.images) & ~conflicting_labels(dataset.labels, identical)
+        trainable = ~blank_images(dataset.images)
+        if dataset.votes is None:
+            # A near copy under another label is a doubtful label; the very same pixels are a wrong
+            # one. Votes are what people saw, whatever the label.
+            identical = identical_groups(dataset.images)
+            trainable &= ~conflicting_labels(dataset.labels, identical)
+    if dataset.votes is not None:
+        targets = vote_targets(dataset.votes, protocol.labels)
+        if not targets.trains.any():
+            told = ", ".join(f"{count:,} {reason}" for reason, count in targets.reasons.items())
+            raise DataError(f"Expected images whose votes can be taught, received none: {told}")
+        trainable &= targets.trains
     settings: dict[str, Any] = {
         "grouping": protocol.grouping,
         "inner": protocol.inner,
@@ -96,19 +112,22 @@ def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
     return make_folds(dataset.labels, groups, protocol.folds, **settings)
 
 
-def load_run_images(run: Run, data: str | None = None) -> Dataset:
+def load_run_images(run: Run, data: str | None = None, votes: str | None = None) -> Dataset:
     """Load the images that a run was planned with, from elsewhere where ``data`` says so.
 
+    Their votes are those that the run keeps, or of the csv ``votes``.
+
     Raises:
-        RunError: They are not the same images and labels.
+        RunError: They are not the same images and labels, or the votes are gone.
     """
-    dataset = load_images(replace(run.protocol, data=data) if data else run.protocol)
+    protocol = replace(run.protocol, data=data or run.protocol.data, votes=votes)
+    dataset = load_images(protocol)
     if dataset.digest != run.dataset_digest:
         raise RunError(
             f"Expected the data set that {run.folder} was planned with, received other images or "
-            f"labels from {data or run.protocol.data}"
+            f"labels from {protocol.data}"
         )
-    return dataset
+    return dataset if votes else replace(dataset, votes=run.votes)
 
 
 def pending(run: Run, models: Sequence[str]) -> list[FoldId]:

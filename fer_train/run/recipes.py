@@ -53,10 +53,15 @@ class Recipe:
         weights: ``imagenet``, ``none`` or a weights file of the backbone, for the transfer models;
             or a ``.keras`` file of the same model to go on from, for all: with another seed, since
             under its own the same shuffling, augmentation and dropout come again.
+        normalization: ``batch`` normalises after each convolution of vgg16, which from scratch
+            learns better so, and is folded into the convolutions when training ends. ``none`` is
+            vgg16 as published; other models have normalisation of their own.
         head: ``thesis`` is the published head, ``gap`` is global average pooling and one layer.
         patience: Epochs without a lower validation loss after which training stops; 0 is never, nor
             does a cosine schedule stop whose last epoch is kept: its gains come as the rate falls.
         keep: Which epoch's weights are evaluated and exported.
+        votes_share: Share of the votes in the targets, where there are votes; the rest is the data
+            set's own label.
         teacher_weight: Share of a teacher's answers in the targets, for `fer-train distill`.
         views: Changed versions of each image that files as teachers answer once, ahead of training;
             epochs see one after the other, and again. 0 is a new version in every epoch, as long
@@ -81,9 +86,11 @@ class Recipe:
     mixup: float = 0.0
     preprocessing: Literal["unit", "symmetric", "imagenet"] = "symmetric"
     weights: str = "none"
+    normalization: Literal["none", "batch"] = "none"
     head: Literal["thesis", "gap"] = "thesis"
     patience: int = 20
     keep: Literal["last", "best"] = "best"
+    votes_share: float = 1.0
     teacher_weight: float = 0.0
     views: int = 0
     balance: Literal["none", "weights", "oversample"] = "none"
@@ -106,7 +113,7 @@ class Recipe:
             self._refuse("augmentation", "from 0 to 10")
         if not 0 <= self.label_smoothing < 1:
             self._refuse("label_smoothing", "from 0 to below 1")
-        for name in ("erasing", "teacher_weight"):
+        for name in ("erasing", "teacher_weight", "votes_share"):
             if not 0 <= getattr(self, name) <= 1:
                 self._refuse(name, "from 0 to 1")
 
@@ -154,6 +161,8 @@ class Protocol:
         grouping: ``none`` is plain KFold; ``duplicates`` is stratified, keeps copies of an image in
             one fold, and lets neither blank images nor identical ones with conflicting labels
             train.
+        votes: Csv of what people saw in the images, see `fer_train.data.votes`; None teaches the
+            labels.
         inner: Share of the training images held out to steer training; 0 steers by the test set.
         seed: Of the sample, the folds, the weights, shuffling and augmentation.
     """
@@ -164,6 +173,7 @@ class Protocol:
     drop: tuple[str, ...] = ()
     folds: int = 10
     grouping: Literal["none", "duplicates"] = "duplicates"
+    votes: str | None = None
     inner: float = 0.1
     seed: int = 0
 
@@ -198,6 +208,10 @@ PROTOCOL_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+_ONLY = {"l2": "sequential", "normalization": "vgg16"}
+"""Settings that one model alone has."""
+
+
 def settings_of(model: str) -> tuple[str, ...]:
     """Return the fields of `Recipe` that shape the training of a model."""
     if model not in KERAS_MODELS:
@@ -205,7 +219,7 @@ def settings_of(model: str) -> tuple[str, ...]:
     return tuple(
         spec_field.name
         for spec_field in dataclasses.fields(Recipe)
-        if spec_field.name != "l2" or model == "sequential"
+        if _ONLY.get(spec_field.name, model) == model
     )
 
 
@@ -234,10 +248,9 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
         share = default.get("frozen_epochs", 0) / default["epochs"]
         if isinstance(merged["epochs"], int):
             merged["frozen_epochs"] = round(merged["epochs"] * share)
-    if name == "modern" and model in TRANSFER_MODELS and merged.get("weights") == "none":
-        # From scratch there is nothing to keep frozen and nothing to forget.
-        scratch = {"frozen_epochs": 0, "learning_rate": 2e-3, "preprocessing": "symmetric"}
-        merged |= {key: value for key, value in scratch.items() if key not in (overrides or {})}
+    if name == "modern" and model in TRANSFER_MODELS:
+        own = _not_pretrained(model, str(merged["weights"]))
+        merged |= {key: value for key, value in own.items() if key not in (overrides or {})}
     if str(merged.get("weights")).endswith(".keras") and "frozen_epochs" not in (overrides or {}):
         # There is no new head whose first steps would spoil the backbone.
         merged["frozen_epochs"] = 0
@@ -248,10 +261,27 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
             f"{recipe.frozen_epochs} epochs, received none: its head would learn from random "
             "features; use --weights FILE, or --frozen-epochs 0 to train all of it"
         )
+    if recipe.normalization == "batch" and (model != "vgg16" or recipe.weights != "none"):
+        raise DataError(
+            "Expected normalization of none but for vgg16 from scratch (--weights none), received "
+            f"batch for {model} with weights {recipe.weights}"
+        )
     named = recipe.weights in ("imagenet", "none") or recipe.weights.endswith(".keras")
     if model not in TRANSFER_MODELS and not named:
         raise DataError(f"Expected weights of {model} in a .keras file, received {recipe.weights}")
     return recipe
+
+
+def _not_pretrained(model: str, weights: str) -> dict[str, Any]:
+    """Return the defaults of a transfer model that does not start from a pretrained backbone."""
+    if weights.endswith(".keras"):
+        # Whole models that ship see their images so.
+        return {"preprocessing": "symmetric"}
+    if weights != "none":
+        return {}
+    # From scratch there is nothing to keep frozen and nothing to forget.
+    scratch = {"frozen_epochs": 0, "learning_rate": 2e-3, "preprocessing": "symmetric"}
+    return scratch | ({"normalization": "batch"} if model == "vgg16" else {})
 
 
 def saved_recipe(model: str, settings: Mapping[str, Any]) -> Recipe:

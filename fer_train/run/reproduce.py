@@ -32,6 +32,7 @@ def training_command(
             grouping=protocol.grouping,
             inner=protocol.inner,
             seed=protocol.seed,
+            votes=protocol.votes,
         )
         parts += _flags(own, defaults_of_run)
     else:
@@ -54,5 +55,8 @@ def _flags(settings: Any, defaults: Any) -> list[str]:
         value = getattr(settings, field.name)
         if value != getattr(defaults, field.name):
             text = ",".join(value) if isinstance(value, tuple) else str(value)
+            if field.name == "votes":
+                # Where it lay is the affair of the machine that trained.
+                text = shlex.quote(Path(text).name)
             flags.append(f"--{field.name.replace('_', '-')} {text}")
     return flags

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from fer_edge.errors import DependencyError, RunError
-from fer_train.run.folder import DONE, FoldId, Run, open_run, refuse_foreign, write_atomic
+from fer_train.run.folder import DONE, VOTES, FoldId, Run, open_run, refuse_foreign, write_atomic
 
 _PLAN = ("folds.json", "config.json")
 _CHANGING = {"history.csv"}
@@ -67,20 +67,24 @@ class Store:
         """
         with tempfile.TemporaryDirectory() as temporary:
             there = Path(temporary)
-            self._fetch(there, "", set(_PLAN) & self._names(""))
+            self._fetch(there, "", {VOTES, *_PLAN} & self._names(""))
             if not (there / "config.json").is_file():
                 return
-            run = replace(open_run(there), folder=folder)
+            run = open_run(there)
+            votes = run.votes
+            run = replace(run, folder=folder)
         refuse_foreign(folder)
         if (folder / "config.json").is_file():
             here = open_run(folder)
             here.check_same(run)
             run = replace(run, recipes={**run.recipes, **here.recipes})
+        if votes is not None:
+            run.keep_votes(votes)
         run.save()
 
     def send_plan(self, run: Run) -> None:
         """Send the plan of a run."""
-        self._send(run.folder, "", _PLAN)
+        self._send(run.folder, "", _PLAN if run.votes_digest is None else (VOTES, *_PLAN))
 
     def exchange_done(self, run: Run) -> None:
         """Bring the folds that are done only there, and send those that are done only here."""

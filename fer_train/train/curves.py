@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_train.network._keras import keras
+from fer_train.run.metrics import selection_score
 from fer_train.run.recipes import Recipe
 
 History = list[dict[str, float]]
@@ -56,8 +57,8 @@ def stops_early(history: History, recipe: Recipe) -> bool:
 
 
 def best_epoch(history: History) -> int:
-    """Return the epoch, from 1, of the highest validation accuracy; the later of equals."""
-    scores = [row["val_accuracy"] for row in history]
+    """Return the epoch, from 1, of the highest score by `selection_score`; the later of equals."""
+    scores = np.nan_to_num([row[selection_score(row)] for row in history], nan=-np.inf)
     return len(scores) - int(np.argmax(scores[::-1]))
 
 

@@ -5,6 +5,7 @@ are run one at a time, each followed by an atomic checkpoint that holds everythi
 depends on, so that a killed fold goes on where it was.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_edge.errors import DataError, DivergedError
 from fer_train.data.load import Dataset
+from fer_train.data.votes import vote_targets
 from fer_train.network._keras import keras
 from fer_train.network.device import (
     PREDICTION_BATCH,
@@ -21,7 +24,7 @@ from fer_train.network.device import (
     describe_device,
     on_accelerator,
 )
-from fer_train.network.models import BACKBONE, build_model
+from fer_train.network.models import BACKBONE, build_model, fold_normalization
 from fer_train.run.folder import (
     LOCK,
     RunFold,
@@ -30,6 +33,7 @@ from fer_train.run.folder import (
     write_curves,
 )
 from fer_train.run.recipes import Recipe
+from fer_train.run.votes import agreement, counted
 from fer_train.train.checkpoints import Checkpoints, restore
 from fer_train.train.curves import (
     History,
@@ -72,13 +76,28 @@ class FoldTrainer:
 
     Attributes:
         lessons: What is taught while the backbone is frozen, and after that.
+        held: Numbers of the images that steer training.
     """
 
     def __init__(self, fold: RunFold, dataset: Dataset) -> None:
-        """Take the parts and choose the lessons; nothing is built or written yet."""
+        """Take the parts and choose the lessons; nothing is built or written yet.
+
+        Raises:
+            DataError: There are votes, but for no image that steers training.
+            RunError: The run has lost the answers that teach it.
+        """
         self.fold, self.dataset, self.recipe = fold, dataset, fold.recipe
         self.labels = fold.run.protocol.labels
         self.lessons = choose_lessons(fold, dataset)
+        self.held = fold.split.validation
+        if dataset.votes is not None:
+            # By the test set, where it steers, or by an older split: its votes may say nothing.
+            self.held = self.held[vote_targets(dataset.votes, self.labels).trains[self.held]]
+            if not self.held.size:
+                raise DataError(
+                    f"Expected votes for images that steer {fold}, received none; use a larger "
+                    "--limit or --inner"
+                )
         self.checkpoints = Checkpoints(fold.folder, self.recipe.keep == "best")
 
     @property
@@ -94,10 +113,16 @@ class FoldTrainer:
 
         Raises:
             RunError: Another process trains this fold, or the folder cannot be written.
+            DivergedError: The loss is no number any more; the fold is as if it had not begun.
         """
         with locked(self.fold.folder / LOCK):
             if not self.fold.is_done:
-                self._train_epochs(report)
+                try:
+                    self._train_epochs(report)
+                except DivergedError:
+                    self._delete_begun()
+                    self.fold.history_file.unlink(missing_ok=True)
+                    raise
                 self._finish()
             return self.fold.score
 
@@ -118,7 +143,7 @@ class FoldTrainer:
         steps = -(-lesson.size // recipe.batch_size)
         # A new one: Keras empties it before an epoch only once it knows it.
         self._predictions = PredictionBuffer(
-            max(lesson.size, self.fold.split.validation.size), lesson.data.truth.shape[1]
+            max(lesson.size, self.held.size), lesson.data.truth.shape[1]
         )
         trained.compile(
             optimizer=_optimizer(recipe, steps, end - first),
@@ -162,27 +187,44 @@ class FoldTrainer:
             callbacks=[BatchReport()],
         ).history
         row = {"epoch": float(epoch + 1), "learning_rate": rate, "loss": float(logs["loss"][-1])}
+        self._check_loss(epoch + 1, row["loss"])
         row |= self._scores(data.order)
-        held = self.fold.split.validation
         logs = trained.evaluate(
-            lesson.inputs_of(held),
-            lesson.data.truth[held],
+            lesson.inputs_of(self.held),
+            lesson.data.truth[self.held],
             batch_size=PREDICTION_BATCH,
             verbose=0,
             return_dict=True,
         )
-        scores = {"loss": float(logs["loss"])} | self._scores(held)
+        self._check_loss(epoch + 1, float(logs["loss"]))
+        scores = {"loss": float(logs["loss"])} | self._scores(self.held)
         row |= {f"val_{name}": value for name, value in scores.items()}
         return row | {"seconds": time.perf_counter() - start}
 
     def _scores(self, numbers: NDArray[Any]) -> dict[str, float]:
         """Score the answers that the buffer holds, which are those to the images of ``numbers``."""
         one_hot = np.eye(len(self.labels), dtype=np.float32)
-        return curve_scores(one_hot[self.dataset.labels[numbers]], self._predictions.take())
+        answers = self._predictions.take()
+        scores = curve_scores(one_hot[self.dataset.labels[numbers]], answers)
+        votes = None if self.dataset.votes is None else self.dataset.votes[numbers]
+        if votes is not None and counted(votes, self.labels).any():
+            scores["agreement"] = agreement(votes, self.labels, answers.argmax(axis=1))
+        return scores
+
+    def _check_loss(self, epoch: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"Expected a loss that is a number, received {loss} in epoch {epoch} of "
+                f"{self.fold}; plan a run with a lower --learning-rate, or with --precision "
+                "float32, in another --run folder"
+            )
 
     def _train_epochs(self, report: Report) -> None:
         net = self.build()
         history, state = self.checkpoints.latest()
+        for row in history:
+            # Those of before the loss was watched.
+            self._check_loss(int(row["epoch"]), row["loss"] + row["val_loss"])
         trained, stage = None, -1
         while len(history) < self.recipe.epochs and not stops_early(history, self.recipe):
             if trained is None or stage != self._stage(len(history)):
@@ -212,6 +254,11 @@ class FoldTrainer:
         recipe = replace(self.recipe, weights="none")
         net = build_model(self.fold.model, recipe, len(self.labels))
         net.set_weights(weights)
+        if recipe.normalization == "batch":
+            published = replace(recipe, normalization="none")
+            plain = build_model(self.fold.model, published, len(self.labels))
+            fold_normalization(net, plain)
+            net = plain
         start = time.perf_counter()
         lesson = self.lessons[self._stage(self.recipe.epochs - 1)]
         probabilities = lesson.predict(net, split.test)
@@ -229,9 +276,14 @@ class FoldTrainer:
         }
         write_atomic(fold.keras_file, net.save)
         write_curves(fold.history_file, history)
-        fold.write_results(self.dataset.labels[split.test], probabilities, facts)
+        votes = None if self.dataset.votes is None else self.dataset.votes[split.test]
+        fold.write_results(self.dataset.labels[split.test], probabilities, facts, votes)
+        self._delete_begun()
+
+    def _delete_begun(self) -> None:
+        """Delete what only an unfinished training needs."""
         self.checkpoints.delete()
-        for path in fold.folder.glob("view-*.npz"):
+        for path in self.fold.folder.glob("view-*.npz"):
             path.unlink()
 
 

@@ -4,10 +4,12 @@ Which lesson a training has follows from what its run says, see `choose_lessons`
 
 | lesson | the network sees | targets |
 |---|---|---|
-| `Lesson` | images by number, changed anew in each epoch | labels, or a run's answers mixed in |
+| `Lesson` | images by number, changed anew in each epoch | truth, or a run's answers mixed in |
 | `FeatureLesson` | what a frozen backbone makes of the images | the same |
-| `TeacherLesson` | as `Lesson` | labels, and what finished models answer to these very images |
-| `ViewLesson` | images changed ahead of training | what finished models answered to these |
+| `TeacherLesson` | as `Lesson` | truth, and what finished models answer to these very images |
+| `ViewLesson` | images changed ahead of training | truth, and what they answered to these |
+
+The truth is what the data set says: its labels or, where there are votes, their shares.
 """
 
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_train.data.load import Dataset
+from fer_train.data.votes import vote_targets
 from fer_train.network._keras import keras
 from fer_train.network.device import PREDICTION_BATCH, choose_precision
 from fer_train.network.features import backbone_features
@@ -62,8 +65,8 @@ class TrainingSet:
 
     Attributes:
         images: uint8 (N, 48, 48, 1), the whole data set.
-        truth: float32 (N, K), the labels: classes are balanced by them, and held-out images are
-            compared with them.
+        truth: float32 (N, K), the labels or the shares of the votes: classes are balanced by them,
+            and held-out images are compared with them.
         targets: float32 (N, K), what is learnt: the truth, or a teacher's answers mixed into it.
         train: int64 numbers of the images that train.
         run_seed: The run's seed.
@@ -259,7 +262,10 @@ class TeacherLesson(Lesson):
         teacher = load_keras_teacher(self.teacher, self.data.labels)
         for layer in leaves(teacher):
             if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
-                layer.dtype_policy = choose_precision(self.recipe.precision)
+                # Softmax in bfloat16 would round probabilities to two digits.
+                answers = layer.activation is keras.activations.softmax
+                precision = choose_precision(self.recipe.precision)
+                layer.dtype_policy = "float32" if answers else precision
         return DistillationLoss(teacher, self.recipe.teacher_weight)(output, images)
 
     def prior(self) -> list[float]:
@@ -370,7 +376,7 @@ def choose_lessons(fold: RunFold, dataset: Dataset) -> tuple[Lesson, Lesson]:
         RunError: The run has lost the answers that teach it.
     """
     run, recipe, labels = fold.run, fold.recipe, fold.run.protocol.labels
-    truth = np.eye(len(labels), dtype=np.float32)[dataset.labels]
+    truth = _truth(dataset, labels, recipe.votes_share)
     targets = truth
     if run.teacher == "folds" and recipe.teacher_weight:
         answers = read_arrays(run.folder / TEACHER)["probabilities"]
@@ -401,6 +407,16 @@ def _shares(data: EpochData) -> list[float]:
     shares = (data.weights[:, None] * data.targets).sum(axis=0, dtype=np.float64)
     shares = (shares / shares.sum()).round(6)
     return shares.tolist() if shares.all() else []
+
+
+def _truth(dataset: Dataset, labels: tuple[str, ...], votes_share: float) -> NDArray[np.float32]:
+    """Return (N, K) labels with votes mixed in by a share, or alone where votes say nothing."""
+    one_hot = np.eye(len(labels), dtype=np.float32)[dataset.labels]
+    if dataset.votes is None:
+        return one_hot
+    votes = vote_targets(dataset.votes, labels)
+    mixed = votes_share * votes.shares + (1 - votes_share) * one_hot
+    return np.where(votes.trains[:, None], mixed, one_hot).astype(np.float32)
 
 
 def augments(recipe: Recipe) -> bool:
@@ -448,7 +464,8 @@ class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
     def call(self, answers: Any, images: Any) -> Any:
         """Return the answers (N, K) to images (N, H, W, 1) as they are."""
         both = keras.ops.concatenate([images, keras.ops.flip(images, axis=2)])
-        one, other = keras.ops.split(self.teacher(both, training=False), 2)
+        found = keras.ops.cast(self.teacher(both, training=False), "float32")
+        one, other = keras.ops.split(found, 2)
         targets = keras.ops.stop_gradient((one + other) / 2)
         loss = keras.ops.categorical_crossentropy(targets, answers)
         self.add_loss(self.weight * keras.ops.mean(loss))

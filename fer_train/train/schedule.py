@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from fer_edge.errors import RunError
+from fer_edge.errors import DivergedError, RunError
 from fer_train.data.load import Dataset
 from fer_train.run.folder import FoldId, Run
 from fer_train.run.store import Store
@@ -27,9 +27,19 @@ _log = logging.getLogger(__name__)
 
 
 def run_here(run: Run, dataset: Dataset, folds: Sequence[FoldId]) -> None:
-    """Train folds one after the other in this process."""
+    """Train folds one after the other in this process.
+
+    Raises:
+        RunError: Some folds failed; the others are done.
+    """
+    failed = []
     for number, fold_id in enumerate(folds):
-        train_fold(run, fold_id, dataset, left=len(folds) - number)
+        try:
+            train_fold(run, fold_id, dataset, left=len(folds) - number)
+        except DivergedError as error:
+            _log.error("%s", error)
+            failed.append(fold_id)
+    raise_failed(failed)
 
 
 def train_fold(run: Run, fold_id: FoldId, dataset: Dataset, *, left: int = 1) -> None:
@@ -62,7 +72,12 @@ def train_fold(run: Run, fold_id: FoldId, dataset: Dataset, *, left: int = 1) ->
                     _log.warning("%s; training goes on", error)
 
         store.fetch_fold(run, fold_id)
-        trainer.train(report_and_send)
+        try:
+            trainer.train(report_and_send)
+        except DivergedError:
+            # What is deleted here goes there too.
+            store.send_fold(run, fold_id)
+            raise
         store.send_fold(run, fold_id)
 
 
@@ -161,4 +176,7 @@ def raise_failed(failed: Sequence[FoldId]) -> None:
     """Raise a `RunError` that names the folds that failed, if there are any."""
     if failed:
         names = ", ".join(map(str, failed))
-        raise RunError(f"{names} failed, the others are done; start the same command again")
+        raise RunError(
+            f"{names} failed, the others are done; start the same command again, or plan other "
+            "settings in another --run"
+        )

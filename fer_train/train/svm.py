@@ -18,6 +18,7 @@ from sklearn.svm import LinearSVC
 from fer_edge.contract import IMAGE_SIZE
 from fer_edge.errors import DataError
 from fer_train.data.load import Dataset
+from fer_train.data.votes import vote_targets
 from fer_train.run.folder import LOCK, RunFold, locked
 
 SVM = "svm"
@@ -58,7 +59,12 @@ class SvmTrainer:
         start = time.perf_counter()
         split, protocol, labels = self.fold.split, self.fold.run.protocol, self.dataset.labels
         train = np.concatenate([split.train, split.inner])
-        fewest = np.unique(labels[train], return_counts=True)[1].min()
+        taught = labels[train]
+        if self.dataset.votes is not None:
+            # It learns classes alone: that of most votes.
+            shares = vote_targets(self.dataset.votes[train], protocol.labels).shares
+            taught = shares.argmax(axis=1)
+        fewest = np.unique(taught, return_counts=True)[1].min()
         if fewest < _INNER_FOLDS:
             raise DataError(
                 f"Expected {_INNER_FOLDS} training images or more of each emotion for svm, "
@@ -67,7 +73,7 @@ class SvmTrainer:
         # The primal problem is the smaller one here, and the faster.
         machine = LinearSVC(C=0.001, dual=False, random_state=protocol.seed)
         model = make_pipeline(StandardScaler(), CalibratedClassifierCV(machine, cv=_INNER_FOLDS))
-        model.fit(gradient_histograms(self.dataset.images[train]), labels[train])
+        model.fit(gradient_histograms(self.dataset.images[train]), taught)
         training_s = time.perf_counter() - start
         start = time.perf_counter()
         probabilities = np.zeros((split.test.size, len(protocol.labels)), np.float32)
@@ -84,6 +90,7 @@ class SvmTrainer:
                 "device": self.device,
                 "dtype_policy": "float64",
             },
+            None if self.dataset.votes is None else self.dataset.votes[split.test],
         )
 
 

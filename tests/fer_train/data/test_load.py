@@ -18,12 +18,11 @@ from hypothesis.extra import numpy as arrays
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError
 from fer_edge.inference.preprocess import to_gray
+from fer_train.data.emotions import SYNONYMS, emotion_of
 from fer_train.data.load import (
     MAX_PICTURE_BYTES,
-    SYNONYMS,
     USAGES,
     Dataset,
-    emotion_of,
     load_dataset,
     sample,
     summary,

@@ -17,6 +17,7 @@ from fer_train.export import judging, quantize
 from fer_train.export.cards import data_biases
 from fer_train.export.facts import read_facts
 from fer_train.network._keras import keras
+from tests.support.made_votes import drawn_votes, write_drawn_votes
 from tests.support.tiny_onnx import save_torch_like_onnx
 
 pytestmark = pytest.mark.tensorflow
@@ -329,3 +330,32 @@ def test_a_shipped_int8_file_is_not_lost_to_another_training(
     assert "has a vgg16 of another training, which stays" in other.stderr
     assert Path("exported/vgg16.int8.onnx").read_bytes() == shipped
     assert names(Path("vgg16-exported"))[-1] == "vgg16.onnx"
+
+
+def test_a_card_tells_of_agreement_with_people_where_votes_are_known(tmp_path: Path) -> None:
+    counts = drawn_votes(70)
+    votes = write_drawn_votes(tmp_path / "votes.csv", counts)
+    source, out = save_net(tmp_path / "mine.keras"), tmp_path / "out"
+    export = ("export", source, "--labels", LABELS, "--export-dir", out)
+    refused = run(*export, "--votes", votes)
+    assert refused.exit_code == 2
+    assert "--votes needs --data" in refused.stderr
+    done = run(*export, "--data", "synthetic:70", "--votes", votes)
+    assert done.exit_code == 0, done.output
+    # PublicTest of the drawn faces: of ten images the fifth.
+    held = np.arange(4, 70, 10)
+    faces = synthetic_faces(70)[0][held].astype(np.float32)[..., None]
+    answers = Classifier(out / "mine.onnx", detector="none").probabilities(faces).argmax(axis=1)
+    facts = read_facts(out / "mine.onnx")
+    agreed = (counts[held, answers] / 10).mean()
+    assert facts["single"]["agreement"] == pytest.approx(agreed)
+    assert f"agreement with a rater {agreed:.3f} on PublicTest" in done.stdout
+    card = (out / "MODELS.md").read_text()
+    assert f"| Agreement with a rater | {agreed:.3f}, mirrored " in card
+    ceiling = (counts[held] / 10).max(axis=1).mean()
+    assert f"| Ceiling of agreement | {ceiling:.3f} |" in card
+    assert "| class of the clear majority | recall | images |" in card
+    assert "- Agreement of two raters: the probability that two raters of such an image" in card
+    # Where nobody voted nothing is said of it.
+    assert run(*export, "--data", "synthetic:70").exit_code == 0
+    assert "rater" not in (out / "MODELS.md").read_text()

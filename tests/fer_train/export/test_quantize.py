@@ -22,6 +22,7 @@ from fer_train.export.quantize import (
     quantize_int8,
 )
 from fer_train.export.simplify import operators
+from tests.support.made_votes import drawn_votes
 from tests.support.tiny_onnx import save_tiny_onnx
 
 IMAGES, _ = synthetic_faces(140)
@@ -162,3 +163,26 @@ def test_divergence_is_zero_for_equal_answers_alone() -> None:
     rows = np.asarray([[0.2, 0.8], [0.5, 0.5]], np.float32)
     assert mean_divergence(rows, rows) == 0
     assert mean_divergence(rows, rows[:, ::-1]) == pytest.approx(0.3 * np.log(4), rel=1e-5)
+
+
+def test_the_gate_goes_by_agreement_where_votes_are_known(parent: Path, monkeypatch) -> None:
+    votes = np.zeros((40, 10), np.int64)
+    votes[:, :7] = drawn_votes(40)
+    fp32 = open_file(parent)
+    probabilities = fp32.probabilities(batch(IMAGES[100:]))
+    labels = probabilities.argmax(axis=1)
+    judges = Judges("drawn faces", IMAGES[100:], labels, votes=votes)
+    agreed = (votes[np.arange(40), labels] / 10).mean()
+    assert judges.score(probabilities) == ("agreement with a rater", pytest.approx(agreed))
+    without = Judges("drawn faces", IMAGES[100:], labels, votes=np.zeros_like(votes))
+    assert without.score(probabilities) == ("top-1", 1.0)
+    settings = {"calibrations": CALIBRATIONS, "least_judges": 40}
+    path = parent.with_name("tiny.int8.onnx")
+    made = quantize_int8(fp32, path, IMAGES[:100], judges, **settings)
+    assert made.parent_agreement == pytest.approx(agreed)
+    assert (made.parent_accuracy, made.images) == (1.0, 40)
+    path.unlink()
+    monkeypatch.setattr(quantize, "LARGEST_LOSS", -1.0)
+    with pytest.raises(ExportError, match=r"at most -100\.0% of agreement with a rater lost"):
+        quantize_int8(fp32, path, IMAGES[:100], judges, **settings)
+    assert not path.exists()

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from fer_edge.contract import EMOTIONS
 from fer_train.cli import main
 from fer_train.data.load import Dataset
 from fer_train.report.document import save, to_markdown
 from fer_train.report.explore import explore_dataset
+from tests.support.made_votes import drawn_votes, write_drawn_votes
 
 
 @pytest.fixture
@@ -66,3 +68,30 @@ def test_data_that_is_not_there_is_one_clear_line(tmp_path):
     result = CliRunner().invoke(main, ["explore", "--data", str(tmp_path / "none.csv")])
     assert result.exit_code == 1
     assert "does not exist" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_votes_are_shown_beside_the_labels(tmp_path):
+    counts = drawn_votes(42)
+    votes = write_drawn_votes(tmp_path / "votes.csv", counts[:-1])
+    out = tmp_path / "out"
+    arguments = ["explore", "--data", "synthetic:42", "--votes", str(votes), "--output", str(out)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    text = (out / "explore.md").read_text()
+    shares = counts[:-1] / 10
+    two = np.mean((counts[:-1] * (counts[:-1] - 1)).sum(axis=1) / 90)
+    labels = np.arange(41) % 7
+    assert f"| agreement of two raters | {two:.3f} |" in text
+    assert f"| ceiling of agreement | {shares.max(axis=1).mean():.3f} |" in text
+    own = shares[np.arange(41), labels].mean()
+    assert f"| agreement of the data set's labels with a rater | {own:.3f} |" in text
+    assert "| images with known votes | 41 |" in text
+    assert "| kept out: without known votes | 1 |" in text
+    # People saw the emotion after the label.
+    row = next(line for line in text.splitlines() if line.startswith("| angry | 14.3% |"))
+    assert int(row.split("|")[5]) >= 5 and int(row.split("|")[4]) == 0
+    assert (out / "pictures" / "disputed.png").is_file()
+    rows = list(csv.DictReader((out / "votes.csv").read_text().splitlines()))
+    assert len(rows) == 41
+    assert rows[0]["name"] == "synthetic 0" and rows[0]["emotion"] == "angry"
+    assert [int(rows[3][emotion]) for emotion in EMOTIONS] == counts[3].tolist()

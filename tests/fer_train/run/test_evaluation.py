@@ -84,6 +84,13 @@ def test_a_damaged_history_is_a_clear_error(tmp_path):
         evaluate_model(run, "sequential")
 
 
+def test_an_empty_cell_of_a_history_is_not_a_number(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run.fold_folder("sequential", 0) / "history.csv").write_text("epoch,loss\n1,0.5\n2,\n")
+    losses = evaluate_model(run, "sequential").folds[0].curves["loss"]
+    assert losses[0] == 0.5 and np.isnan(losses[1])
+
+
 def test_the_merged_predictions_as_csv(tmp_path):
     evaluation = evaluate_model(make_run(tmp_path / "run"), "sequential")
     lines = predictions_csv(evaluation.predictions, evaluation.labels).splitlines()

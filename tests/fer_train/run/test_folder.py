@@ -1,4 +1,5 @@
 import errno
+import json
 import multiprocessing
 import subprocess
 import sys
@@ -168,3 +169,43 @@ def test_locks_need_no_fcntl(tmp_path):
         check=True,
     )
     assert done.stdout.split() == ["held", "free"]
+
+
+def test_an_older_run_goes_on_without_the_settings_that_it_does_not_know(tmp_path):
+    run = _run(tmp_path)
+    plain = {"weights": "none", "normalization": "none"}
+    run = replace(run, recipes={"vgg16": recipe_for("modern", "vgg16", plain)})
+    run.save()
+    config = json.loads((tmp_path / "config.json").read_text())
+    for setting in ("normalization", "votes_share"):
+        del config["models"]["vgg16"][setting]
+    for key in ("teacher", "votes_digest"):
+        del config[key]
+    del config["protocol"]["votes"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    older = open_run(tmp_path)
+    assert older.recipes["vgg16"].normalization == "none"
+    asked = replace(run, recipes={"vgg16": recipe_for("modern", "vgg16", {"weights": "none"})})
+    assert asked.recipes["vgg16"].normalization == "batch"
+    older.check_same(asked)
+    older.save()
+    saved = json.loads((tmp_path / "config.json").read_text())["models"]["vgg16"]
+    assert "normalization" not in saved
+    other = replace(asked.recipes["vgg16"], batch_size=7)
+    with pytest.raises(RunError, match="vgg16 batch_size 64 there, 7 asked for"):
+        older.check_same(replace(asked, recipes={"vgg16": other}))
+
+
+@pytest.mark.parametrize(
+    ("left", "teacher"),
+    [(None, None), ("teacher.npz", "folds"), ("teacher.keras", "files"), ("teachers/a", "files")],
+)
+def test_an_older_run_says_by_its_files_who_teaches(tmp_path, left, teacher):
+    _run(tmp_path).save()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.pop("teacher") is None
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if left:
+        (tmp_path / left).parent.mkdir(exist_ok=True)
+        (tmp_path / left).touch()
+    assert open_run(tmp_path).teacher == teacher

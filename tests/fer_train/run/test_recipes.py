@@ -120,6 +120,20 @@ def test_a_recipe_names_only_weights_that_exist(model, weights):
     assert recipe_for("modern", model).weights == weights
 
 
-def test_a_whole_model_goes_on_with_nothing_frozen():
-    assert recipe_for("modern", "vgg16", {"weights": "vgg16.keras"}).frozen_epochs == 0
-    assert recipe_for("modern", "vgg16", {"weights": "vgg16.h5"}).frozen_epochs == 5
+def test_vgg16_from_scratch_is_normalised_unless_somebody_says_otherwise():
+    assert recipe_for("modern", "vgg16", {"weights": "none"}).normalization == "batch"
+    assert recipe_for("modern", "vgg16").normalization == "none"
+    assert recipe_for("modern", "resnet50", {"weights": "none"}).normalization == "none"
+    none = {"weights": "none", "normalization": "none"}
+    assert recipe_for("modern", "vgg16", none).normalization == "none"
+    for model, weights in (("vgg16", "imagenet"), ("edge", "none"), ("vgg16", "a.keras")):
+        with pytest.raises(DataError, match="Expected normalization of none but for vgg16"):
+            recipe_for("modern", model, {"weights": weights, "normalization": "batch"})
+
+
+@pytest.mark.parametrize("model", ["vgg16", "resnet50"])
+def test_all_of_a_model_that_goes_on_is_trained_as_it_was(model):
+    recipe = recipe_for("modern", model, {"weights": "begun.keras", "epochs": 30})
+    assert (recipe.frozen_epochs, recipe.preprocessing) == (0, "symmetric")
+    backbone = recipe_for("modern", model, {"weights": "backbone.h5"})
+    assert (backbone.frozen_epochs, backbone.preprocessing) == (5, "imagenet")

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fer_edge.errors import RunError
+from fer_edge.errors import DivergedError, RunError
 from fer_train.cli import main
 from fer_train.data.synthetic import synthetic_faces
 from fer_train.export.sources import fold_source
 from fer_train.network._keras import keras
 from fer_train.network.models import FusedBatchNormalization, augmentation, build_model
 from fer_train.run.evaluation import evaluate_model
-from fer_train.run.folder import open_run, read_arrays, read_json
+from fer_train.run.folder import open_run, read_arrays, read_json, write_arrays
 from fer_train.run.plan import load_images
 from fer_train.run.recipes import Recipe, recipe_for
 from fer_train.train.curves import best_epoch, plateau_rate, stops_early
@@ -414,3 +414,42 @@ def test_a_trained_fold_is_a_file_that_keras_alone_reads(tmp_path):
     file = tmp_path / "run" / "edge" / "fold-00" / "model.keras"
     program = "import keras, sys; keras.saving.load_model(sys.argv[1], compile=False)"
     subprocess.run([sys.executable, "-c", program, file], check=True, cwd=tmp_path)
+
+
+def test_a_loss_that_is_no_number_ends_the_fold_and_not_the_others(tmp_path):
+    run = tmp_path / "run"
+    flags = ("--data", "synthetic:140", "--models", "sequential", "--folds", "2", "--epochs", "5")
+    flags += ("--optimizer", "sgd", "--learning-rate", "10", "--schedule", "plateau")
+    command = ["all", *flags, "--run", str(run), "--no-export"]
+    for _ in range(2):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 1
+        assert "Traceback" not in result.output
+        for fold in (0, 1):
+            assert f"of fold {fold} of sequential in {run}" in result.stderr
+        assert "plan a run with a lower --learning-rate, or with --precision" in result.stderr
+        assert "sequential fold 0, sequential fold 1 failed" in result.stderr
+        for fold in ("fold-00", "fold-01"):
+            assert {path.name for path in (run / "sequential" / fold).iterdir()} == {"lock"}
+
+
+def test_a_fold_that_was_kept_without_a_number_begins_anew(tmp_path):
+    """As a run of before the loss was watched left it."""
+    _plan(tmp_path, "--epochs", "3")
+    with pytest.raises(_Stop):
+        _trainer(tmp_path).train(_stop_after(1))
+    trainer = _trainer(tmp_path)
+    (checkpoint,) = trainer.checkpoints.paths()
+    arrays = read_arrays(checkpoint)
+    history = json.loads(arrays["history"].tobytes())
+    history[0]["loss"] = float("nan")
+    arrays["history"] = np.frombuffer(json.dumps(history).encode(), np.uint8)
+    write_arrays(checkpoint, arrays)
+    with pytest.raises(DivergedError, match=r"received nan in epoch 1 of fold 0 of edge"):
+        trainer.train()
+    assert _trainer(tmp_path).train()["epochs"] == 3
+
+
+def test_an_epoch_without_a_number_is_never_the_best():
+    scores = (0.1, float("nan"), 0.4, float("nan"))
+    assert best_epoch([{"val_accuracy": score} for score in scores]) == 3

@@ -1,0 +1,84 @@
+"""Networks: folded normalisation, weights to go on from, teachers of any ending."""
+
+import numpy as np
+import pytest
+
+from fer_edge.errors import RunError
+from fer_train.data.synthetic import synthetic_faces
+from fer_train.network._keras import keras
+from fer_train.network.models import build_model, fold_normalization, leaves, predict
+from fer_train.run.recipes import recipe_for
+from fer_train.train.lessons import TeacherLesson, TrainingSet
+
+pytestmark = pytest.mark.tensorflow
+
+
+def test_normalisation_folds_into_the_convolutions_of_vgg16_as_published():
+    recipe = recipe_for("modern", "vgg16", {"weights": "none", "head": "gap"})
+    assert recipe.normalization == "batch"
+    settings = {"weights": "none", "head": "gap", "normalization": "none"}
+    plain = recipe_for("modern", "vgg16", settings)
+    normalized, published = build_model("vgg16", recipe, 7), build_model("vgg16", plain, 7)
+    rng = np.random.default_rng(0)
+    for layer in leaves(normalized):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            width = layer.gamma.shape[0]
+            layer.set_weights(
+                [
+                    rng.uniform(0.5, 1.5, width),
+                    rng.normal(0, 0.1, width),
+                    rng.normal(0, 0.1, width),
+                    rng.uniform(0.5, 2, width),
+                ]
+            )
+    fold_normalization(normalized, published)
+    images, _ = synthetic_faces(4)
+    answers = [predict(net, images) for net in (normalized, published)]
+    assert answers[0].std(axis=0).max() > 1e-4, "answers must depend on the image"
+    assert np.abs(answers[0] - answers[1]).max() < 1e-6
+    theirs = keras.applications.VGG16(include_top=False, weights=None, input_shape=(48, 48, 3))
+    kinds = [type(layer).__name__ for layer in leaves(published.get_layer("backbone"))]
+    assert [kind for kind in kinds if kind in ("Conv2D", "MaxPooling2D")] == [
+        type(layer).__name__ for layer in theirs.layers[1:]
+    ]
+    assert "BatchNormalization" not in kinds
+
+
+def test_a_model_goes_on_only_from_one_that_scales_its_images_alike(tmp_path):
+    file = str(tmp_path / "edge.keras")
+    build_model("edge", recipe_for("modern", "edge"), 7).save(file)
+    same = recipe_for("modern", "edge", {"weights": file})
+    assert build_model("edge", same, 7).count_params() > 0
+    other = recipe_for("modern", "edge", {"weights": file, "preprocessing": "unit"})
+    with pytest.raises(RunError, match=r"to scale its images as --preprocessing asks"):
+        build_model("edge", other, 7)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "float32"])
+def test_a_teacher_that_ends_in_a_dense_softmax_teaches(tmp_path, precision):
+    teacher = keras.Sequential(
+        [
+            keras.Input((48, 48, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(16, activation="relu"),
+            keras.layers.Dense(7, activation="softmax"),
+        ]
+    )
+    teacher.save(tmp_path / "teacher.keras")
+    images, labels = synthetic_faces(28)
+    truth = np.eye(7, dtype=np.float32)[labels]
+    settings = {"precision": precision, "teacher_weight": 0.5, "augmentation": 0.0, "head": "gap"}
+    recipe = recipe_for("modern", "edge", settings)
+    data = TrainingSet(images[..., None], truth, truth, np.arange(28), 0, 0, tuple("abcdefg"))
+    lesson = TeacherLesson(recipe, data, tmp_path / "teacher.keras")
+    keras.config.set_dtype_policy(precision)
+    try:
+        trained = lesson.network(build_model("edge", recipe, 7))
+        trained.compile("sgd", "categorical_crossentropy", loss_weights=[lesson.loss_weight])
+        epoch = lesson.epoch_data(0)
+        fitted = trained.fit(epoch.inputs, epoch.targets, epochs=1, verbose=0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert np.isfinite(fitted.history["loss"]).all()
+    assert len(lesson.prior()) == 7
