@@ -100,18 +100,13 @@ def _normalized(x: Any, width: int, name: str, *, halve: bool = False, gamma: st
 
 def _output(x: Any, stride: int) -> Any:
     # bfloat16 would round a shift of some strides to the eighth of a pixel.
-    layer = layers.Conv2D(
+    return layers.Conv2D(
         CHANNELS,
         1,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
         dtype="float32",
         name=f"output{stride}",
-    )
-    cells = layer(x)
-    bias = np.zeros(CHANNELS, np.float32)
-    bias[0] = _PRIOR_LOGIT
-    layer.bias.assign(bias)
-    return cells
+    )(x)
 
 
 def named_weights(net: keras.Model) -> Iterator[tuple[str, Any]]:

@@ -24,7 +24,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from fer_edge.inference.locate import DEFAULT_DETECTOR
 from fer_train.data.duplicates import duplicate_groups
 from fer_train.data.load import Dataset, load_dataset
 from fer_train.detection import labelling
+from fer_train.detection.evaluation import OVERLAP as MATCH_OVERLAP
 from fer_train.detection.export import export_detector
 from fer_train.detection.finders import (
     OVERLAP,
@@ -69,6 +70,9 @@ from fer_train.detection.settings import DetectorRecipe
 from fer_train.detection.tables import BOXES, IMAGES, POINT_COLUMNS
 from fer_train.detection.tiles import PictureTable, TileMaker
 from fer_train.detection.training import DetectorTraining, train
+from fer_train.export.cards import write_cards
+from fer_train.export.facts import write_facts
+from fer_train.export.publish import update_digests
 from fer_train.network._keras import keras
 from fer_train.network.device import choose_precision, describe_device
 from fer_train.run.folder import (
@@ -371,7 +375,8 @@ class _Trainer:
             "dtype_policy": choose_precision(self.recipe.training.precision),
             "judged_on": self.sources.held_out.name if self.sources.held_out else "kept back",
         }
-        metrics = judge(network_finder(weights), held, self.folder) if held else {}
+        faces = any((picture.faces[:, -1] == FACE).any() for picture in held)
+        metrics = judge(network_finder(weights), held, self.folder) if faces else {}
         write_arrays(self.folder / _SAMPLE, {"pictures": _sample(self.pictures)})
         write_json(self.folder / DONE, facts | metrics)
         for path in self._checkpoints():
@@ -379,7 +384,9 @@ class _Trainer:
 
 
 def export_run(folder: Path, target: Path, licence: str = "") -> Path:
-    """Write the detector of a run that is done as ``face.onnx``, over one that is there.
+    """Write the detector of a run that is done as ``face.onnx`` and ``face.keras``.
+
+    What is there is replaced. Facts, digests and the card are written too, as of other models.
 
     Args:
         folder: The run folder.
@@ -409,8 +416,50 @@ def export_run(folder: Path, target: Path, licence: str = "") -> Path:
     )
     path = target / DEFAULT_DETECTOR
     sample = read_arrays(folder / _SAMPLE)["pictures"].astype(np.float32)
-    export_detector(net, spec, path, sample)
+    difference = export_detector(net, spec, path, sample)
+    write_atomic(path.with_suffix(".keras"), net.save)
+    if "at" in metrics:
+        write_facts(path, _facts(config, metrics) | {"difference": asdict(difference)})
+        write_cards(target)
+    update_digests(target)
     return path
+
+
+def _facts(config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what the card of a detector says."""
+    recipe = config["recipe"]
+    at = next(row for row in metrics["at"] if row["threshold"] == metrics["threshold"])
+    sides = {
+        f"from {size['from']:g}"
+        + (f" to {size['below']:g}" if size["below"] else "")
+        + " pixels": size["recall"]
+        for size in metrics["sizes"]
+        if size["recall"] is not None
+    }
+    turned = {
+        f"{turn['degrees']:g}": turn["of_upright"]
+        for turn in metrics["turned"]
+        if turn["degrees"] and turn["of_upright"] is not None
+    }
+    return {
+        "model": "face",
+        "parameters": metrics["parameters"],
+        "earlier": [],
+        "settings": f"{recipe['steps']:,} steps of {recipe['batch']} tiles of {recipe['size']} "
+        f"pixels, AdamW at {recipe['rate']:g} falling by a cosine, {metrics['dtype_policy']}",
+        "tiles": metrics["tiles"],
+        "training_s": metrics["training_s"],
+        "judged_on": f"{metrics['pictures']:,} pictures with {metrics['faces']:,} faces "
+        f"({metrics['judged_on']}), at an overlap of {MATCH_OVERLAP:g} and at most {SIDE} pixels",
+        "judged": {
+            "recall": at["recall"],
+            "by_side": sides,
+            "false": f"{at['false_empty']} in the {metrics['empty']} pictures without a face, "
+            f"{at['false_elsewhere']} elsewhere",
+            "turned": turned,
+            "average_precision": metrics["average_precision"],
+        },
+    }
 
 
 def _sample(pictures: Sequence[Picture]) -> NDArray[np.uint8]:

@@ -55,6 +55,9 @@ def test_a_killed_run_goes_on_to_the_same_model_and_a_done_one_is_only_reported(
     found = OnnxDetector(whole / "exported" / "face.onnx")
     assert found.spec.threshold == metrics["threshold"]
     assert found.spec.dataset == "faces"
+    card = (whole / "exported" / "MODELS.md").read_text("utf-8")
+    assert "2 steps of 2 tiles of 32 pixels" in card
+    assert f"Faces found in 3 pictures with {metrics['faces']} faces" in card
 
     def kill(line):
         if "step 1 of 2" in line:
