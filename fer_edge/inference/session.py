@@ -11,6 +11,7 @@ Its options are those that `benchmarks/session_options.py` found to pay:
   the processor time of the inferences themselves.
 """
 
+import functools
 import logging
 import os
 import weakref
@@ -145,12 +146,18 @@ def open_session(path: Path, provider: str, threads: int, *, spin: bool = True) 
         fault = library_fault(best, reason)
         if provider != AUTO:
             raise ProviderError(f"Expected the {best} provider to run, but it failed: {fault}")
-        _LOG.warning(
-            "The %s provider is installed but failed to load: %s; running on %s", best, fault, runs
-        )
+        _warn_of_fallback(best, runs, fault)
     loaded = Session(file, runs, session)
     _check_tensors(loaded)
     return loaded
+
+
+@functools.cache
+def _warn_of_fallback(best: str, runs: str, fault: str) -> None:
+    """Warn once in a process, which opens a session for faces and another for emotions."""
+    _LOG.warning(
+        "The %s provider is installed but failed to load: %s; running on %s", best, fault, runs
+    )
 
 
 def _check_tensors(session: Session) -> None:
