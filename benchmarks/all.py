@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.exported import emotion_models
 from fer_edge.inference.locate import find_model
 
 HERE = Path(__file__).parent
@@ -46,17 +47,19 @@ def jobs(data: str | None, peer: str | None, detector_model: str | None) -> Iter
     yield Job("throughput", ("--files", "512", "--rounds", "3"))
     yield Job("video", ("--frames", "150", "--rounds", "3"))
     yield Job("memory", ("--frames", "1500"))
-    if detector_model:
-        yield Job("detectors", ("--detector-model", detector_model))
-    else:
-        yield Job("detectors", left_out="it compares with YuNet: give DETECTOR_MODEL=FILE")
+    yield Job("detectors", ("--detector-model", detector_model) if detector_model else ())
+    yield Job(
+        "alignment",
+        (*given, "--count", "200") if data else ("--data", "-"),
+        left_out="" if data else "it needs real images: give DATA=FILE",
+    )
     yield Job("fuzz", ("--pictures", "500", "--models", "60"))
     beside = ("--peer", peer) if peer else ()
     yield Job("latency", ("--batches", "1,64", "--rounds", "20", "--seconds", "30", *beside))
     yield Job("session_options", (str(find_model()), "--rounds", "8", "--seconds", "0.5"))
     yield Job("compatibility")
     yield Job("parity", ("--build", "sequential,edge", *given))
-    for path in sorted(EXPORTED.glob("*.onnx")):
+    for path in emotion_models(EXPORTED):
         if path.stem.count("."):
             continue
         int8 = path.with_suffix(".int8.onnx")

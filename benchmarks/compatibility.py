@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from benchmarks.exported import emotion_models
 from benchmarks.machine import describe_machine
 from benchmarks.parity import EXPORTED, FLOAT_TOLERANCE
 from fer_edge.errors import FerError
@@ -164,7 +165,7 @@ def _print(name: str, facts: dict[str, Any]) -> None:
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
 def main(models: tuple[Path, ...], versions: str, json_path: Path | None) -> None:
     """Run files, all exported ones where none is named; exit 1 if an onnxruntime disagrees."""
-    files: Sequence[Path] = models or sorted(EXPORTED.glob("*.onnx"))
+    files: Sequence[Path] = models or emotion_models(EXPORTED)
     if not files:
         raise FerError(f"Expected ONNX files in {EXPORTED}, found none")
     batch = gate_sample()

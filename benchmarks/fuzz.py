@@ -2,8 +2,9 @@
 
 Pictures: cut, bit-flipped, header-edited, spliced JPEG, PNG, WebP, BMP, TIFF and GIF files are
 classified in a child process; each must become one record, within a time limit, without a
-traceback. Models: damaged ONNX files are loaded and run in child processes, since a crash of the
-interpreter is what is looked for; each must be refused with a reason or run.
+traceback. Models, of emotions and of faces: damaged ONNX files are loaded and run in child
+processes, since a crash of the interpreter is what is looked for; each must be refused with a
+reason or run.
 
     python benchmarks/fuzz.py --pictures 2000 --models 200 --json benchmarks/results/fuzz.json
 """
@@ -25,7 +26,7 @@ import numpy as np
 import onnx
 
 from benchmarks.machine import describe_machine
-from fer_edge.inference.locate import find_model
+from fer_edge.inference.locate import DEFAULT_DETECTOR, find_model
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES = (".jpg", ".png", ".webp", ".bmp", ".tiff", ".gif")
@@ -39,9 +40,14 @@ from pathlib import Path
 import numpy as np
 from fer_edge import Classifier, FerError
 from fer_edge.inference.describe import model_input_shape
+from fer_edge.inference.detectors import OnnxDetector
 for path in map(Path, sys.stdin.read().split("\\n")):
     print("start", path.name, flush=True)
     try:
+        if path.name.startswith("face"):
+            OnnxDetector(path).detect(np.full((240, 320, 3), 128, np.uint8))
+            print("run", path.name, flush=True)
+            continue
         classifier = Classifier(path, detector="none", threads=1)
         if np.prod(model_input_shape(classifier.spec)) > 2**22:
             raise MemoryError
@@ -186,7 +192,7 @@ def fuzz_models(count: int, seed: int, model: Path, timeout_s: float) -> dict[st
     with tempfile.TemporaryDirectory() as name:
         left = []
         for index, content in enumerate(damaged_models(model, count, seed)):
-            path = Path(name) / f"{index:05d}.onnx"
+            path = Path(name) / f"{model.stem}-{index:05d}.onnx"
             path.write_bytes(content)
             left.append(path)
         while left:
@@ -224,15 +230,17 @@ def _run_models(paths: list[Path], timeout_s: float) -> str:
 def main(pictures: int, models: int, seed: int, model: str | None, json_path: Path | None) -> None:
     """Print how many damaged files ended as what; exit 1 if any made something fall over."""
     path = find_model(model).resolve()
+    face = find_model(default=DEFAULT_DETECTOR).resolve()
     found = {
         "pictures": fuzz_pictures(pictures, seed, path, 60 + pictures / 2),
         "models": fuzz_models(models, seed, path, 60 + 2 * models),
+        "detectors": fuzz_models(models, seed, face, 60 + 2 * models),
     }
     print(json.dumps(found, indent=1))
     if json_path is not None:
         json_path.write_text(json.dumps({"machine": describe_machine(), **found}, indent=1) + "\n")
     good = found["pictures"]["records"] == pictures and not found["pictures"]["tracebacks"]
-    if not good or found["models"]["crashes"]:
+    if not good or found["models"]["crashes"] or found["detectors"]["crashes"]:
         sys.exit(1)
 
 

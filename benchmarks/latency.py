@@ -30,6 +30,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from benchmarks.exported import emotion_models
 from benchmarks.machine import describe_machine
 from fer_edge._base._ort import onnxruntime
 from fer_edge._base.threads import available_threads
@@ -414,7 +415,7 @@ def main(
     json_path: Path | None,
 ) -> None:
     """Print the latency of every exported file and of what stands beside it."""
-    files = sorted(exported.glob("*.onnx"))
+    files = emotion_models(exported)
     if not files:
         raise FerError(f"Expected ONNX files in {exported}, found none")
     counts = _numbers(threads) if threads else sorted({1, available_threads()})
@@ -431,7 +432,7 @@ def main(
         for path in peer_files(peers):
             contenders += peer_contenders(path, batch_size, counts)
         if with_keras:
-            for path in sorted(exported.glob("*.keras")):
+            for path in emotion_models(exported, "*.keras"):
                 contenders += keras_contenders(path, batch_size)
         times = race(contenders, rounds, seconds)
         rows += _rows(contenders, times, batch_size)

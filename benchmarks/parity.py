@@ -22,6 +22,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.exported import emotion_models
 from benchmarks.machine import describe_machine
 from fer_edge._base._ort import onnxruntime
 from fer_edge.contract import ModelSpec
@@ -109,7 +110,7 @@ def verdict(row: dict[str, Any]) -> str:
 
 def recorded_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield a row for each int8 file whose fp32 parent is not there, as its export recorded it."""
-    for path in sorted(folder.glob("*.int8.onnx")):
+    for path in emotion_models(folder, "*.int8.onnx"):
         parent = folder / f"{path.name.partition('.')[0]}.onnx"
         if parent.is_file() or not path.with_suffix(".json").is_file():
             continue
@@ -129,7 +130,7 @@ def recorded_rows(folder: Path) -> Iterator[dict[str, Any]]:
 
 def exported_pairs(folder: Path) -> Iterator[Pair]:
     """Yield the files of a folder that have something to be compared with."""
-    for path in sorted(folder.glob("*.onnx")):
+    for path in emotion_models(folder):
         stem, _, precision = path.stem.partition(".")
         if precision:
             parent = folder / f"{stem}.onnx"

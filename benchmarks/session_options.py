@@ -29,6 +29,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.exported import emotion_models
 from benchmarks.latency import EXPORTED, Contender, race
 from benchmarks.machine import describe_machine
 from benchmarks.memory import resident_mib
@@ -217,7 +218,7 @@ def main(
     json_path: Path | None,
 ) -> None:
     """Print a table for each model; of all exported files where none is named."""
-    files = models or sorted(EXPORTED.glob("*.onnx"))
+    files = models or emotion_models(EXPORTED)
     if not files:
         raise FerError(f"Expected ONNX files in {EXPORTED}, found none")
     count = threads or available_threads()

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from benchmarks.exported import emotion_models
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import FerError
 from fer_edge.inference.locate import DEFAULT_MODEL
@@ -57,8 +58,8 @@ class Measured:
         return found
 
     def models(self) -> dict[str, Json]:
-        """Return the facts of each exported file by its name, fp32 before its smaller forms."""
-        files = sorted(self.exported.glob("*.onnx"), key=lambda path: path.stem.split("."))
+        """Return the facts of each model of emotions by its name, fp32 before smaller forms."""
+        files = sorted(emotion_models(self.exported), key=lambda path: path.stem.split("."))
         return {
             path.name: json.loads(path.with_suffix(".json").read_text())
             | {"megabytes": path.stat().st_size / 1e6}
@@ -262,6 +263,27 @@ def detectors_table(measured: Measured) -> str:
     return markdown([*heads, "false positives"], rows)
 
 
+def pictures_table(measured: Measured) -> str:
+    """Return what each face detector finds in pictures with boxes."""
+    found = measured.read("detectors")["pictures"]
+    rows = []
+    for name, row in found.items():
+        own = row["default"]
+        rows.append(
+            [
+                name,
+                percent(own["recall"], 1),
+                percent(own["recall_from_24_px"], 1),
+                f"{own['false_in_empty']} in {row['empty_pictures']} pictures",
+                str(own["false_elsewhere"]),
+                f"{row['average_precision']:.3f}",
+                f"{row['median_ms'] / found['face']['median_ms']:.1f}",
+            ]
+        )
+    heads = ["", "faces found", "from 24 px up", "boxes where no face is", "elsewhere"]
+    return markdown([*heads, "average precision", "time"], rows)
+
+
 def cascades_table(measured: Measured) -> str:
     """Return what OpenCV's frontal cascades find, those alone that find three of four faces."""
     rows = [row for row in measured.read("cascades")["cascades"] if row["recall"] >= 0.75]
@@ -452,6 +474,7 @@ TABLES: Mapping[str, Callable[[Measured], str]] = {
     "speed": speed_table,
     "peer": peer_table,
     "detectors": detectors_table,
+    "pictures": pictures_table,
     "cascades": cascades_table,
     "parity": parity_table,
     "paired": paired_table,

@@ -108,7 +108,7 @@ def main(
     model: str | None, frames: int, rounds: int, threads: int | None, json_path: Path | None
 ) -> None:
     """Time the video runtime and print a table."""
-    detector = open_detector("haar", min_face=MIN_FACE)
+    detector = open_detector("face", min_face=MIN_FACE)
     classifier = Classifier(model, detector=detector, threads=threads, spin=False)
     modes: dict[str, Callable[[Path], tuple[int, float]]] = {
         "default": lambda clip: time_fer_edge(clip, classifier, DETECT_EVERY),

@@ -138,7 +138,7 @@ def _face_options(smallest: int, mirrored: str) -> Sequence[Callable[..., Any]]:
             metavar="PIXELS",
             help="Leave out faces whose longer side is less; large pictures are searched as finely "
             f"as that asks for, which takes longer. [default: {smallest}, and in large pictures a "
-            "32nd of the longer side]",
+            "50th of the longer side]",
         ),
         detector_options,
         click.option(
@@ -316,7 +316,7 @@ def _open_classifier(
     "Faces and answers",
     click.option("--largest", is_flag=True, help="Only the largest face of each picture."),
 )
-@classifier_options(smallest=24, mirror=True)
+@classifier_options(smallest=MIN_FACE, mirror=True)
 def classify(open_classifier: Callable[..., "Classifier"], **options: Any) -> None:
     """Classify the faces of pictures: files, folders with all below them, http(s) addresses, - for
     standard input.

@@ -36,7 +36,7 @@ def _cannot_load(error: ImportError) -> str:
         name = f"{build} {builds[build]}" if build else "OpenCV"
         return (
             f"{name} was built for numpy 1 and cannot be loaded with numpy {np.__version__}; run: "
-            f"pip install 'numpy<2', or for a newer OpenCV: pip install '{opencv_build()}>=4.10,<5'"
+            f"pip install 'numpy<2', or for a newer OpenCV: pip install '{opencv_build()}>=4.10,<6'"
         )
     if build:
         return (
@@ -65,7 +65,7 @@ OPENCV_VERSION = tuple(map(int, re.findall(r"\d+", cv2.__version__)[:2]))
 if not (4, 8) <= OPENCV_VERSION < (6,):
     raise DependencyError(
         f"Expected OpenCV 4.8 to 5, received {cv2.__version__}; run: "
-        f"pip install '{opencv_build()}>=4.8,<5'"
+        f"pip install '{opencv_build()}>=4.8,<6'"
     )
 
 if not _OWN_LEVEL:

@@ -8,9 +8,12 @@ LogFormat = Literal["jsonl", "json", "csv", "parquet"]
 
 DETECT_EVERY = 15
 """Frames from one detection to the next while every face is followed surely."""
-MIN_FACE = 48
-"""Least longer side of a face, pixels. The models look at 48 pixels, so that smaller faces are
-guesses, and looking for them takes about as long as looking for all others."""
+MIN_FACE = 24
+"""Least longer side of a face, pixels, in pictures and video.
+
+Of FER-2013's faces shrunk to 32, 24, 20, 16 and 12 pixels the shipped model reads 64, 62, 57, 48
+and 34 % right, where it reads 67 % at 48: below 24 most answers are guesses.
+"""
 TIMEOUT_S = 10.0
 """Longest wait for a source to open, and for each frame."""
 RETRIES = 5

@@ -54,7 +54,7 @@ def test_every_allowed_opencv_is_taken_and_silenced(tmp_path, version, content):
 def test_others_are_refused_with_the_line_that_mends_it(tmp_path, version):
     done = load(tmp_path, f"__version__ = {version!r}", "2.4.0", f"opencv_python-{version}")
     assert f"Expected OpenCV 4.8 to 5, received {version}" in done.stderr
-    assert "pip install 'opencv-python>=4.8,<5'" in done.stderr
+    assert "pip install 'opencv-python>=4.8,<6'" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_an_opencv_built_for_numpy_1_says_so_and_no_more(tmp_path, build, name, 
     message = done.stderr.rpartition("DependencyError: ")[2]
     assert message == (
         f"{name} was built for numpy 1 and cannot be loaded with numpy 2.4.6; run: "
-        f"pip install 'numpy<2', or for a newer OpenCV: pip install '{package}>=4.10,<5'\n"
+        f"pip install 'numpy<2', or for a newer OpenCV: pip install '{package}>=4.10,<6'\n"
     )
     assert "A module that was compiled" not in done.stderr
 

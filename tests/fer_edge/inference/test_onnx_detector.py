@@ -149,8 +149,9 @@ def test_a_provider_that_is_not_there_is_an_error(tiny):
         open_detector("face", tiny, provider="coreml")
 
 
-def test_the_shipped_detector_finds_a_face_upright_and_turned(portrait):
-    detector = open_detector("face")
+@pytest.mark.parametrize("model", [None, "face.int8.onnx"])
+def test_the_shipped_detectors_find_a_face_upright_and_turned(portrait, model):
+    detector = open_detector("face", model)
     (face,) = detector.detect(portrait)
     left, top, width, height = face.box
     assert left + width / 2 == pytest.approx(226, abs=8)

@@ -1,0 +1,90 @@
+"""What turning tilted faces upright gains: top-1 of FER-2013's faces in made scenes, by tilt.
+
+Each face is set tilted into a background as `benchmarks.detectors` does, found by the shipped
+detector, cut out as it is, turned at any tilt, and turned from `LEAST_TILT` degrees on, which is
+what `Classifier` does.
+
+    python benchmarks/alignment.py --data fer2013.zip --json benchmarks/results/alignment.json
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+
+from benchmarks.detectors import backgrounds, paste
+from benchmarks.machine import describe_machine
+from fer_edge.inference import preprocess
+from fer_edge.inference.classifier import Classifier
+from fer_edge.inference.detectors import OnnxDetector
+from fer_train.data.load import load_dataset
+
+TILTS = (0, 5, 10, 15, 20, 30, 45)
+_SIDE = 84
+_SPAN = 320, 240
+
+
+def by_tilt(images: Any, labels: Any, classifier: Classifier) -> dict[str, dict[str, float]]:
+    """Return by tilt the share of faces found, and top-1 of the three ways over those.
+
+    Args:
+        images: uint8 (N, 48, 48), grey.
+        labels: int (N,), of the classifier's labels.
+        classifier: With the detector.
+    """
+    places = [cv2.resize(one, _SPAN) for one in backgrounds().values()]
+    spec = classifier.spec
+    found = {}
+    for tilt in TILTS:
+        random = np.random.default_rng(0)
+        batches: dict[str, list[Any]] = {"as it is": [], "turned": [], "default": []}
+        kept = []
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            head = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
+            place = np.asarray(places[number % len(places)], np.uint8)
+            turn = tilt if number % 2 else -tilt
+            scene, _ = paste(place, head, (0, 0, 48, 48), _SIDE, turn, 1.0, random.random())
+            faces = classifier.detector.detect(scene)[:1]
+            if not faces:
+                continue
+            kept.append(label)
+            box, points = faces[0].box, faces[0].points
+            turned = preprocess.align_face(scene, box, points, spec.margin)
+            batches["as it is"].append(preprocess.prepare(scene, [box], spec))
+            batches["turned"].append(preprocess.prepare(turned, [None], spec))
+            batches["default"].append(classifier.prepare(scene, faces))
+        found[f"{tilt}"] = {"found": round(len(kept) / len(images), 4)} | {
+            name: round(
+                float(np.mean(classifier.probabilities(np.concatenate(batch)).argmax(1) == kept)),
+                4,
+            )
+            for name, batch in batches.items()
+        }
+    return found
+
+
+@click.command()
+@click.option("--data", required=True, help="FER-2013, as fer-train takes it.")
+@click.option("--model", help="ONNX model. [default: the shipped one]")
+@click.option("--count", default=600, show_default=True, type=click.IntRange(10))
+@click.option("--json", "json_path", type=click.Path(path_type=Path))
+def main(data: str, model: str | None, count: int, json_path: Path | None) -> None:
+    """Print top-1 by tilt on PublicTest, faces turned upright and not."""
+    classifier = Classifier(model, detector=OnnxDetector(min_face=16))
+    dataset = load_dataset(data)
+    judged = np.flatnonzero(dataset.usage == "PublicTest")
+    chosen = np.random.default_rng(0).permutation(judged)[:count]
+    rows = by_tilt(dataset.images[chosen], dataset.labels[chosen], classifier)
+    print("tilt    " + "".join(f"{name:>10}" for name in rows["0"]))
+    for tilt, row in rows.items():
+        print(f"{tilt:<8}" + "".join(f"{share:>10.1%}" for share in row.values()))
+    if json_path:
+        content = {"machine": describe_machine(), "images": len(chosen), "by_tilt": rows}
+        json_path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
