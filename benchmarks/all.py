@@ -59,15 +59,13 @@ def jobs(data: str | None, peer: str | None, detector_model: str | None) -> Iter
     yield Job("session_options", (str(find_model()), "--rounds", "8", "--seconds", "0.5"))
     yield Job("compatibility")
     yield Job("parity", ("--build", "sequential,edge", *given))
-    for path in emotion_models(EXPORTED):
-        if path.stem.count("."):
-            continue
-        int8 = path.with_suffix(".int8.onnx")
-        models = (str(path), *([str(int8)] if int8.is_file() else []))
+    files = emotion_models(EXPORTED)
+    for name in sorted({path.name.partition(".")[0] for path in files}):
+        forms = (EXPORTED / f"{name}.onnx", EXPORTED / f"{name}.int8.onnx")
         yield Job(
             "accuracy",
-            (*models, *given, "--usage", "PublicTest"),
-            f"accuracy-{path.stem}",
+            (*(str(form) for form in forms if form.is_file()), *given, "--usage", "PublicTest"),
+            f"accuracy-{name}",
             "" if data else "it needs real images: give DATA=FILE",
         )
     yield Job("training", ("--short", *given))

@@ -991,10 +991,10 @@ def quantize(
     help="Where the ONNX files are.",
 )
 def cards(export_dir: Path) -> None:
-    """Write MODELS.md of a folder of exported models from the facts beside them."""
-    from fer_train.export.cards import write_cards
+    """Write MODELS.md, from the facts beside the models of a folder, and their SHA256SUMS."""
+    from fer_train.export.publish import describe_folder
 
-    click.echo(write_cards(export_dir))
+    click.echo(describe_folder(export_dir))
 
 
 def _echo_paths(paths: list[Path]) -> None:

@@ -29,8 +29,8 @@ This file is written by `fer-train cards`; edit `fer_train/export/cards.py` inst
 in SHA256SUMS (`sha256sum -c SHA256SUMS`), the training log of each model in `MODEL.history.csv`,
 and all figures below, with the confusion matrices, in the JSON file beside each model.
 
-What a file takes and answers, and its labels in order, stand in its metadata (`fer-edge info
---model FILE` shows them).
+What a file takes and answers, and its labels in order, stand in its metadata (`fer-edge info FILE`
+shows them). What to think of before it is used stands in `docs/responsible-use.md` of fer-edge.
 
 ## Intended use
 
@@ -51,12 +51,12 @@ not what that person feels.
 
 - Nothing was measured by age, gender or origin.
 - Faces turned away, covered, or smaller than the model's input are answered too, and badly.
-- The face detector takes some animals' heads, watches and prints for faces, and misses some faces
-  that are small, thrown back or behind hands.
 """
 
-_DATA_BIASES = {
-    "fer2013": (
+_DATA_BIASES = (
+    (
+        ModelSpec.task,
+        "fer2013",
         "FER-2013",
         """\
 - FER-2013 was collected by a web search for emotion words. Its faces are often posed, who is in it
@@ -66,7 +66,9 @@ _DATA_BIASES = {
   to be found. The recall of each class is in its card.
 """,
     ),
-    "faces": (
+    (
+        DetectorSpec.task,
+        "faces",
         "the detector's pictures",
         """\
 - Photographs of the web that were collected for research; who owns or is in them is mostly unknown.
@@ -74,10 +76,12 @@ _DATA_BIASES = {
 - More than a third of the faces were found by another detector (YuNet) alone, and the pictures
   beside FER-2013's are of press, sport, fashion and masks. What all of these leave out, and how
   often, nobody has counted.
+- The detector takes some animals' heads, watches and prints for faces, and misses some faces that
+  are small, thrown back or behind hands.
 """,
     ),
-}
-"""What is known of a data set, by its name's letters and digits."""
+)
+"""What is known of data sets: the task, what their names' letters and digits hold, title, text."""
 
 
 def write_cards(folder: Path) -> Path:
@@ -90,7 +94,7 @@ def write_cards(folder: Path) -> Path:
     files = [path for path in sorted(folder.glob("*.onnx")) if path.with_suffix(".json").is_file()]
     facts = [read_facts(path) for path in files]
     cards = [card(path, own) for path, own in zip(files, facts, strict=True)]
-    biases = data_biases(_read(path)[0].dataset for path in files)
+    biases = data_biases(_read(path)[0] for path in files)
     voted = any("agreement" in own.get("single", ()) for own in facts)
     meanings = [_vote_meanings()] if voted else []
     write_text(folder / CARDS, "\n".join([_HEADER, *biases, *meanings, *cards]))
@@ -103,13 +107,13 @@ def _vote_meanings() -> str:
     return "\n".join(["## Scores by what people see", "", *lines, ""])
 
 
-def data_biases(datasets: Iterable[str]) -> list[str]:
+def data_biases(origins: Iterable[Origin]) -> list[str]:
     """Return a section on each data set of which something is known, by their files' names."""
-    names = [re.sub("[^a-z0-9]", "", name.lower()) for name in datasets]
+    names = [(spec.task, re.sub("[^a-z0-9]", "", spec.dataset.lower())) for spec in origins]
     return [
         f"## Known biases of {title}\n\n{text}"
-        for key, (title, text) in _DATA_BIASES.items()
-        if any(key in name for name in names)
+        for task, key, title, text in _DATA_BIASES
+        if any(own == task and key in name for own, name in names)
     ]
 
 

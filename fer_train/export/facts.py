@@ -1,14 +1,14 @@
 """What is known of an exported file and of how it was trained, kept beside it as JSON."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fer_edge.contract import EMOTIONS
-from fer_edge.errors import RunError
+from fer_edge.errors import DataError, RunError
 from fer_train.run.folder import CONFIG, DONE, HISTORY, RunFold, read_json, read_teacher, write_json
-from fer_train.run.recipes import Protocol, Recipe
+from fer_train.run.recipes import PROTOCOL_DEFAULTS, Protocol, Recipe, recipe_for
 from fer_train.run.reproduce import training_command
 
 _OF_STAGES = ("command", "settings", "notes", "hours", "device", "epochs", "averaged")
@@ -100,9 +100,23 @@ def _told_command(protocol: dict[str, Any], model: str, recipe: dict[str, Any]) 
             pass
         else:
             return {"command": training_command(known[0], model, known[1])}
-    given = {**protocol, **recipe}
-    left_out = ("name", "data", "limit", "drop")
-    return {"settings": ", ".join(f"{k} {v}" for k, v in given.items() if k not in left_out)}
+    return {"settings": ", ".join(_changed(protocol, model, recipe))}
+
+
+def _changed(protocol: Mapping[str, Any], model: str, recipe: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the settings that are not the recipe's own, as far as this version knows these."""
+    moving = {key: recipe[key] for key in ("weights", "epochs") if key in recipe}
+    try:
+        own = recipe_for(recipe["name"], model, moving)
+        usual = Protocol(data="", **PROTOCOL_DEFAULTS[own.name])
+    except (DataError, KeyError):
+        defaults: dict[str, Any] = {}
+    else:
+        defaults = {**dataclasses.asdict(usual), **dataclasses.asdict(own)} | dict.fromkeys(moving)
+    for key, value in {**protocol, **recipe}.items():
+        # The data set has a row of its own, and the recipe too.
+        if key not in ("data", "drop", "limit", "name") and value != defaults.get(key):
+            yield f"{key} {value}"
 
 
 def _score_facts(score: Mapping[str, Any]) -> dict[str, Any]:

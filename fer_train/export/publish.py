@@ -110,7 +110,7 @@ def publish(
             _ship(half, source.facts | {"fp16": {"difference": difference}}, pictures, report)
         except ExportError as error:
             refused.append(error.message)
-    _close(folder)
+    describe_folder(folder)
     return refused
 
 
@@ -156,7 +156,7 @@ def quantize_file(
     if not refused:
         for log in logs if folder.resolve() != path.parent.resolve() else ():
             write_text(folder / log.name, read_log(log))
-        _close(folder)
+        describe_folder(folder)
     return refused
 
 
@@ -204,9 +204,15 @@ def _ship(path: Path, facts: Mapping[str, Any], pictures: Pictures, report: Repo
     )
 
 
-def _close(folder: Path) -> None:
+def describe_folder(folder: Path) -> Path:
+    """Write SHA256SUMS and MODELS.md of a folder of exported models; return the latter.
+
+    Raises:
+        RunError: Facts are damaged, or a file cannot be written.
+        ModelError: A model cannot be read.
+    """
     update_digests(folder)
-    write_cards(folder)
+    return write_cards(folder)
 
 
 def update_digests(folder: Path) -> None:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
+from fer_edge.contract import DetectorSpec, ModelSpec
 from fer_edge.inference.classifier import Classifier
 from fer_train.cli import main
 from fer_train.data.synthetic import synthetic_faces
@@ -236,9 +237,11 @@ def test_a_student_exports_with_facts_card_and_digests(tmp_path: Path) -> None:
 
 def test_biases_are_told_of_the_data_set_that_was_used_alone() -> None:
     for name in ("fer2013.zip", "FER-2013", "data/fer_2013.csv"):
-        (section,) = data_biases(["other.zip", name])
+        (section,) = data_biases([ModelSpec(dataset="other.zip"), ModelSpec(dataset=name)])
         assert section.startswith("## Known biases of FER-2013")
-    assert data_biases(["rafdb", "", "synthetic:140"]) == []
+    assert data_biases(ModelSpec(dataset=name) for name in ("rafdb", "", "myfaces.zip")) == []
+    (section,) = data_biases([DetectorSpec(dataset="faces.zip")])
+    assert section.startswith("## Known biases of the detector's pictures")
 
 
 @pytest.fixture
