@@ -16,11 +16,10 @@ from pathlib import Path
 
 import click
 
-from benchmarks.exported import emotion_models
+from benchmarks.exported import EXPORTED, emotion_models
 from fer_edge.inference.locate import find_model
 
 HERE = Path(__file__).parent
-EXPORTED = HERE.parent / "exported"
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from benchmarks.exported import emotion_models
+from benchmarks.exported import EXPORTED, emotion_models
 from benchmarks.machine import describe_machine
-from benchmarks.parity import EXPORTED, FLOAT_TOLERANCE
+from benchmarks.parity import FLOAT_TOLERANCE
 from fer_edge.errors import FerError
 from fer_edge.inference.classifier import Classifier
 from fer_train.export.convert import gate_sample

@@ -5,6 +5,9 @@ from pathlib import Path
 from fer_edge.contract import DetectorSpec, read_spec
 from fer_edge.inference.onnx_file import read_model
 
+EXPORTED = Path(__file__).parents[1] / "exported"
+"""Where the shipped models are."""
+
 
 def emotion_models(folder: Path, pattern: str = "*.onnx") -> list[Path]:
     """Return the files of a folder that tell emotions, sorted; of other makers' too.

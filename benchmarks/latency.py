@@ -30,7 +30,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from benchmarks.exported import emotion_models
+from benchmarks.exported import EXPORTED, emotion_models
 from benchmarks.machine import describe_machine
 from fer_edge._base._ort import onnxruntime
 from fer_edge._base.threads import available_threads
@@ -40,7 +40,6 @@ from fer_edge.inference.libraries import load_libraries
 from fer_edge.inference.providers import PROVIDERS, short_name
 from fer_edge.inference.session import open_session
 
-EXPORTED = Path(__file__).parents[1] / "exported"
 _MATRIX = 1024
 _WARM_S = 0.02
 _TURN_S = 0.04

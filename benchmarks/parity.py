@@ -22,7 +22,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.exported import emotion_models
+from benchmarks.exported import EXPORTED, emotion_models
 from benchmarks.machine import describe_machine
 from fer_edge._base._ort import onnxruntime
 from fer_edge.contract import ModelSpec
@@ -34,7 +34,6 @@ from fer_train.export.facts import read_facts
 from fer_train.export.quantize import HALF_TOLERANCE, LARGEST_LOSS, LEAST_JUDGES
 from fer_train.run.metrics import classification_metrics
 
-EXPORTED = Path(__file__).parents[1] / "exported"
 FLOAT_TOLERANCE = 1e-5
 INT8_MEAN_TOLERANCE = 0.02
 """Largest mean difference of int8 from fp32; its judge is top-1, which needs many images."""

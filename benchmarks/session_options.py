@@ -29,8 +29,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.exported import emotion_models
-from benchmarks.latency import EXPORTED, Contender, race
+from benchmarks.exported import EXPORTED, emotion_models
+from benchmarks.latency import Contender, race
 from benchmarks.machine import describe_machine
 from benchmarks.memory import resident_mib
 from fer_edge._base._ort import onnxruntime

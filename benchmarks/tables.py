@@ -16,14 +16,13 @@ from typing import Any
 
 import click
 
-from benchmarks.exported import emotion_models
+from benchmarks.exported import EXPORTED, emotion_models
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import FerError
 from fer_edge.inference.locate import DEFAULT_MODEL
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
-EXPORTED = ROOT / "exported"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs/results.md")
 _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(^<!-- end -->$)", re.DOTALL | re.MULTILINE)
 _ELSEWHERE = "measured elsewhere"
