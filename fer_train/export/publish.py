@@ -89,6 +89,9 @@ def publish(
         ExportError: The fp32 file was refused.
     """
     path = folder / f"{source.name}.onnx"
+    if not source.spec.prior:
+        spec = dataclasses.replace(source.spec, prior=pictures.prior)
+        source = dataclasses.replace(source, spec=spec)
     with TemporaryDirectory() as temporary:
         if forms.average:
             source = _averaged(source, pictures, Path(temporary) / "model.keras")

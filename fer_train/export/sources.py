@@ -15,6 +15,7 @@ from fer_edge.inference.describe import describe_model
 from fer_edge.inference.onnx_file import ModelFile, Tensor
 from fer_train.data.emotions import SYNONYMS
 from fer_train.data.load import Dataset, load_dataset
+from fer_train.data.votes import VOTE_KINDS, vote_targets
 from fer_train.export.convert import SCORES, file_digest, load_classifier
 from fer_train.export.facts import (
     folder_facts,
@@ -85,12 +86,14 @@ class Pictures:
     Attributes:
         training: uint8 (N, 48, 48) images that the model trained on.
         judges: Images that it did not train on, or None where there are none.
+        prior: Share of each label in the votes for the training images; empty where none are known.
     """
 
     training: NDArray[np.uint8] = field(
         default_factory=lambda: np.empty((0, 48, 48), np.uint8), repr=False
     )
     judges: Judges | None = None
+    prior: tuple[float, ...] = ()
 
 
 def best_fold(run: Run, model: str) -> RunFold:
@@ -298,6 +301,11 @@ def file_pictures(data: str, labels: Sequence[str], votes: str | None = None) ->
     known = np.isin(dataset.labels, [dataset.label_names.index(n) for n in named if n in EMOTIONS])
     if not known.any():
         raise DataError(f"Expected images of {', '.join(labels)} in {data}, found none")
+    if votes and not set(named) <= set(VOTE_KINDS):
+        raise DataError(
+            f"Expected a model of {', '.join(VOTE_KINDS)}, or some of them, for {votes}, received "
+            f"one of {', '.join(labels)}"
+        )
     dataset = dataset.subset(known).relabel(named)
     shares = [dataset.usage == usage for usage in ("PublicTest", "PrivateTest")]
     test = next((share for share in shares if share.any()), None)
@@ -307,9 +315,17 @@ def file_pictures(data: str, labels: Sequence[str], votes: str | None = None) ->
     else:
         name = _usage_of(dataset.subset(test))
     training = dataset.usage == "Training"
-    return Pictures(
-        dataset.images[training if training.any() else ~test], _judges(name, dataset.subset(test))
-    )
+    taught = dataset.subset(training if training.any() else ~test)
+    return Pictures(taught.images, _judges(name, dataset.subset(test)), _prior(taught))
+
+
+def _prior(taught: Dataset) -> tuple[float, ...]:
+    """Return the mean of what votes teach of images; empty where one label is never taught."""
+    if taught.votes is None:
+        return ()
+    targets = vote_targets(taught.votes, taught.label_names)
+    shares = targets.shares[targets.trains].sum(axis=0, dtype=np.float64)
+    return tuple((shares / shares.sum()).round(6).tolist()) if shares.all() else ()
 
 
 def _judges(name: str, held: Dataset) -> Judges:

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from fer_edge.contract import DetectorSpec, ModelSpec
 from fer_edge.inference.classifier import Classifier
 from fer_train.cli import main
+from fer_train.data.load import load_dataset
 from fer_train.data.synthetic import synthetic_faces
 from fer_train.export import judging, quantize
 from fer_train.export.cards import data_biases
@@ -348,8 +349,15 @@ def test_a_card_tells_of_agreement_with_people_where_votes_are_known(tmp_path: P
     # PublicTest of the drawn faces: of ten images the fifth.
     held = np.arange(4, 70, 10)
     faces = synthetic_faces(70)[0][held].astype(np.float32)[..., None]
-    answers = Classifier(out / "mine.onnx", detector="none").probabilities(faces).argmax(axis=1)
+    model = Classifier(out / "mine.onnx", detector="none", prior=0)
+    answers = model.probabilities(faces).argmax(axis=1)
     facts = read_facts(out / "mine.onnx")
+    # How often each emotion is taught, single votes left out, is the file's prior.
+    taught = counts[load_dataset("synthetic:70").usage == "Training"]
+    several = np.where(taught > 1, taught, 0)
+    shares = several / several.sum(axis=1, keepdims=True)
+    assert several.sum(axis=1).min() >= 4
+    assert model.spec.prior == pytest.approx(shares.mean(axis=0), abs=1e-5)
     agreed = (counts[held, answers] / 10).mean()
     assert facts["single"]["agreement"] == pytest.approx(agreed)
     assert f"agreement with a rater {agreed:.3f} on PublicTest" in done.stdout
@@ -362,3 +370,8 @@ def test_a_card_tells_of_agreement_with_people_where_votes_are_known(tmp_path: P
     # Where nobody voted nothing is said of it.
     assert run(*export, "--data", "synthetic:70").exit_code == 0
     assert "rater" not in (out / "MODELS.md").read_text()
+    assert Classifier(out / "mine.onnx", detector="none").spec.prior == ()
+    other = LABELS.replace("fear", "bored")
+    strange = run("export", source, "--labels", other, "--data", "synthetic:70", "--votes", votes)
+    assert strange.exit_code == 1
+    assert "Expected a model of angry, disgust" in strange.stderr
