@@ -52,9 +52,10 @@ def to_png(figure: Figure, dpi: int = 110) -> bytes:
 def image_grid(
     images: Sequence[NDArray[np.uint8]], names: Sequence[str], columns: int, title: str
 ) -> Figure:
-    """Show grey images (H, W) uint8 with a name each, row by row."""
+    """Show grey images (H, W) uint8 with a name each, of a line or several, row by row."""
     rows = -(-len(images) // columns)
-    figure = _figure(columns * 0.95, 0.4 + rows * 1.15)
+    more_lines = max(name.count("\n") for name in names)
+    figure = _figure(columns * 0.95, 0.4 + rows * (1.15 + 0.14 * more_lines))
     figure.suptitle(title, fontsize=11)
     for axes, image, name in zip(_grid(figure, rows, columns), images, names, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

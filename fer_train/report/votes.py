@@ -29,6 +29,7 @@ from fer_train.run.votes import (
 NONE = "-"
 DISPUTED = 24
 """Disputed images that are shown."""
+_COLUMNS = 6
 
 _ABOUT = (
     "Several people have said what they see in each image. Two of them often see different things, "
@@ -233,14 +234,14 @@ def _disputed(dataset: Dataset, votes: Votes) -> list[Block]:
     order = order[doubt[order] > 0]
     if not order.size:
         return []
-    titles = [_votes_in_words(votes[index]) for index in order]
+    titles = [_votes_in_lines(votes[index]) for index in order]
     images = [dataset.images[index] for index in order]
-    title = "The most disputed images: what people saw, the most votes first"
-    figure = plots.image_grid(images, titles, 4, title)
-    return [Gallery([Picture("disputed", title, plots.to_png(figure))], wide=True)]
+    figure = plots.image_grid(images, titles, _COLUMNS, "The most disputed images")
+    alt = "The most disputed images, each below the three answers that most people gave"
+    return [Gallery([Picture("disputed", alt, plots.to_png(figure))])]
 
 
-def _votes_in_words(votes: NDArray[np.int64]) -> str:
-    """Return the kinds of most votes, such as ``sad 3, fear 2, angry 2``."""
+def _votes_in_lines(votes: NDArray[np.int64]) -> str:
+    """Return the three kinds of most votes, such as ``sad 3`` above ``fear 2`` and ``angry 2``."""
     order = np.argsort(-votes, kind="stable")[:3]
-    return ", ".join(f"{VOTE_KINDS[kind]} {votes[kind]}" for kind in order if votes[kind])
+    return "\n".join(f"{VOTE_KINDS[kind]} {votes[kind]}" for kind in order if votes[kind])

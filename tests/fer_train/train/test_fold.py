@@ -416,9 +416,9 @@ def test_a_trained_fold_is_a_file_that_keras_alone_reads(tmp_path):
     subprocess.run([sys.executable, "-c", program, file], check=True, cwd=tmp_path)
 
 
-def test_a_loss_that_is_no_number_ends_the_fold_and_not_the_others(tmp_path):
+def test_a_loss_that_is_no_number_ends_the_fold_and_not_the_others(tmp_path, caplog):
     run = tmp_path / "run"
-    flags = ("--data", "synthetic:140", "--models", "sequential", "--folds", "2", "--epochs", "5")
+    flags = ("--data", "synthetic:140", "--models", "sequential", "--folds", "2", "--epochs", "9")
     flags += ("--optimizer", "sgd", "--learning-rate", "10", "--schedule", "plateau")
     command = ["all", *flags, "--run", str(run), "--no-export"]
     for _ in range(2):
@@ -426,11 +426,12 @@ def test_a_loss_that_is_no_number_ends_the_fold_and_not_the_others(tmp_path):
         assert result.exit_code == 1
         assert "Traceback" not in result.output
         for fold in (0, 1):
-            assert f"of fold {fold} of sequential in {run}" in result.stderr
-        assert "plan a run with a lower --learning-rate, or with --precision" in result.stderr
+            assert f"of fold {fold} of sequential in {run}" in caplog.text
+        assert "plan a run with a lower --learning-rate, or with --precision" in caplog.text
         assert "sequential fold 0, sequential fold 1 failed" in result.stderr
         for fold in ("fold-00", "fold-01"):
-            assert {path.name for path in (run / "sequential" / fold).iterdir()} == {"lock"}
+            assert {path.name for path in (run / "sequential" / fold).iterdir()} <= {"lock"}
+        caplog.clear()
 
 
 def test_a_fold_that_was_kept_without_a_number_begins_anew(tmp_path):
