@@ -1046,9 +1046,11 @@ def _publish_source(
 
 
 def _print_scores(run: "Run", model: str) -> None:
-    names = ("accuracy", "binary_accuracy", "balanced_accuracy", "log_loss", "f1_macro")
-    click.echo(f"{model:12}" + "".join(f"{name:>20}" for name in (*names, "training_s")))
+    names = ["accuracy", "binary_accuracy", "balanced_accuracy", "log_loss", "f1_macro"]
     scores = run.scores(model)
+    # Where votes are known.
+    names += ["agreement"] if all("agreement" in score for score in scores) else []
+    click.echo(f"{model:12}" + "".join(f"{name:>20}" for name in (*names, "training_s")))
     for index, score in enumerate(scores):
         row = "".join(f"{score[name]:20.4f}" for name in names)
         click.echo(f"fold {index:<7}{row}{score['training_s']:20.0f}")

@@ -156,9 +156,8 @@ def votes_csv(dataset: Dataset, votes: Votes) -> str:
     return text.getvalue()
 
 
-def _meanings() -> Table:
-    rows = [[title, f"{meaning}."] for title, meaning in VOTE_SCORES.values()]
-    return Table("What the scores by votes are", ["score", "meaning"], rows)
+def _meanings() -> Text:
+    return Text(" ".join(f"`{title}` is {meaning}." for title, meaning in VOTE_SCORES.values()))
 
 
 def _over_folds(evaluation: ModelEvaluation, name: str) -> str:

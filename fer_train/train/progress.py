@@ -67,7 +67,8 @@ class FoldReporter:
             f"{self.title} epoch {progress.epoch}/{progress.epochs} "
             f"loss {row['loss']:.4f} accuracy {row['accuracy']:.4f} "
             f"val_loss {row['val_loss']:.4f} val_accuracy {row['val_accuracy']:.4f} "
-            f"{row['seconds']:.0f} s, {self._left(progress)} left",
+            + (f"val_agreement {row['val_agreement']:.4f} " if "val_agreement" in row else "")
+            + f"{row['seconds']:.0f} s, {self._left(progress)} left",
             file=sys.stderr,
         )
 

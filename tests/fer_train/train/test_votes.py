@@ -47,6 +47,7 @@ def test_a_run_learns_its_votes_and_keeps_them(tmp_path, votes):
         "the 7 emotions"
     )
     assert told in result.stderr
+    assert "val_agreement" in result.stderr and " agreement " in result.stdout
     opened = open_run(run)
     assert opened.votes.sum(axis=1).tolist() == [22, *[10] * 138, 0]
     unknown = [0, 139]
