@@ -275,9 +275,9 @@ def run_protocol(
         net = build_model(model, recipe, len(protocol.labels))
         minutes["features"] = _seconds(lambda: _features(trainer, net)) / 60
         keep()
-    for fold_id in pending(run, [model])[: folds - len(minutes["folds"])]:
-        shutil.rmtree(run.fold_folder(*fold_id), ignore_errors=True)
-        minutes["folds"].append(_seconds(lambda fold=fold_id: run_here(run, dataset, [fold])) / 60)  # type: ignore[misc]
+    for fold in pending(run, [model])[: folds - len(minutes["folds"])]:
+        shutil.rmtree(fold.folder, ignore_errors=True)
+        minutes["folds"].append(_seconds(lambda fold=fold: run_here(dataset, [fold])) / 60)  # type: ignore[misc]
         keep()
     found = [round(taken, 2) for taken in minutes["folds"]]
     total = minutes["features"] + FOLDS * statistics.mean(minutes["folds"])

@@ -342,7 +342,7 @@ def fold(
     store: str | None,
 ) -> None:
     """Train one fold of a planned run, from its last epoch if it has begun."""
-    from fer_train.run.folder import FoldId, open_run
+    from fer_train.run.folder import open_run
     from fer_train.run.plan import load_run_images
     from fer_train.run.store import Store
     from fer_train.train.schedule import end_with_parent, run_here
@@ -360,8 +360,9 @@ def fold(
         raise click.BadParameter(
             f"expected 0 to {len(run.folds) - 1}, received {index}", param_hint="--fold"
         )
-    run_here(run, load_run_images(run, data), [FoldId(model, index)])
-    click.echo(f"{model} fold {index}: top-1 {run.fold(model, index).score['accuracy']:.4f}")
+    chosen = run.fold(model, index)
+    run_here(load_run_images(run, data), [chosen])
+    click.echo(f"{chosen.id}: top-1 {chosen.score['accuracy']:.4f}")
 
 
 @main.command()
@@ -494,9 +495,9 @@ def train_all(
 
             run_on_ray(run, dataset, folds, ray_address, report, cpus=ray_cpus, gpus=ray_gpus)
         elif jobs:
-            schedule.run_in_subprocesses(run, folds, jobs, report)
+            schedule.run_in_subprocesses(folds, jobs, report)
         else:
-            schedule.run_here(run, dataset, folds)
+            schedule.run_here(dataset, folds)
     for model in models:
         _print_scores(run, model)
     if not no_export:
@@ -597,7 +598,7 @@ def distill(
         if "accuracy" in facts:
             shown = f"teacher: top-1 {facts['accuracy']:.4f} on images that it did not train on"
             click.echo(shown, err=True)
-        run_here(run, dataset, pending(run, [student]))
+        run_here(dataset, pending(run, [student]))
     _print_scores(run, student)
     if export_dir:
         _publish(run, (student,), export_dir, licence=licence, data=data)

@@ -249,14 +249,6 @@ class Run:
         """Return all folds of one of the models."""
         return [RunFold(self, model, split) for split in self.folds]
 
-    def fold_folder(self, model: str, index: int) -> Path:
-        """Return where a fold of a model lies."""
-        return self.fold(model, index).folder
-
-    def is_done(self, model: str, index: int) -> bool:
-        """Tell whether a fold is complete."""
-        return self.fold(model, index).is_done
-
     def scores(self, model: str) -> list[dict[str, Any]]:
         """Return what metrics.json holds, fold by fold.
 
@@ -270,14 +262,6 @@ class Run:
                 f"{', '.join(map(str, missing))}; start fer-train all on it again"
             )
         return [fold.score for fold in folds]
-
-    def score(self, model: str, index: int) -> dict[str, Any]:
-        """Return what metrics.json of a fold that is done holds."""
-        return self.fold(model, index).score
-
-    def write_file(self, fold_id: FoldId, name: str, content: bytes) -> None:
-        """Write a fold's file that another machine has made."""
-        write_atomic(self.fold_folder(*fold_id) / name, lambda path: path.write_bytes(content))
 
     def keep_votes(self, votes: Votes) -> None:
         """Write the votes for all images of the run, so that every fold has them."""
@@ -392,9 +376,19 @@ class RunFold:
         return self.split.index
 
     @property
+    def id(self) -> FoldId:
+        """What names it within its run."""
+        return FoldId(self.model, self.index)
+
+    @property
+    def part(self) -> str:
+        """Where its files lie in the run folder, or in a copy of it."""
+        return f"{self.model}/fold-{self.index:02d}"
+
+    @property
     def folder(self) -> Path:
         """Where its files lie."""
-        return self.run.folder / self.model / f"fold-{self.index:02d}"
+        return self.run.folder / self.part
 
     @property
     def keras_file(self) -> Path:
@@ -427,6 +421,10 @@ class RunFold:
                 f"Expected {self} to be done; start fer-train fold --model {self.model} --fold "
                 f"{self.index} on it"
             )
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Write a file of it that another machine has made."""
+        write_atomic(self.folder / name, lambda path: path.write_bytes(content))
 
     def write_results(
         self,

@@ -17,7 +17,7 @@ from fer_train.data.duplicates import (
 from fer_train.data.folds import Fold, holdout_fold, make_folds
 from fer_train.data.load import Dataset, load_dataset
 from fer_train.data.votes import vote_targets
-from fer_train.run.folder import FoldId, Run, Teacher, digest_of, open_run, refuse_foreign
+from fer_train.run.folder import Run, RunFold, Teacher, digest_of, open_run, refuse_foreign
 from fer_train.run.recipes import Protocol, Recipe
 
 
@@ -130,7 +130,7 @@ def load_run_images(run: Run, data: str | None = None, votes: str | None = None)
     return dataset if votes else replace(dataset, votes=run.votes)
 
 
-def pending(run: Run, models: Sequence[str]) -> list[FoldId]:
+def pending(run: Run, models: Sequence[str]) -> list[RunFold]:
     """Return the folds that are not done yet, model by model."""
     folds = [fold for model in models for fold in run.folds_of(model)]
-    return [FoldId(fold.model, fold.index) for fold in folds if not fold.is_done]
+    return [fold for fold in folds if not fold.is_done]

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from fer_edge.errors import DependencyError, RunError
-from fer_train.run.folder import DONE, VOTES, FoldId, Run, open_run, refuse_foreign, write_atomic
+from fer_train.run.folder import DONE, VOTES, Run, RunFold, open_run, refuse_foreign, write_atomic
 
 _PLAN = ("folds.json", "config.json")
 _CHANGING = {"history.csv"}
@@ -89,36 +89,35 @@ class Store:
     def exchange_done(self, run: Run) -> None:
         """Bring the folds that are done only there, and send those that are done only here."""
         for model in run.recipes:
-            for fold in run.folds:
-                fold_id = FoldId(model, fold.index)
-                here, there = run.is_done(*fold_id), DONE in self._names(_part(fold_id))
+            for fold in run.folds_of(model):
+                here, there = fold.is_done, DONE in self._names(fold.part)
                 if there and not here:
-                    self.fetch_fold(run, fold_id)
+                    self.fetch_fold(fold)
                 elif here and not there:
-                    self.send_fold(run, fold_id)
+                    self.send_fold(fold)
 
-    def fetch_fold(self, run: Run, fold_id: FoldId) -> None:
+    def fetch_fold(self, fold: RunFold) -> None:
         """Bring what a fold's folder lacks, such as the checkpoints of another machine."""
-        folder = run.fold_folder(*fold_id)
-        names = self._names(_part(fold_id))
+        folder = fold.folder
+        names = self._names(fold.part)
         lacking = {name for name in names if not (folder / name).exists()}
         if DONE in lacking:
             # All of it is the other machine's then, and what was begun here is of no use.
             lacking = names
-        self._fetch(folder, _part(fold_id), lacking)
+        self._fetch(folder, fold.part, lacking)
         if DONE in lacking:
             for path in folder.glob("checkpoint-*"):
                 path.unlink()
 
-    def send_fold(self, run: Run, fold_id: FoldId) -> None:
+    def send_fold(self, fold: RunFold) -> None:
         """Send what the store lacks of a fold, and delete there what is no longer here."""
-        folder = run.fold_folder(*fold_id)
+        folder = fold.folder
         here = {path.name for path in folder.iterdir() if path.name[0] != "."} - {"lock"}
-        there = self._names(_part(fold_id))
-        self._send(folder, _part(fold_id), here - (there - _CHANGING))
+        there = self._names(fold.part)
+        self._send(folder, fold.part, here - (there - _CHANGING))
         with self._reached():
             for name in there - here:
-                self._files.delete_file(self._path(_part(fold_id), name))
+                self._files.delete_file(self._path(fold.part, name))
 
     def _names(self, part: str) -> set[str]:
         with self._reached():
@@ -152,7 +151,3 @@ class Store:
             raise RunError(
                 f"Could not reach {self._name}: {error}; nothing that is here is lost"
             ) from error
-
-
-def _part(fold_id: FoldId) -> str:
-    return f"{fold_id.model}/fold-{fold_id.fold:02d}"

@@ -193,9 +193,9 @@ def _write(student: Run, facts: dict[str, Any], **arrays: NDArray[Any]) -> None:
 def _mirrored_answers(part: ModelEvaluation, dataset: Dataset) -> NDArray[np.float32]:
     """Return float32 (N, K): mirror images, each answered by the fold that held the image out."""
     answers = np.empty((len(dataset), len(part.labels)), np.float32)
-    for fold in part.run.folds:
-        path = part.run.fold_folder(part.model, fold.index) / "model.keras"
-        net = load_trained(path, "the trained model of each fold to teach")
-        answers[fold.test] = predict(net, dataset.images[fold.test][:, :, ::-1])
+    for fold in part.folds:
+        net = load_trained(fold.keras_file, "the trained model of each fold to teach")
+        held = fold.split.test
+        answers[held] = predict(net, dataset.images[held][:, :, ::-1])
         keras.backend.clear_session()
     return answers

@@ -10,7 +10,7 @@ from typing import Any
 
 from fer_edge.errors import RunError
 from fer_train.data.load import is_synthetic
-from fer_train.run.folder import FoldId, Run
+from fer_train.run.folder import Run, RunFold
 from fer_train.train.schedule import fold_arguments
 from fer_train.train.svm import SVM
 
@@ -18,7 +18,7 @@ IMAGE = "fer-edge:latest"
 _RETRIES = 3
 
 
-def slurm_script(run: Run, folds: Sequence[FoldId]) -> str:
+def slurm_script(run: Run, folds: Sequence[RunFold]) -> str:
     """Return a Slurm array job for ``sbatch``; run and data must be on a shared file system.
 
     With a store the run folder need not be.
@@ -50,7 +50,7 @@ eval "exec ${{folds[$SLURM_ARRAY_TASK_ID]}}"
 """
 
 
-def kubernetes_job(run: Run, folds: Sequence[FoldId]) -> str:
+def kubernetes_job(run: Run, folds: Sequence[RunFold]) -> str:
     """Return an Indexed Job for ``kubectl apply -f``, as JSON (Kubernetes 1.29 or later).
 
     It expects an image with fer-edge[train-gpu], and a ReadWriteMany volume claim ``fer-train``
@@ -101,18 +101,18 @@ def kubernetes_job(run: Run, folds: Sequence[FoldId]) -> str:
     return json.dumps(job, indent=2) + "\n"
 
 
-def _need_gpu(folds: Sequence[FoldId]) -> bool:
-    return any(model != SVM for model, _ in folds)
+def _need_gpu(folds: Sequence[RunFold]) -> bool:
+    return any(fold.model != SVM for fold in folds)
 
 
-def _commands(run: Run, folds: Sequence[FoldId]) -> list[str]:
+def _commands(run: Run, folds: Sequence[RunFold]) -> list[str]:
     if not folds:
         raise RunError(f"Expected folds that are left to do, received {run.folder}, which is done")
     data = []
     if not is_synthetic(run.protocol.data):
         # The job starts in another folder, perhaps on another machine.
         data = ["--data", str(Path(run.protocol.data).resolve())]
-    return [shlex.join(["fer-train", *fold_arguments(run, fold_id), *data]) for fold_id in folds]
+    return [shlex.join(["fer-train", *fold_arguments(fold), *data]) for fold in folds]
 
 
 def _shared_folder(run: Run) -> str | None:

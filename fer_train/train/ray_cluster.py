@@ -13,7 +13,7 @@ from typing import Any
 
 from fer_edge.errors import DependencyError, RunError
 from fer_train.data.load import Dataset
-from fer_train.run.folder import DONE, LOCK, FoldId, Run, locked
+from fer_train.run.folder import DONE, LOCK, FoldId, Run, RunFold, locked
 from fer_train.train.schedule import raise_failed, train_fold
 
 _RAY_RETRIES = 3
@@ -24,7 +24,7 @@ _RAY_ANSWERS_WITHIN_S = 10.0
 def run_on_ray(
     run: Run,
     dataset: Dataset,
-    folds: Sequence[FoldId],
+    folds: Sequence[RunFold],
     address: str,
     report: Callable[[FoldId], None],
     *,
@@ -82,25 +82,25 @@ def run_on_ray(
         shared = replace(run, folder=run.folder.resolve())
         data = ray.put((shared, _identity(shared), dataset))
         backend = os.environ.get("KERAS_BACKEND")
-        left = {train.remote(data, fold_id, backend): fold_id for fold_id in folds}
+        left = {train.remote(data, fold.id, backend): fold for fold in folds}
         failed = []
         # Ray prints what it has to say of dead nodes to standard output, which is for results.
         with contextlib.redirect_stdout(sys.stderr):
             while left:
                 (finished, *_), _ = ray.wait(list(left))
-                fold_id = left.pop(finished)
+                fold = left.pop(finished)
                 try:
                     files = ray.get(finished)
                 except ray.exceptions.RayError as error:
                     # The last line is the error without its trace.
                     reason = str(error).strip().splitlines()[-1]
-                    logging.getLogger(__name__).warning("%s: %s", fold_id, reason)
-                    failed.append(fold_id)
+                    logging.getLogger(__name__).warning("%s: %s", fold.id, reason)
+                    failed.append(fold.id)
                     continue
                 # The last one marks the fold as done.
                 for name in sorted(files, key=DONE.__eq__):
-                    run.write_file(fold_id, name, files[name])
-                report(fold_id)
+                    fold.write_file(name, files[name])
+                report(fold.id)
     finally:
         ray.shutdown()
     raise_failed(failed)
@@ -139,15 +139,13 @@ def _train_on_node(data: Any, fold_id: FoldId, backend: str | None) -> dict[str,
         os.environ["KERAS_BACKEND"] = backend
     if _identity(run) == identity:
         # A worker whose node has died may train for a moment more before it notices.
-        with locked(run.fold_folder(*fold_id) / LOCK, wait=True):
+        fold = run.fold(*fold_id)
+        with locked(fold.folder / LOCK, wait=True):
             pass
-        train_fold(run, fold_id, dataset)
+        train_fold(fold, dataset)
         return {}
     with tempfile.TemporaryDirectory() as folder:
-        run = replace(run, folder=Path(folder))
-        train_fold(run, fold_id, dataset)
-        return {
-            path.name: path.read_bytes()
-            for path in run.fold_folder(*fold_id).iterdir()
-            if path.name != LOCK
-        }
+        fold = replace(run, folder=Path(folder)).fold(*fold_id)
+        train_fold(fold, dataset)
+        files = fold.folder.iterdir()
+        return {path.name: path.read_bytes() for path in files if path.name != LOCK}

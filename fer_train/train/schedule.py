@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fer_edge.errors import DivergedError, RunError
 from fer_train.data.load import Dataset
-from fer_train.run.folder import FoldId, Run
+from fer_train.run.folder import FoldId, RunFold
 from fer_train.run.store import Store
 
 if TYPE_CHECKING:
@@ -26,75 +26,78 @@ PARENT_FLAG = "--ends-with-parent"
 _log = logging.getLogger(__name__)
 
 
-def run_here(run: Run, dataset: Dataset, folds: Sequence[FoldId]) -> None:
+def run_here(dataset: Dataset, folds: Sequence[RunFold]) -> None:
     """Train folds one after the other in this process.
+
+    Args:
+        dataset: All images of their run, labels in the order of the protocol's.
+        folds: What to train.
 
     Raises:
         RunError: Some folds failed; the others are done.
     """
     failed = []
-    for number, fold_id in enumerate(folds):
+    for number, fold in enumerate(folds):
         try:
-            train_fold(run, fold_id, dataset, left=len(folds) - number)
+            train_fold(fold, dataset, left=len(folds) - number)
         except DivergedError as error:
             _log.error("%s", error)
-            failed.append(fold_id)
+            failed.append(fold.id)
     raise_failed(failed)
 
 
-def train_fold(run: Run, fold_id: FoldId, dataset: Dataset, *, left: int = 1) -> None:
+def train_fold(fold: RunFold, dataset: Dataset, *, left: int = 1) -> None:
     """Train one fold in this process and show it on standard error.
 
     With a store it goes on from the checkpoints that are there, and sends each epoch's.
 
     Args:
-        run: The run.
-        fold_id: What to train.
-        dataset: All images of the run, labels in the order of the protocol's.
+        fold: What to train.
+        dataset: All images of its run, labels in the order of the protocol's.
         left: Folds that this process still has to do, this one included.
     """
     from fer_train.train.progress import FoldReporter
 
-    trainer = trainer_of(run, fold_id, dataset)
-    title = f"{fold_id} ({fold_id.fold + 1} of {len(run.folds)})"
+    trainer = trainer_of(fold, dataset)
+    title = f"{fold.id} ({fold.index + 1} of {len(fold.run.folds)})"
     with FoldReporter(title, trainer.device, left) as report:
-        if not run.store:
+        if not fold.run.store:
             trainer.train(report)
             return
-        store = Store(run.store)
+        store = Store(fold.run.store)
 
         def report_and_send(progress: "Progress") -> None:
             report(progress)
             if progress.row is not None:
                 try:
-                    store.send_fold(run, fold_id)
+                    store.send_fold(fold)
                 except RunError as error:
                     _log.warning("%s; training goes on", error)
 
-        store.fetch_fold(run, fold_id)
+        store.fetch_fold(fold)
         try:
             trainer.train(report_and_send)
         except DivergedError:
             # What is deleted here goes there too.
-            store.send_fold(run, fold_id)
+            store.send_fold(fold)
             raise
-        store.send_fold(run, fold_id)
+        store.send_fold(fold)
 
 
-def trainer_of(run: Run, fold_id: FoldId, dataset: Dataset) -> "FoldTrainer | SvmTrainer":
+def trainer_of(fold: RunFold, dataset: Dataset) -> "FoldTrainer | SvmTrainer":
     """Return what trains a fold."""
-    if fold_id.model == "svm":
+    if fold.model == "svm":
         from fer_train.train.svm import SvmTrainer
 
-        return SvmTrainer(run.fold(*fold_id), dataset)
+        return SvmTrainer(fold, dataset)
     # Keras is a slow import that planning, subprocesses and Ray's driver do without.
     from fer_train.train.fold import FoldTrainer
 
-    return FoldTrainer(run.fold(*fold_id), dataset)
+    return FoldTrainer(fold, dataset)
 
 
 def run_in_subprocesses(
-    run: Run, folds: Sequence[FoldId], jobs: int, report: Callable[[FoldId], None]
+    folds: Sequence[RunFold], jobs: int, report: Callable[[FoldId], None]
 ) -> None:
     """Run each fold as a ``fer-train fold`` process, ``jobs`` at a time; each frees its memory.
 
@@ -104,14 +107,8 @@ def run_in_subprocesses(
     running: set[subprocess.Popen[bytes]] = set()
     ended = threading.Event()
 
-    def train(fold_id: FoldId) -> int:
-        command = [
-            sys.executable,
-            "-m",
-            "fer_train.cli",
-            *fold_arguments(run, fold_id),
-            PARENT_FLAG,
-        ]
+    def train(fold: RunFold) -> int:
+        command = [sys.executable, "-m", "fer_train.cli", *fold_arguments(fold), PARENT_FLAG]
         with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
             running.add(process)
             if ended.is_set():
@@ -128,7 +125,7 @@ def run_in_subprocesses(
     before = signal.signal(signal.SIGTERM, end)
     pool = ThreadPoolExecutor(jobs)
     try:
-        futures |= {pool.submit(train, fold_id): fold_id for fold_id in folds}
+        futures |= {pool.submit(train, fold): fold.id for fold in folds}
         for future in as_completed(futures):
             if future.result():
                 # The process has said why.
@@ -164,12 +161,11 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def fold_arguments(run: Run, fold_id: FoldId) -> list[str]:
+def fold_arguments(fold: RunFold) -> list[str]:
     """Return the arguments of ``fer-train`` that train one fold."""
-    model, index = fold_id
-    store = ["--store", run.store] if run.store else []
-    run_folder = str(run.folder.resolve())
-    return ["fold", "--model", model, "--fold", str(index), "--run", run_folder, *store]
+    store = ["--store", fold.run.store] if fold.run.store else []
+    named = ["--model", fold.model, "--fold", str(fold.index)]
+    return ["fold", *named, "--run", str(fold.run.folder.resolve()), *store]
 
 
 def raise_failed(failed: Sequence[FoldId]) -> None:

@@ -42,7 +42,7 @@ def write_fold(run: Run, model: str, fold: Fold, labels: np.ndarray, skill: floa
     logits[np.arange(fold.test.size), labels[fold.test]] += skill
     odds = np.exp(logits)
     probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
-    folder = run.fold_folder(model, fold.index)
+    folder = run.fold(model, fold.index).folder
     names = ["epoch", *MEASURES, *(f"val_{name}" for name in MEASURES)]
     rows = [[epoch, *rng.uniform(0.2, 0.9, len(names) - 1)] for epoch in (1, 2, 3)]
     lines = [",".join(names), *(",".join(map(str, row)) for row in rows)]

@@ -210,7 +210,7 @@ def test_the_best_fold_is_best_on_the_images_that_steered_it(tmp_path: Path) -> 
     run = make_run(tmp_path, folds=3)
     for index, accuracy in enumerate((0.3, 0.6, 0.5)):
         rows = "epoch,val_accuracy\n1,0.99\n" + f"2,{accuracy}\n3,0.99\n"  # 2 is the kept epoch
-        (run.fold_folder("sequential", index) / "history.csv").write_text(rows)
+        (run.fold("sequential", index).folder / "history.csv").write_text(rows)
     assert best_fold(run, "sequential").index == 1
 
 
@@ -223,7 +223,7 @@ def run(tmp_path: Path, tiny_keras: Path) -> Run:
     run = plan_run(tmp_path / "run", protocol, recipes, dataset)
     for fold in run.folds:
         write_fold(run, "sequential", fold, dataset.labels, 2.0)
-        target = run.fold_folder("sequential", fold.index) / "model.keras"
+        target = run.fold("sequential", fold.index).folder / "model.keras"
         target.write_bytes(tiny_keras.read_bytes())
     return run
 
@@ -264,7 +264,7 @@ def test_the_card_tells_what_the_model_went_on_from(run: Run, tmp_path: Path) ->
     command = read_facts(folder / "sequential.onnx")["command"]
     assert f"| Stage 1 before it | `{command}`: " in (folder / "MODELS.md").read_text()
     assert (folder / "sequential.stage-1.history.csv").read_text() == (
-        run.fold_folder("sequential", 1) / "history.csv"
+        run.fold("sequential", 1).folder / "history.csv"
     ).read_text()
 
 
@@ -277,7 +277,7 @@ def test_an_average_is_the_mean_of_the_weights_and_carries_scores_of_its_own(
     assert alone.exit_code == 1
     assert "Expected --earlier with --average" in alone.output
 
-    source = run.fold_folder("sequential", 1) / "model.keras"
+    source = run.fold("sequential", 1).folder / "model.keras"
     other = tmp_path / "other"
     shutil.copytree(run.folder, other)
     changed = keras.saving.load_model(source, compile=False)
@@ -293,7 +293,7 @@ def test_an_average_is_the_mean_of_the_weights_and_carries_scores_of_its_own(
     facts = read_facts(folder / "sequential.onnx")
     spec = Classifier(folder / "sequential.onnx", detector="none").spec
     assert spec.scores["accuracy"] == pytest.approx(facts["single"]["accuracy"])
-    assert spec.scores["log_loss"] != pytest.approx(run.score("sequential", 1)["log_loss"])
+    assert spec.scores["log_loss"] != pytest.approx(run.fold("sequential", 1).score["log_loss"])
     assert "| Weights | the mean with stage 1, batch" in (folder / "MODELS.md").read_text()
 
     # Where the runs are gone, the exported model stands for them.
@@ -305,7 +305,7 @@ def test_an_average_is_the_mean_of_the_weights_and_carries_scores_of_its_own(
     assert f"top-1 {facts['single']['accuracy']:.2%} as the mean with stage 1 |" in card
     assert "| Weights | the mean with stage 2, batch" in card
     assert read_facts(folder / "sequential.onnx")["averaged"] == [2]
-    log = (run.fold_folder("sequential", 1) / "history.csv").read_text()
+    log = (run.fold("sequential", 1).folder / "history.csv").read_text()
     for name in ("stage-1.", "stage-2.", ""):
         assert (folder / f"sequential.{name}history.csv").read_text() == log
     kept = keras.saving.load_model(exported, compile=False).get_weights()

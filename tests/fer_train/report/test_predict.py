@@ -183,7 +183,7 @@ def test_a_run_answers_with_the_average_of_its_folds(data, tmp_path):
         layers = [keras.Input((48, 48, 1)), keras.layers.GlobalAveragePooling2D(), dense]
         net = keras.Sequential(layers)
         dense.set_weights([np.zeros((1, 7)), 50.0 * np.eye(7)[EMOTIONS.index(emotion)]])
-        net.save(run.fold_folder("sequential", index) / "model.keras")
+        net.save(run.fold("sequential", index).folder / "model.keras")
     arguments = ["--data", data, "--detector", "none", "--pages", 0]
     assert predict(run.folder, *arguments, "--output", tmp_path / "both").exit_code == 0
     row = read_rows(tmp_path / "both")[0]

@@ -155,7 +155,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
 
 def test_one_run_has_short_names_and_one_fold_no_spread(tmp_path):
     run = make_run(tmp_path / "run", folds=2, images=70)
-    (run.fold_folder("sequential", 1) / "metrics.json").unlink()
+    (run.fold("sequential", 1).folder / "metrics.json").unlink()
     refused = report(run.folder, "--output", tmp_path / "out")
     assert refused.exit_code == 1
     assert "missing 1; start fer-train all" in refused.stderr
@@ -171,7 +171,7 @@ def test_one_run_has_short_names_and_one_fold_no_spread(tmp_path):
 def test_a_model_without_epochs_has_no_curves(tmp_path):
     run = make_run(tmp_path / "run", folds=2, images=70)
     for index in range(2):
-        (run.fold_folder("sequential", index) / "history.csv").unlink()
+        (run.fold("sequential", index).folder / "history.csv").unlink()
     assert report(run.folder, "--output", tmp_path / "out").exit_code == 0
     assert not list((tmp_path / "out" / "pictures").glob("*-loss.svg"))
 
@@ -263,7 +263,7 @@ def test_the_report_of_a_network_shows_its_layers(tmp_path):
 
     run = make_run(tmp_path / "run", folds=2, images=70)
     net = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Flatten(name="flat")])
-    net.save(run.fold_folder("sequential", 0) / "model.keras")
+    net.save(run.fold("sequential", 0).folder / "model.keras")
     assert report(run.folder, "--output", tmp_path / "out").exit_code == 0
     svg = (tmp_path / "out/pictures/sequential-layers.svg").read_text()
     assert ">flat<" in svg and ">N x 2304<" in svg

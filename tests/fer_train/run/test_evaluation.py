@@ -24,7 +24,7 @@ def test_all_images_are_judged_once_and_scores_are_means_over_folds(tmp_path):
     assert evaluation.predictions.index.tolist() == list(range(140))
     assert evaluation.predictions.labels.tolist() == [index % 7 for index in range(140)]
     assert evaluation.merged["images"] == 140
-    by_fold = [run.score("sequential", index)["accuracy"] for index in range(3)]
+    by_fold = [run.fold("sequential", index).score["accuracy"] for index in range(3)]
     assert evaluation.spread("accuracy").mean == pytest.approx(np.mean(by_fold))
     assert evaluation.spread("accuracy").sd == pytest.approx(np.std(by_fold, ddof=1))
     assert evaluation.mean_confusion.sum(axis=1) == pytest.approx(np.ones(7))
@@ -33,7 +33,7 @@ def test_all_images_are_judged_once_and_scores_are_means_over_folds(tmp_path):
 
 def test_missing_folds_are_named_unless_a_part_will_do(tmp_path):
     run = make_run(tmp_path / "run")
-    (run.fold_folder("sequential", 1) / "metrics.json").unlink()
+    (run.fold("sequential", 1).folder / "metrics.json").unlink()
     with pytest.raises(RunError, match=r"missing 1; start fer-train all .* --partial"):
         evaluate_model(run, "sequential")
     evaluation = evaluate_model(run, "sequential", partial=True)
@@ -45,22 +45,22 @@ def test_missing_folds_are_named_unless_a_part_will_do(tmp_path):
 def test_a_run_without_any_finished_fold_is_refused(tmp_path):
     run = make_run(tmp_path / "run")
     for index in range(3):
-        (run.fold_folder("sequential", index) / "metrics.json").unlink()
+        (run.fold("sequential", index).folder / "metrics.json").unlink()
     with pytest.raises(RunError, match=r"Expected finished folds in .*run, received none"):
         evaluate_run(run, partial=True)
 
 
 def test_a_fold_that_stands_there_twice_is_named(tmp_path):
     run = make_run(tmp_path / "run")
-    shutil.rmtree(run.fold_folder("sequential", 2))
-    shutil.copytree(run.fold_folder("sequential", 0), run.fold_folder("sequential", 2))
+    shutil.rmtree(run.fold("sequential", 2).folder)
+    shutil.copytree(run.fold("sequential", 0).folder, run.fold("sequential", 2).folder)
     with pytest.raises(RunError, match=r"47 that folds 0 and 2 of sequential in .* both hold out"):
         evaluate_model(run, "sequential")
 
 
 def test_predictions_of_other_images_than_planned_are_refused(tmp_path):
     run = make_run(tmp_path / "run")
-    path = run.fold_folder("sequential", 1) / "predictions.npz"
+    path = run.fold("sequential", 1).folder / "predictions.npz"
     arrays = {name: values[1:] for name, values in read_arrays(path).items()}
     write_arrays(path, arrays)
     with pytest.raises(RunError, match=r"fold 1 of sequential .* folds.json gives it"):
@@ -79,14 +79,14 @@ def test_an_image_twice_in_one_fold_is_refused():
 
 def test_a_damaged_history_is_a_clear_error(tmp_path):
     run = make_run(tmp_path / "run")
-    (run.fold_folder("sequential", 0) / "history.csv").write_text("epoch,loss\n1,oops\n")
+    (run.fold("sequential", 0).folder / "history.csv").write_text("epoch,loss\n1,oops\n")
     with pytest.raises(RunError, match=r"Expected a table of numbers in .*history\.csv"):
         evaluate_model(run, "sequential")
 
 
 def test_an_empty_cell_of_a_history_is_not_a_number(tmp_path):
     run = make_run(tmp_path / "run")
-    (run.fold_folder("sequential", 0) / "history.csv").write_text("epoch,loss\n1,0.5\n2,\n")
+    (run.fold("sequential", 0).folder / "history.csv").write_text("epoch,loss\n1,0.5\n2,\n")
     losses = evaluate_model(run, "sequential").folds[0].curves["loss"]
     assert losses[0] == 0.5 and np.isnan(losses[1])
 

@@ -71,9 +71,9 @@ def test_another_machine_goes_on_from_the_last_epoch(tmp_path, store, monkeypatc
 
     send = Store.send_fold
 
-    def send_twice(self, run, piece):
-        send(self, run, piece)
-        if (run.fold_folder(*piece) / "checkpoint-002.npz").is_file():
+    def send_twice(self, fold):
+        send(self, fold)
+        if (fold.folder / "checkpoint-002.npz").is_file():
             raise Lost
 
     with monkeypatch.context() as patched:
@@ -109,7 +109,7 @@ def test_a_ray_node_without_the_run_folder_leaves_its_fold_in_the_store(tmp_path
     assert _invoke("plan", *SVM, "--run", tmp_path / "a", "--store", store).exit_code == 0
     run = replace(open_run(tmp_path / "a"), store=store)
     files = _train_on_node((run, None, load_run_images(run)), FoldId("svm", 1), None)
-    assert not run.is_done("svm", 1)
+    assert not run.fold("svm", 1).is_done
     for name, content in files.items():
         assert (_there(tmp_path) / "svm" / "fold-01" / name).read_bytes() == content
 
@@ -131,7 +131,7 @@ def test_a_store_that_is_away_for_an_epoch_costs_nothing(tmp_path, store, monkey
     fold = ("fold", "--model", "edge", "--fold", 0, "--run", tmp_path / "b", "--store", store)
     result = _invoke(*fold)
     assert result.exit_code == 0, result.output
-    assert open_run(_there(tmp_path)).is_done("edge", 0)
+    assert open_run(_there(tmp_path)).fold("edge", 0).is_done
 
 
 def test_a_store_of_another_run_is_refused(tmp_path, store):

@@ -84,12 +84,14 @@ def test_a_node_without_the_run_folder_sends_the_files(tmp_path, expected):
     dataset = load_run_images(run)
     files = _train_on_node((run, None, dataset), FoldId("svm", 0), None)
     assert set(files) == {"predictions.npz", "metrics.json"}
-    assert not run.is_done("svm", 0)
+    assert not run.fold("svm", 0).is_done
     for name, content in files.items():
-        run.write_file(FoldId("svm", 0), name, content)
-    assert (run.score("svm", 0)["accuracy"], run.score("svm", 0)["log_loss"]) == expected[0]
+        run.fold("svm", 0).write_file(name, content)
+    assert (run.fold("svm", 0).score["accuracy"], run.fold("svm", 0).score["log_loss"]) == expected[
+        0
+    ]
     assert _train_on_node((run, _identity(run), dataset), FoldId("svm", 1), None) == {}
-    assert run.is_done("svm", 1)
+    assert run.fold("svm", 1).is_done
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
