@@ -18,8 +18,8 @@ from fer_train.export.quantize import (
     Calibration,
     Quantised,
     convert_fp16,
-    mean_divergence,
     quantize_int8,
+    total_variation,
 )
 from fer_train.export.simplify import operators
 from tests.support.made_votes import drawn_votes
@@ -70,8 +70,8 @@ def test_int8_keeps_the_contract_and_names_its_parent(parent: Path, reduce_range
     assert made.largest_difference == pytest.approx(differences.max(), rel=1e-5)
     assert made.mean_difference == pytest.approx(differences.mean(), rel=1e-5)
     assert made.equal_answers == made.accuracy
-    assert set(made.divergence) == set(map(str, CALIBRATIONS))
-    assert made.divergence[str(made.calibration)] == min(made.divergence.values())
+    assert set(made.distance) == set(map(str, CALIBRATIONS))
+    assert made.distance[str(made.calibration)] == min(made.distance.values())
     file = onnx.load(made.path)
     assert {opset.domain for opset in file.opset_import} == {""}
     assert "Relu" not in operators(file)  # quantising to U8 clips at 0 by itself
@@ -159,10 +159,13 @@ def test_fp16_that_answers_differently_is_refused(
     assert [path.name for path in parent.parent.iterdir()] == ["tiny.onnx"]
 
 
-def test_divergence_is_zero_for_equal_answers_alone() -> None:
+def test_the_distance_of_answers_is_that_of_their_masses() -> None:
     rows = np.asarray([[0.2, 0.8], [0.5, 0.5]], np.float32)
-    assert mean_divergence(rows, rows) == 0
-    assert mean_divergence(rows, rows[:, ::-1]) == pytest.approx(0.3 * np.log(4), rel=1e-5)
+    assert total_variation(rows, rows) == 0
+    # 0.6 of the first row's mass is elsewhere, and none of the second's.
+    assert total_variation(rows, rows[:, ::-1]) == pytest.approx(0.3)
+    sure = np.asarray([[1, 0]], np.float32)
+    assert total_variation(sure, sure[:, ::-1]) == 1
 
 
 def test_the_gate_goes_by_agreement_where_votes_are_known(parent: Path, monkeypatch) -> None:
