@@ -29,8 +29,8 @@ def test_folders_with_emotions_leave_out_what_lies_elsewhere(tmp_path):
     unseen = load_layout(tmp_path, "folders")
     assert found(unseen, tmp_path) == {"Happy/1.png": "happy", "x/anger/2.jpg": "angry"}
     assert unseen.skipped == {
-        "folder '' is none of the seven emotions": 1,
-        "folder 'contempt' is none of the seven emotions": 2,
+        "folder '' is no emotion that is known": 1,
+        "folder 'contempt' is no emotion that is known": 2,
     }
 
 
