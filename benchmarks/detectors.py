@@ -283,6 +283,8 @@ def open_all(yunet: Path | None, others: Sequence[Path], low: bool) -> dict[str,
     least: dict[str, Any] = {"min_score": LEAST_SCORE, "min_face": 1} if low else {}
     found: dict[str, FaceDetector] = {"face": OnnxDetector(**least)}
     for file in others:
+        if file.stem in found:
+            raise click.UsageError(f"expected networks of other names than {file.stem}; rename it")
         found[file.stem] = OnnxDetector(described(file), **least)
     try:
         found["haar"] = open_detector("haar")

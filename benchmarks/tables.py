@@ -98,8 +98,10 @@ def models_table(measured: Measured) -> str:
                 f"`{name}`"
                 + (", the default" if name == DEFAULT_MODEL else "")
                 + (f" (on {judged})" if judged != "PublicTest" else ""),
+                percent(single.get("agreement"), 1),
+                percent(single.get("clear_accuracy")),
+                percent(mirrored.get("clear_accuracy")),
                 percent(single["accuracy"]),
-                percent(mirrored["accuracy"]),
                 percent(single["binary_accuracy"]),
                 f"{facts['parameters']:,}",
                 f"{facts['megabytes']:.1f} MB",
@@ -111,27 +113,99 @@ def models_table(measured: Measured) -> str:
         rows.append(
             [
                 f"{peer['name']}, {_ELSEWHERE}",
+                *[""] * 3,
                 percent(peer["accuracy"], 1),
-                "",
                 percent(peer.get("binary_accuracy")),
                 f"{peer['parameters']:,}",
                 "",
                 f"{ms:.2f} ({peer['runs_on']})" if ms else "",
             ]
         )
-    heads = ["model", "top-1", "mirrored", "binary accuracy", "parameters", "size", "ms, batch 1"]
+    heads = [
+        "model",
+        "agreement with a rater",
+        "clear majorities",
+        "the same, mirrored",
+        "FER-2013's labels",
+        "binary accuracy",
+        "parameters",
+        "size",
+        "ms, batch 1",
+    ]
     return markdown(heads, rows)
 
 
 def recall_table(measured: Measured) -> str:
-    """Return the share of each emotion that each file finds."""
-    return markdown(
-        ["recall", *EMOTIONS],
-        [
-            [f"`{name}`", *(percent(recall, 0) for recall in facts["single"]["recall"])]
-            for name, facts in measured.models().items()
-        ],
-    )
+    """Return the recall of each emotion: of the clear majority's, and of the label's."""
+    rows = []
+    for name, facts in measured.models().items():
+        single = facts["single"]
+        pairs = zip(single.get("majority_recall", [None] * 7), single["recall"], strict=True)
+        cells = [f"{percent(most, 0)} / {percent(labelled, 0)}" for most, labelled in pairs]
+        rows.append([f"`{name}`", *cells])
+    return markdown(["recall", *EMOTIONS], rows)
+
+
+def prior_table(measured: Measured) -> str:
+    """Return what dividing by the prior changes, on all of PublicTest and on its halves."""
+    content = measured.read("prior")
+    rows = []
+    for name, powers in content["models"].items():
+        for row in powers:
+            whole = row["all"]
+            recall = dict(zip(content["labels"], whole["majority_recall"], strict=True))
+            rows.append(
+                [
+                    f"`{name}`",
+                    f"{row['power']:g}" + (" (default)" * (row["power"] == content["default"])),
+                    percent(whole["agreement"], 1),
+                    percent(whole["clear_accuracy"], 1),
+                    percent(whole["clear_balanced_accuracy"], 1),
+                    percent(recall["fear"], 0),
+                    percent(recall["disgust"], 0),
+                    *(
+                        f"{percent(row[half]['agreement'], 1)}, "
+                        f"{percent(row[half]['clear_balanced_accuracy'], 1)}"
+                        for half in ("even", "odd")
+                    ),
+                ]
+            )
+    heads = [
+        "file",
+        "power",
+        "agreement with a rater",
+        "clear majorities",
+        "mean recall",
+        "fear",
+        "disgust",
+        "even half: agreement, mean recall",
+        "odd half",
+    ]
+    return markdown(heads, rows)
+
+
+def tilt_table(measured: Measured) -> str:
+    """Return what share of faces in made scenes is read right by their tilt."""
+    rows = [
+        [f"{tilt}°", percent(row["found"], 0)]
+        + [percent(row[way], 1) for way in ("as it is", "turned", "default")]
+        for tilt, row in measured.read("alignment")["by_tilt"].items()
+    ]
+    heads = [
+        "tilt",
+        "found",
+        "cut out as it is",
+        "turned upright",
+        "turned from 12° on, the default",
+    ]
+    return markdown(heads, rows)
+
+
+def size_table(measured: Measured) -> str:
+    """Return what share of faces is read right by their size."""
+    sides = measured.read("alignment")["by_side"]
+    heads = ["side of the face", *(f"{side} px" for side in sides)]
+    return markdown(heads, [["read right", *(percent(share, 1) for share in sides.values())]])
 
 
 def latency_table(measured: Measured) -> str:
@@ -465,8 +539,11 @@ def picture(measured: Measured, name: str, what: str) -> str:
 TABLES: Mapping[str, Callable[[Measured], str]] = {
     "models": models_table,
     "recall": recall_table,
+    "prior": prior_table,
     "without-copies": without_copies_table,
     "copies": copies_table,
+    "tilt": tilt_table,
+    "size": size_table,
     "latency": latency_table,
     "ratios": ratios_table,
     "ratios-avx2": lambda measured: ratios_table(measured, "latency-avx2"),

@@ -23,9 +23,10 @@ import cv2
 import numpy as np
 
 from benchmarks.machine import describe_machine
+from fer_edge._base._cv2 import OPENCV_VERSION
 from fer_edge.image.read import Frame, read_image
 from fer_edge.inference.classifier import Classifier
-from fer_edge.inference.detectors import open_detector
+from fer_edge.inference.detectors import HaarDetector, open_detector
 from fer_edge.video.frame_log import FrameLog
 from fer_edge.video.options import DETECT_EVERY, MIN_FACE
 from fer_edge.video.sink import VideoSink
@@ -114,6 +115,11 @@ def main(
         "default": lambda clip: time_fer_edge(clip, classifier, DETECT_EVERY),
         "detect-every-1": lambda clip: time_fer_edge(clip, classifier, 1),
     }
+    if OPENCV_VERSION < (5,):
+        haar = Classifier(
+            model, detector=HaarDetector(min_face=MIN_FACE), threads=threads, spin=False
+        )
+        modes["haar-every-1"] = lambda clip: time_fer_edge(clip, haar, 1)
     peer = open_peer()
     if peer is not None:
         modes["fer"] = lambda clip: time_peer(clip, peer)

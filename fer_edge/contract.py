@@ -36,7 +36,7 @@ POINTS = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right")
 AFFECT = ("valence", "arousal", "dominance")
 """Dimensions of affect that are known by their names: numbers, never classes."""
 
-DEFAULT_PRIOR_POWER = 0.0
+DEFAULT_PRIOR_POWER = 0.2
 """To what power of the training prior answers are divided unless it is said; 0 changes nothing."""
 
 Layout = Literal["nhwc", "nchw"]

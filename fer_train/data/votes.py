@@ -14,7 +14,7 @@ Two forms are read, plain or gzip:
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -202,8 +202,7 @@ def _official_votes(table: _Table, names: Names, usage: Names, by_row: bool) -> 
     if by_row:
         places = list(range(expected))
     else:
-        rows_of_names = _rows_of_names()
-        places = [_row_of(PurePosixPath(name), rows_of_names) for name in names]
+        places = archive_rows(names)
         if max(places, default=-1) < 0:
             raise DataError(
                 f"{table.path}: expected images named as in FER-2013's archive, such as "
@@ -221,22 +220,22 @@ def _official_votes(table: _Table, names: Names, usage: Names, by_row: bool) -> 
     return np.where((known >= 0)[:, None], votes[known], 0)
 
 
-def _rows_of_names() -> dict[str, dict[str, int]]:
-    """Return the csv rows of the archive's images: name without suffix -> emotion -> row."""
+def archive_rows(names: Iterable[str]) -> list[int]:
+    """Return the rows of FER-2013's csv of images named as in its archive; -1 of any other name.
+
+    Args:
+        names: Such as ``train/angry/Training_10118481.jpg``.
+    """
     rows = csv_rows(_ROWS_OF_NAMES)
     next(rows)
-    found: dict[str, dict[str, int]] = defaultdict(dict)
+    known: dict[tuple[str, str], int] = {}
     for row, pairs in enumerate(rows):
         share = "Training" if row < _FER2013_TRAINING else "PublicTest"
         for code, number in zip(pairs[::2], pairs[1::2], strict=True):
-            found[f"{share}_{number}"][EMOTIONS[int(code)]] = row
-    return found
-
-
-def _row_of(name: PurePosixPath, rows_of_names: Mapping[str, Mapping[str, int]]) -> int:
-    """Return the csv row of an image, or -1."""
-    # Two numbers of the archive stand under two emotions each.
-    return rows_of_names.get(name.stem, {}).get(emotion_of(name.parent.name) or "", -1)
+            # Two numbers of the archive stand under two emotions each.
+            known[EMOTIONS[int(code)], f"{share}_{number}"] = row
+    paths = [PurePosixPath(name) for name in names]
+    return [known.get((emotion_of(path.parent.name) or "", path.stem), -1) for path in paths]
 
 
 def _votes_by_file(table: _Table, names: Names) -> Votes:

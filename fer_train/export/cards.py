@@ -244,7 +244,8 @@ def _recipe(facts: Facts, spec: Origin) -> list[tuple[str, str]]:
     if facts["folds"] > 1:
         number = "one" if spec.fold is None else f"fold {spec.fold}"
         split = f"{number} of {facts['folds']}"
-    return [("Recipe", f"{spec.recipe}, seed {facts['seed']}, {split}")]
+    parts = [spec.recipe, f"seed {facts['seed']}", split]
+    return [("Recipe", ", ".join(part for part in parts if part))]
 
 
 def _training(facts: Facts) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from benchmarks import all as benchmarks
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 
-JOBS = list(benchmarks.jobs("fer2013.zip", str(BENCHMARKS), "yunet.onnx"))
+JOBS = list(benchmarks.jobs("fer2013.zip", __file__, str(BENCHMARKS), "yunet.onnx"))
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_every_benchmark_has_a_short_form() -> None:
 
 
 def test_what_lacks_its_data_is_left_out() -> None:
-    left_out = {job.script for job in benchmarks.jobs(None, None, None) if job.left_out}
-    assert left_out == {"alignment", "accuracy"}
+    left_out = {job.script for job in benchmarks.jobs(None, None, None, None) if job.left_out}
+    assert left_out == {"alignment", "accuracy", "prior"}
 
 
 def test_one_that_fails_does_not_stop_the_others(

@@ -179,11 +179,12 @@ def told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("prior", "power"), [("training", 0), ("uniform", 1), (0.5, 0.5), (0, 0), (None, 0)]
+    ("prior", "power"), [("training", 0), ("uniform", 1), (0.5, 0.5), (0, 0), (None, 0.2)]
 )
 def test_answers_are_divided_by_the_prior(told, prior, power):
     frame = np.full((9, 9, 3), (level_of("happy") + level_of("sad")) // 2, np.uint8)
-    plain = np.array(list(Classifier(told, detector="none")(frame)[0].probabilities.values()))
+    (told_plainly,) = Classifier(told, detector="none", prior=0)(frame)
+    plain = np.array(list(told_plainly.probabilities.values()))
     wanted = plain / np.power(PRIOR, power)
     classifier = Classifier(told, detector="none", prior=prior)
     assert classifier.prior == power
