@@ -14,7 +14,7 @@ test: $(VENV)/.test-installed
 	$(PYTEST) --dist worksteal -m "not slow"
 
 # What takes long: installs into bare environments, a cluster, a browser, transcripts.
-test-slow: $(VENV)/.test-installed
+test-slow: $(VENV)/.test-installed web/node_modules/.package-lock.json
 	$(PYTEST) --dist loadscope -m slow
 
 lint: $(VENV)/.test-installed
@@ -36,7 +36,7 @@ tables: $(VENV)/.test-installed
 	$(BIN)/python docs/write_cli.py
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist web/node_modules
 
 $(VENV)/.runtime-installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) '.[cpu,headless]'
@@ -45,6 +45,11 @@ $(VENV)/.runtime-installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.test-installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) '.[test]'
 	touch $@ $(VENV)/.runtime-installed
+
+# What the page of `fer-edge web` runs models with.
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	npm ci --prefix web --no-audit --no-fund || \
+		echo "onnxruntime-web cannot be had from npm: the browser's tests will be skipped" >&2
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

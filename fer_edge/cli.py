@@ -17,7 +17,7 @@ from fer_edge._base.sections import section
 from fer_edge.contract import DEFAULT_PRIOR_POWER, Description, Prior
 from fer_edge.errors import SourceError
 from fer_edge.inference.flags import description_options, detector_options, grouped
-from fer_edge.inference.locate import DEFAULT_MODEL, DetectorName
+from fer_edge.inference.locate import DEFAULT_DETECTOR, DEFAULT_MODEL, DetectorName
 from fer_edge.inference.presets import PRESETS
 from fer_edge.inference.providers import AUTO, PROVIDERS
 from fer_edge.video.options import (
@@ -85,6 +85,7 @@ _PRESET = click.option(
     type=click.Choice(list(PRESETS)),
     help="The model is a well-known one of another maker: describe it so.",
 )
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
 _RUNTIME = (
     click.option(
         "--provider",
@@ -130,17 +131,19 @@ def _read_prior(
     return power
 
 
-def _face_options(smallest: int, mirrored: str) -> Sequence[Callable[..., Any]]:
+def _min_face_option(smallest: int) -> Callable[..., Any]:
+    return click.option(
+        "--min-face",
+        type=click.IntRange(1),
+        metavar="PIXELS",
+        help="Leave out faces whose longer side is less; large pictures are searched as finely "
+        f"as that asks for, which takes longer. [default: {smallest}, and in large pictures a "
+        "50th of the longer side]",
+    )
+
+
+def _answer_options(mirrored: str) -> Sequence[Callable[..., Any]]:
     return (
-        click.option(
-            "--min-face",
-            type=click.IntRange(1),
-            metavar="PIXELS",
-            help="Leave out faces whose longer side is less; large pictures are searched as finely "
-            f"as that asks for, which takes longer. [default: {smallest}, and in large pictures a "
-            "50th of the longer side]",
-        ),
-        detector_options,
         click.option(
             "--uncertain",
             type=click.FloatRange(0, 1),
@@ -195,7 +198,14 @@ def classifier_options(
             "faces",
             FaceOptions,
             _field_names(FaceOptions),
-            [section("Faces and answers", *_face_options(smallest, mirrored))],
+            [
+                section(
+                    "Faces and answers",
+                    _min_face_option(smallest),
+                    detector_options,
+                    *_answer_options(mirrored),
+                )
+            ],
         ),
         description_options(),
     ]
@@ -282,7 +292,7 @@ def _open_classifier(
         is_flag=True,
         help="Go on with FILE: pictures that have a record in it are done.",
     ),
-    click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors."),
+    _QUIET,
     click.option(
         "--top",
         type=click.IntRange(1),
@@ -579,3 +589,89 @@ def cameras(as_json: bool) -> None:
             "No camera opens; plug one in, close other programs that use it, and see that you may "
             "use it (on Linux: sudo usermod -aG video $USER, then log in again)"
         )
+
+
+@main.command()
+@section(
+    "Page",
+    click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=8765,
+        show_default=True,
+        metavar="N",
+        help="Port of the page; 0 takes one that is free.",
+    ),
+    click.option(
+        "--host",
+        default="127.0.0.1",
+        show_default=True,
+        metavar="ADDRESS",
+        help="Address of this machine that is listened at; with others than the default the page "
+        "can be opened from elsewhere.",
+    ),
+    click.option(
+        "--open/--no-open",
+        "opens",
+        default=True,
+        show_default=True,
+        help="Open the page in a browser, where there is one.",
+    ),
+    click.option(
+        "--node-modules",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Where npm has installed onnxruntime-web. [default: beside the page]",
+    ),
+    _QUIET,
+)
+@section("Model", _MODEL_NAME, _PRESET)
+@section(
+    "Faces and answers",
+    _min_face_option(MIN_FACE),
+    click.option(
+        "--detector-model",
+        type=click.Path(path_type=Path),
+        metavar="NAME|FILE",
+        help=f"ONNX file of another face network. [default: {DEFAULT_DETECTOR}]",
+    ),
+    *_answer_options("on, off for camera and video"),
+)
+@description_options()
+def web(
+    port: int,
+    host: str,
+    opens: bool,
+    node_modules: Path | None,
+    quiet: bool,
+    min_face: int | None,
+    mirror: bool | None,
+    description: Description,
+    **options: Any,
+) -> None:
+    """Serve a page that runs the same models in a browser: camera, video, pictures.
+
+    Nothing leaves the machine, and no network is needed. The page's address is printed; Ctrl-C
+    ends.
+
+    Exit status: 1 the page cannot be served, 2 wrong usage, 130 ended by Ctrl-C, 143 by SIGTERM,
+    129 by a closed terminal.
+    """
+    from fer_edge.web.page import PageOptions
+    from fer_edge.web.serve import serve_page
+
+    # Unless it is said how small faces may be, large pictures are searched in little time.
+    if min_face is not None:
+        options |= {"min_face": min_face, "searched": None}
+    page = PageOptions(mirror=mirror is not False, **options)
+    sys.exit(
+        serve_page(
+            page,
+            description,
+            host=host,
+            port=port,
+            opens=opens,
+            node_modules=node_modules,
+            quiet=quiet,
+        )
+    )

@@ -8,6 +8,7 @@ It installs from the package registry and takes minutes: ``make test-slow``.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -179,6 +180,15 @@ def test_a_video_is_watched_recorded_and_drawn(python, files):
     assert all(len(record["faces"]) == 1 for record in found)
     assert cv2.VideoCapture(str(files / "out.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 10
     assert cv2.imread(str(files / "time.png")) is not None
+
+
+def test_the_page_is_there_and_says_what_npm_must_bring(python, files):
+    done = fer_edge(python, files, "web", "--no-open")
+    assert done.returncode == 1
+    place = re.search(r"npm ci --prefix (\S+) ", done.stderr)
+    assert place and Path(place[1]).is_relative_to(python.parents[1])
+    there = {path.name for path in Path(place[1]).iterdir()}
+    assert {"index.html", "worker.js", "package-lock.json"} <= there
 
 
 def test_the_trainer_reads_its_data(python, files):

@@ -20,9 +20,10 @@ from fer_edge.contract import DetectorSpec, detector_from_metadata
 from fer_edge.errors import DetectorError, ModelError
 from fer_edge.image.read import Frame
 from fer_edge.inference.locate import DEFAULT_DETECTOR, DetectorName, find_model
+from fer_edge.inference.onnx_file import ModelFile
 from fer_edge.inference.preprocess import Box, Points, check_frame, to_gray
 from fer_edge.inference.search import BOX_CHANNELS, Maps, search, shrink
-from fer_edge.inference.session import Session, open_session
+from fer_edge.inference.session import open_session
 
 WORKING_SIDE = 640
 """Frames are searched at no more than this many pixels on their longer side."""
@@ -91,7 +92,7 @@ class OnnxDetector:
         provider: Short name of the execution provider that really runs, such as ``cpu``.
     """
 
-    _SMALLEST = 12
+    SMALLEST = 12
     """Side at which it finds two of three faces, pixels of what it is given."""
 
     def __init__(
@@ -143,7 +144,7 @@ class OnnxDetector:
         self._max_side = max_side
         self._session = open_session(self.path, provider, threads, spin=spin)
         self.provider = self._session.provider
-        self.spec = _detector_spec(self._session)
+        self.spec = detector_spec(self._session.file)
         self._outputs = [output.name for output in self._session.file.outputs]
         self._least = self.spec.threshold if min_score is None else min_score
         self.detect(np.zeros((32, 32, 3), np.uint8))
@@ -164,7 +165,7 @@ class OnnxDetector:
             least=self._least,
             overlap=self.spec.overlap,
             side=side,
-            scale=_scale(frame_bgr, self._max_side, self._min_face, self._SMALLEST),
+            scale=_scale(frame_bgr, self._max_side, self._min_face, self.SMALLEST),
         )
         height, width = frame_bgr.shape[:2]
         found = found.only((found.boxes[:, 2:] - found.boxes[:, :2]).max(1) >= self._min_face)
@@ -201,29 +202,31 @@ class OnnxDetector:
         return maps
 
 
-def _detector_spec(session: Session) -> DetectorSpec:
+def detector_spec(file: ModelFile) -> DetectorSpec:
     """Return how a file's answers are read.
 
     Raises:
         ModelError: It is no face detector, or its graph is not what it says.
     """
-    file, name = session.file, session.file.path.name
+    name = file.path.name
     spec = detector_from_metadata(file.metadata, name)
     if spec is None:
         raise ModelError(
             f"Expected a face detector of fer-edge's, received {name}, which carries no fer-edge "
             "metadata; give a YuNet file with `detector=yunet`"
         )
-    shape = session.input_shape
+    source = file.inputs[0] if len(file.inputs) == 1 else None
+    shape = (source.shape or ()) if source else ()
     if (
-        len(shape) != 4
+        source is None
+        or len(shape) != 4
         or any(isinstance(shape[axis], int) for axis in (0, 2, 3))
         or shape[1] not in (3, None)
-        or session.input.type != "float"
+        or source.type != "float"
     ):
         raise ModelError(
             f"Expected {name} to take float32 (N, 3, H, W) of any N, H and W, received the input "
-            f"{session.input}; export it again"
+            f"{source}; export it again"
         )
     if len(file.outputs) != len(spec.strides):
         raise ModelError(
@@ -239,7 +242,7 @@ class HaarDetector:
     Faces turned sideways or tilted by more than about 20 degrees are not found; YuNet finds most.
     """
 
-    _SMALLEST = 20
+    SMALLEST = 20
     """Side of the cascade's window, pixels."""
 
     def __init__(self, *, min_face: int = 24, max_side: int | None = WORKING_SIDE) -> None:
@@ -282,9 +285,9 @@ class HaarDetector:
     def detect(self, frame_bgr: Frame) -> list[Face]:
         """Find the faces of a frame; see `FaceDetector.detect`. The score is the cascade's sum."""
         check_frame(frame_bgr)
-        scale = _scale(frame_bgr, self._max_side, self._min_face, self._SMALLEST)
+        scale = _scale(frame_bgr, self._max_side, self._min_face, self.SMALLEST)
         gray = shrink(to_gray(frame_bgr), scale)
-        smallest = max(self._SMALLEST, round(self._min_face * scale))
+        smallest = max(self.SMALLEST, round(self._min_face * scale))
         if min(gray.shape) < smallest:
             return []
         boxes, _, weights = self._cascade().detectMultiScale3(
@@ -306,7 +309,7 @@ class HaarDetector:
 class YuNetDetector:
     """YuNet, a small network that also finds turned and partly covered faces."""
 
-    _SMALLEST = 10
+    SMALLEST = 10
     """Least side of the faces that it was trained to find, pixels."""
 
     def __init__(
@@ -358,7 +361,7 @@ class YuNetDetector:
         """Find the faces of a frame; see `FaceDetector.detect`. The score is 0 to 1."""
         check_frame(frame_bgr)
         frame_bgr = _in_color(frame_bgr)
-        scale = _scale(frame_bgr, self._max_side, self._min_face, self._SMALLEST)
+        scale = _scale(frame_bgr, self._max_side, self._min_face, self.SMALLEST)
         small = shrink(frame_bgr, scale)
         network = self._network()
         try:

@@ -1,0 +1,1 @@
+"""The page that runs models in a browser: its files, what it is told, the server."""
