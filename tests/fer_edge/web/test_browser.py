@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from selenium import webdriver
+from selenium.webdriver import ActionChains, Keys
 
 from fer_edge.cli import main
 from fer_edge.web.page import RUNTIME, page_folder
@@ -68,7 +70,6 @@ def served(modules, *flags):
 @pytest.fixture
 def browser(tmp_path):
     """Return a function that opens an address in Chromium with further flags."""
-    webdriver = pytest.importorskip("selenium.webdriver")
     program = find_program("chromium", "chromium-browser", "google-chrome")
     driver = find_program("chromedriver")
     if not program or not driver:
@@ -266,8 +267,6 @@ def test_a_camera_is_watched_and_can_be_stopped(modules, browser, tmp_path):
 
 
 def test_it_is_used_by_keyboard_and_read_aloud(modules, browser, tmp_path):
-    from selenium.webdriver import ActionChains, Keys
-
     with served(modules) as url:
         page = browser(url)
         cv2.imwrite(str(tmp_path / "nobody.png"), ground(5, 300, 401))
