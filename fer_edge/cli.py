@@ -342,6 +342,7 @@ def classify(open_classifier: Callable[..., "Classifier"], **options: Any) -> No
 @main.command()
 @click.argument("model", default=DEFAULT_MODEL, metavar="MODEL")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@_QUIET
 @grouped(
     "chosen",
     ModelOptions,
@@ -349,7 +350,7 @@ def classify(open_classifier: Callable[..., "Classifier"], **options: Any) -> No
     (_PRESET, *_RUNTIME),
 )
 @description_options()
-def info(as_json: bool, chosen: ModelOptions, description: Description) -> None:
+def info(as_json: bool, quiet: bool, chosen: ModelOptions, description: Description) -> None:
     """Show what a model file holds and says of itself, and what can run it.
 
     Of a file that nobody has described yet it shows the flags to try.
@@ -473,6 +474,7 @@ def _region(
         help="Draw each face's emotions over time; several videos into a folder.",
     ),
     click.option("--force", is_flag=True, help="Replace existing files."),
+    _QUIET,
     click.option(
         "--display/--no-display",
         default=None,

@@ -33,15 +33,24 @@ _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 
 
 class Command(SectionedCommand):
-    """A command whose errors name its flags where they name arguments."""
+    """A command whose errors name its flags where they name arguments.
+
+    With ``--quiet`` warnings are not told, whatever thread they come from.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; see `with_flags`."""
+        logger = logging.getLogger(_LOGGER)
+        level = logger.level
+        if ctx.params.get("quiet"):
+            logger.setLevel(logging.ERROR)
         try:
             return super().invoke(ctx)
         except FerError as error:
             # Each takes one message, so that another of its kind can say the same in flags.
             raise type(error)(with_flags(error.message, self)) from error
+        finally:
+            logger.setLevel(level)
 
 
 class CommandGroup(click.Group):
@@ -83,12 +92,9 @@ class CommandGroup(click.Group):
 
 
 class _EchoHandler(logging.Handler):
-    """Prints what is logged on standard error, with ``--quiet`` errors alone."""
+    """Prints what is logged on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        context = click.get_current_context(silent=True)
-        if record.levelno < logging.ERROR and context and context.params.get("quiet"):
-            return
         tell(with_flags(record.getMessage()))
 
 

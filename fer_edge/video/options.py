@@ -38,6 +38,7 @@ class VideoOptions:
         timeline: Picture of the emotions over time, .png, or the folder of several; or None.
         display: Whether there is a window; None means if one can be shown.
         force: Whether existing files may be replaced.
+        quiet: Whether stderr is for errors alone.
         every: Take every so many-th frame.
         detect_every: Frames from one detection to the next; 1 detects in every frame.
         max_frames: End after so many frames taken, or None.
@@ -56,6 +57,7 @@ class VideoOptions:
     timeline: Path | None = None
     display: bool | None = None
     force: bool = False
+    quiet: bool = False
     every: int = 1
     detect_every: int = DETECT_EVERY
     max_frames: int | None = None

@@ -59,7 +59,7 @@ def run_video(sources: Sequence[str], classifier: Classifier, options: VideoOpti
     several = len(videos) > 1 or os.path.isdir(sources[0])  # noqa: PTH112 - as in find_videos
     _check_usage(sources, several, options)
     _check_outputs(videos, options)
-    shows = _wants_window(options.display)
+    shows = _wants_window(options.display, quiet=options.quiet)
     log_path = options.output
     if log_path is None and not (shows or options.record or options.timeline):
         log_path = _STDOUT
@@ -93,7 +93,7 @@ def run_video(sources: Sequence[str], classifier: Classifier, options: VideoOpti
                     _say(("" if named else f"{video.name}: ") + with_flags(error.message))
             if session.ended:
                 break
-        if several:
+        if several and not options.quiet:
             _say(f"{len(videos)} videos, {failed} failed")
     return 128 + signals[0] if signals else 1 if failed else 0
 
@@ -160,6 +160,7 @@ class _Session:
                 self._window = stack.enter_context(self._make_window(source, meter))
                 sinks.append(self._window)
             hidden = self._shows or (log is not None and options.output in (None, _STDOUT))
+            hidden = hidden or options.quiet
             try:
                 with Progress(source, options, hidden=hidden) as progress:
                     sinks.append(progress)
@@ -195,13 +196,14 @@ class _Session:
                     picture = encode(draw_timeline(history, source.name), ".png")
                     with atomic_file(video.timeline, force=options.force) as file:
                         file.write(picture)
-                _report(history, meter, source, named=self._several)
+                if not options.quiet:
+                    _report(history, meter, source, named=self._several)
 
     def _make_window(self, source: VideoSource, meter: "Meter") -> Window:
         return Window(
             f"fer-edge {source.name}",
             stop=self.stop,
-            saved=lambda path: click.echo(f"saved {path}", err=True),
+            saved=lambda path: None if self._options.quiet else _say(f"saved {path}"),
             status=meter.text,
             paced=not source.live,
         )
@@ -262,14 +264,14 @@ def _log_format(path: Path | None, options: VideoOptions) -> LogFormat:
     return found
 
 
-def _wants_window(display: bool | None) -> bool:
+def _wants_window(display: bool | None, *, quiet: bool) -> bool:
     if display is False:
         return False
     reason = why_no_window()
     if reason and display:
         raise OutputError(f"Expected a display for --display, but {reason}")
-    if reason:
-        click.echo(f"No window: {reason}; going on as with --no-display", err=True)
+    if reason and not quiet:
+        _say(f"No window: {reason}; going on as with --no-display")
     return reason is None
 
 

@@ -373,3 +373,38 @@ def test_only_one_thread_is_left_when_a_video_ends(model, clip):
     before = threading.active_count()
     whole(model, clip, "--max-frames", 3)
     assert threading.active_count() == before
+
+
+def test_quiet_says_nothing_on_stderr_but_errors(model, clip, tmp_path):
+    aloud = run(model, clip, "--output", tmp_path / "a.jsonl", display=())
+    assert "90 frames" in aloud.stderr
+    quiet = run(model, clip, "--output", tmp_path / "b.jsonl", "-q", display=())
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert (tmp_path / "b.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
+    # Of several, those that fail are told; how many there were is not.
+    (tmp_path / "none.mp4").write_bytes(b"nothing")
+    several = run(model, clip, tmp_path / "none.mp4", "--quiet")
+    assert several.exit_code == 1
+    (line,) = several.stderr.splitlines()
+    assert line.startswith(str(tmp_path / "none.mp4"))
+
+
+def test_quiet_holds_for_what_ffmpeg_says_from_its_own_thread(model, tmp_path):
+    frames = portrait_frames(20)
+    whole = write_clip(tmp_path / "whole.mp4", frames).read_bytes()
+    data = whole.index(b"mdat")
+    broken = bytearray(whole)
+    for place in range(data + 6000, data + 12000, 40):
+        broken[place] ^= 0xFF
+    (tmp_path / "broken.mp4").write_bytes(broken)
+    aloud, quiet = (
+        subprocess.run(
+            [sys.executable, "-m", "fer_edge", "video", tmp_path / "broken.mp4", "--no-display",
+             "--model", model, *flags],
+            capture_output=True, text=True, timeout=120,
+        )
+        for flags in ([], ["-q"])
+    )  # fmt: skip
+    assert "FFmpeg: " in aloud.stderr
+    assert quiet.stderr == ""
+    assert quiet.stdout == aloud.stdout
