@@ -266,7 +266,7 @@ def speed_table(measured: Measured) -> str:
     modes, clip = video["modes"], video["clip"]
     rows = [
         [
-            "one picture, beside a bare script that loads OpenCV, onnxruntime and the model",
+            "one picture, beside a bare script that loads OpenCV, onnxruntime and both models",
             f"{startup['ratio']:.2f} times its time ({startup['fer_edge']['median_s']:.2f} s), "
             f"{startup['memory_ratio']:.2f} times its memory "
             f"({startup['fer_edge']['peak_mib']:.0f} MiB)",

@@ -65,6 +65,8 @@ def describe_model(
                 f"`preset`; fer-edge info {name} shows what it has"
             )
         spec = ModelSpec()
+    if len(described.get("labels", spec.labels)) != len(spec.labels):
+        spec = dataclasses.replace(spec, prior=())  # It is that of other labels.
     spec = dataclasses.replace(spec, **described)
     check_spec(spec, name)
     _check_input(spec, file.inputs[0], name)

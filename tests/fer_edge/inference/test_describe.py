@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 from fer_edge import Classifier
 from fer_edge.cli import main
+from fer_edge.contract import ModelSpec
 from fer_edge.errors import ModelError
 from fer_edge.image.read import read_image
 from tests.support.models import save_brightness_model, save_color_model
@@ -125,3 +126,12 @@ def test_our_own_files_need_no_flags_but_obey_them(tmp_path):
     assert Classifier(model, labels=labels).spec.labels == labels
     frame = read_image("tests/data/portrait.jpg")
     assert Classifier(model, labels=labels)(frame)[0].emotion in labels
+
+
+def test_a_prior_stays_with_its_own_labels(tmp_path):
+    prior = (0.1, 0.1, 0.1, 0.4, 0.1, 0.1, 0.1)
+    metadata = ModelSpec(model="ours", prior=prior).to_metadata()
+    model = save_brightness_model(tmp_path / "ours.onnx", metadata=metadata)
+    assert Classifier(model, labels=tuple("abcdefg")).spec.prior == prior
+    with pytest.raises(ModelError, match="2 numbers for its labels a, b"):
+        Classifier(model, labels=("a", "b"))
