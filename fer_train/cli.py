@@ -20,10 +20,12 @@ import click
 from fer_edge import __version__
 from fer_edge._base.command import CommandGroup
 from fer_edge._base.sections import section
-from fer_edge.contract import EMOTIONS, Description
+from fer_edge.contract import Description
 from fer_edge.errors import DataError, RunError
 from fer_edge.inference.flags import description_options, detector_options
 from fer_edge.inference.locate import DetectorName
+from fer_train.data.emotions import LABEL_PRESETS, make_labelling, parse_labels_map
+from fer_train.data.group_patterns import GROUP_PATTERNS
 from fer_train.detection.settings import (
     DetectorSettings,
     LossWeights,
@@ -60,12 +62,12 @@ SEED = click.IntRange(0, LARGEST_SEED)
 
 
 class NameList(click.ParamType[tuple[str, ...]]):
-    """A comma-separated list of names from a fixed set."""
+    """A comma-separated list of names, from a fixed set where there is one."""
 
     name = "names"
 
-    def __init__(self, allowed: tuple[str, ...]) -> None:
-        """Take the names that are allowed."""
+    def __init__(self, allowed: tuple[str, ...] = ()) -> None:
+        """Take the names that are allowed; all are where none is given."""
         self.allowed = allowed
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
@@ -74,10 +76,26 @@ class NameList(click.ParamType[tuple[str, ...]]):
             return value
         names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
         if not names:
-            self.fail(f"expected some of {', '.join(self.allowed)}, received none")
-        if unknown := [name for name in names if name not in self.allowed]:
+            expected = f"some of {', '.join(self.allowed)}" if self.allowed else "names"
+            self.fail(f"expected {expected}, received none")
+        if unknown := [name for name in names if self.allowed and name not in self.allowed]:
             self.fail(f"expected {', '.join(self.allowed)}, received {', '.join(unknown)}")
         return names
+
+
+class LabelsMap(click.ParamType[tuple[str, ...]]):
+    """What names in a data set mean: pairs, presets, or a TOML file of them."""
+
+    name = "labels map"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        """Read the pairs."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_labels_map(value)
+        except DataError as error:
+            self.fail(error.message)
 
 
 _DATA, _OTHERWISE, _RUNNING, _EXPORTING = "Data and folds", "Training", "Running", "Export"
@@ -157,6 +175,34 @@ votes_option = click.option(
 )
 
 
+classes_option = click.option(
+    "--classes",
+    type=NameList(),
+    metavar="NAME,NAME,...",
+    help="What is told apart, in order: emotions or any other names. Images of other emotions are "
+    "left out. [default: the seven emotions, and what else --labels-map names; that alone where it "
+    "names none of the seven]",
+)
+
+
+groups_option = click.option(
+    "--groups",
+    metavar="FILE.csv|PATTERN",
+    help="The person or clip of each image: none is on two sides of a split. A csv with the "
+    "columns file and group; a regular expression, of whose match in a name the first group "
+    f"counts; or a known pattern: {', '.join(GROUP_PATTERNS)}.",
+)
+
+
+labels_map_option = click.option(
+    "--labels-map",
+    type=LabelsMap(),
+    metavar="FILE.toml|NAME=CLASS,...",
+    help="What other names and numbers of labels mean; NAME= leaves images out. Or a data set by "
+    f"name: {', '.join(LABEL_PRESETS)}.",
+)
+
+
 export_dir_option = click.option(
     "--export-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -200,7 +246,8 @@ def plan_options(function: F) -> F:
             "--data",
             default="synthetic",
             show_default=True,
-            help="FER-2013 as csv, folder or zip, or synthetic[:COUNT] for drawn faces.",
+            help="FER-2013 as csv, folder or zip, or synthetic[:COUNT] for drawn faces; "
+            "synthetic:COUNT,people=N,clips=N draws few people, or frames of few clips.",
         ),
         click.option(
             "--models",
@@ -223,12 +270,15 @@ def plan_options(function: F) -> F:
             help=f"1: Training against PublicTest. [default: {Protocol.folds}]",
         ),
         votes_option,
+        groups_option,
         click.option("--limit", type=click.IntRange(1), help="Most images used. [default: all]"),
         click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]"),
-        click.option("--drop", type=NameList(EMOTIONS), help="Emotions left out, with commas."),
+        classes_option,
+        labels_map_option,
+        click.option("--drop", type=NameList(), help="Classes left out, with commas."),
     ]
     function = _setting_options(Recipe, skip=("name", *_TEACHING))(function)
-    named = ("data", "folds", "limit", "seed", "drop", "votes")
+    named = ("data", "folds", "limit", "seed", "classes", "labels_map", "drop", "votes", "groups")
     function = _setting_options(Protocol, skip=named)(function)
     function = section(_RUNNING, run_option, store_option)(function)
     return section(_DATA, *options)(function)
@@ -283,9 +333,11 @@ def _plan(
     if there:
         there.fetch_plan(run_folder)
     dataset = load_images(protocol)
+    _tell_of_left_out(dataset)
     _tell_of_votes(dataset)
     check(recipes)
     run = plan_run(run_folder, protocol, recipes, dataset)
+    _tell_of_groups(run, dataset)
     if there:
         run = dataclasses.replace(run, store=store)
         there.send_plan(run)
@@ -296,6 +348,29 @@ def _plan(
 def _check_votes_share(recipe: Recipe, protocol: Protocol) -> None:
     if recipe.votes_share != 1 and protocol.votes is None:
         raise click.UsageError("--votes-share is for --votes, which brings votes")
+
+
+def _tell_of_left_out(dataset: "Dataset") -> None:
+    """Say how many images are of no class."""
+    if dataset.left_out:
+        counts = ", ".join(f"{count:,} of {name}" for name, count in dataset.left_out.items())
+        click.echo(f"left out, being of no class: {counts}", err=True)
+
+
+def _tell_of_groups(run: "Run", dataset: "Dataset") -> None:
+    """Say what keeps images of one person or clip together, or warn that nothing does."""
+    if dataset.groups is not None:
+        groups = len(set(dataset.groups.tolist()))
+        click.echo(f"{groups:,} groups of {len(dataset):,} images are kept together", err=True)
+        return
+    from fer_train.data.groups import suspected_groups
+
+    if reason := suspected_groups(dataset.names, dataset.images, dataset.labels):
+        click.echo(
+            f"warning: images seem to be of few people or clips: {reason}. Where one is on both "
+            "sides of a split, scores are too good; --groups keeps each on one side",
+            err=True,
+        )
 
 
 def _tell_of_votes(dataset: "Dataset") -> None:
@@ -523,7 +598,16 @@ def train_all(
 @click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]")
 @run_option
 @votes_option
-@_setting_options(Protocol, skip=("data", "limit", "pool", "drop", "folds", "seed", "votes"))
+@groups_option
+@classes_option
+@labels_map_option
+@_setting_options(
+    Protocol,
+    skip=(
+        *("data", "limit", "pool", "classes", "labels_map", "drop", "folds", "seed"),
+        *("votes", "groups"),
+    ),
+)
 @recipe_options
 def distill(
     teacher_paths: tuple[Path, ...],
@@ -570,20 +654,32 @@ def distill(
             f"expected no limit, pool and drop, and folds = 1, in {config}: a student has those of "
             "its teacher, and the data set's own split"
         )
-    split = PROTOCOL_DEFAULTS["modern"] | {"seed": 0, "votes": None}
+    if teacher and {"classes", "labels_map"} & given.keys():
+        raise click.UsageError(
+            "--classes and --labels-map are for files as teachers; a student has RUN's classes"
+        )
+    split = PROTOCOL_DEFAULTS["modern"] | {"seed": 0, "votes": None, "groups": None}
+    if teacher:
+        # What was left out of the teacher's training is no class of the student's either.
+        classes: dict[str, Any] = {
+            name: getattr(teacher.protocol, name) for name in ("classes", "labels_map", "drop")
+        }
+    else:
+        classes = {name: given.pop(name) for name in ("classes", "labels_map") if name in given}
     split = split | {name: given.pop(name) for name in split if name in given}
     with _usage():
         protocol = Protocol(
             data=source,
             limit=teacher.protocol.limit if teacher else None,
-            drop=teacher.protocol.drop if teacher else (),
             folds=1,
+            **classes,
             **split,
         )
         recipe = recipe_for("modern", student, {"teacher_weight": 0.7} | given)
     _check_votes_share(recipe, protocol)
     with locked_run(run_folder):
         dataset = load_images(protocol)
+        _tell_of_left_out(dataset)
         _tell_of_votes(dataset)
         if teacher:
             models = teachers or tuple(teacher.recipes)
@@ -715,16 +811,30 @@ def output_option(default: str) -> Callable[[F], F]:
 @main.command()
 @click.option("--data", required=True, help="As for `fer-train all`.")
 @votes_option
+@classes_option
+@labels_map_option
 @click.option("--limit", type=click.IntRange(1), help="Look at no more images.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @output_option("explore")
-def explore(data: str, votes: str | None, limit: int | None, seed: int, output: Path) -> None:
+def explore(
+    data: str,
+    votes: str | None,
+    classes: tuple[str, ...] | None,
+    labels_map: tuple[str, ...] | None,
+    limit: int | None,
+    seed: int,
+    output: Path,
+) -> None:
     """Look at a data set before training: samples, counts, copies and faults."""
     from fer_train.data.load import load_dataset
     from fer_train.report.document import save
     from fer_train.report.explore import explore_dataset
 
-    document = explore_dataset(load_dataset(data, limit=limit, seed=seed, votes=votes), seed)
+    with _usage():
+        labelling = make_labelling(classes or (), labels_map or ())
+    dataset = load_dataset(data, limit=limit, seed=seed, votes=votes, labelling=labelling)
+    _tell_of_left_out(dataset)
+    document = explore_dataset(dataset, seed)
     _echo_paths(save(document, output, "explore"))
 
 
@@ -776,6 +886,7 @@ def report(run_folders: tuple[Path, ...], partial: bool, output: Path) -> None:
     show_default=True,
     help="How the data set names its emotions.",
 )
+@labels_map_option
 @detector_options
 @click.option("--model", type=click.Choice(KERAS_MODELS), help="Which model of a RUN with several.")
 @click.option("--fold", type=click.IntRange(0), help="One fold of RUN alone, not their average.")
@@ -791,6 +902,7 @@ def predict(
     source: Path,
     data: Path,
     layout: str,
+    labels_map: tuple[str, ...] | None,
     detector: DetectorName,
     detector_model: Path | None,
     model: str | None,
@@ -805,7 +917,7 @@ def predict(
     from fer_train.report.predict import answer_pictures, describe_answers, open_model
 
     chosen = open_model(source, model, fold)
-    pictures = load_layout(data, layout, chosen.spec.labels)
+    pictures = load_layout(data, layout, chosen.spec.labels, labels_map or ())
     finder = open_detector(detector, detector_model)
     answers = answer_pictures(chosen, pictures.pictures, finder)
     title = f"{data.resolve().name} ({layout}) judged by {chosen.name}"
@@ -853,6 +965,7 @@ def _echo_refused(refused: list[str]) -> None:
 @export_dir_option
 @click.option("--data", help="What judges the files: RUN's data set by default, none of FILE.")
 @votes_option
+@labels_map_option
 @licence_option
 @click.option("--int8", is_flag=True, help="Also int8, if as good and twice as fast, for CPUs.")
 @click.option("--fp16", is_flag=True, help="Also float16 weights, for GPUs.")
@@ -879,6 +992,7 @@ def export(
     export_dir: Path | None,
     data: str | None,
     votes: str | None,
+    labels_map: tuple[str, ...] | None,
     licence: str,
     earlier_paths: tuple[Path, ...],
     description: Description,
@@ -893,7 +1007,7 @@ def export(
     from fer_train.run.folder import open_run
 
     earlier = [open_run(path) if path.is_dir() else path for path in earlier_paths]
-    of_file = {"--facts": facts_folder, "--note": notes} | {
+    of_file = {"--facts": facts_folder, "--note": notes, "--labels-map": labels_map} | {
         f"--{name.replace('_', '-')}": value for name, value in description.items()
     }
     of_run = {"--models": models, "--fold": fold_name != "best"}
@@ -909,6 +1023,8 @@ def export(
             raise click.UsageError("--int8 needs --data: images to find scales on and to judge by")
         if votes and not data:
             raise click.UsageError("--votes needs --data: the images that people voted on")
+        if labels_map and not data:
+            raise click.UsageError("--labels-map needs --data: the images whose labels it names")
         model = file_source(
             source,
             description,
@@ -917,7 +1033,9 @@ def export(
             notes=notes,
             licence=licence,
         )
-        pictures = file_pictures(data, model.spec.labels, votes) if data else Pictures()
+        pictures = Pictures()
+        if data:
+            pictures = file_pictures(data, model.spec.labels, votes, labels_map or ())
         _echo_refused(_publish_source(model, export_dir, pictures, Forms(**values)))
         return
     run = open_run(source)
@@ -947,6 +1065,7 @@ def export(
 )
 @click.option("--data", required=True, help="Images to find scales on and to judge by.")
 @votes_option
+@labels_map_option
 @description_options()
 @click.option(
     "--export-dir",
@@ -958,6 +1077,7 @@ def quantize(
     source: Path,
     data: str,
     votes: str | None,
+    labels_map: tuple[str, ...] | None,
     export_dir: Path | None,
     reduce_range: bool,
     description: Description,
@@ -975,7 +1095,7 @@ def quantize(
     refused = quantize_file(
         source,
         export_dir or source.parent,
-        file_pictures(data, labels, votes),
+        file_pictures(data, labels, votes, labels_map or ()),
         description=description,
         reduce_range=reduce_range,
         report=click.echo,

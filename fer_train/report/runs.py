@@ -298,6 +298,8 @@ def _describe_run(run: Run) -> dict[str, str]:
         "digest": run.dataset_digest[:16],
         "limit": _plain(protocol.limit),
         "pool": protocol.pool,
+        "classes": ", ".join(protocol.labels),
+        "labels map": ", ".join(protocol.labels_map) or "none",
         "left out": ", ".join(protocol.drop) or "nothing",
         "folds": str(len(run.folds)),
         "grouping": protocol.grouping,
@@ -392,7 +394,7 @@ def _merged_report(evaluation: ModelEvaluation) -> Table:
         caption += "; the thesis's is of one fold"
         scores = [entry.of_class(emotion) for emotion in evaluation.labels]
         beside = {
-            f"thesis {title}": [f"{getattr(row, name):.2f}" for row in scores]
+            f"thesis {title}": [f"{getattr(row, name):.2f}" if row else NONE for row in scores]
             for name, title in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
         }
     return class_report(evaluation.merged, evaluation.labels, caption, beside)

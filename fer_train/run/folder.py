@@ -4,6 +4,7 @@
     ├── config.json        data set and its digest, teacher, folds, the recipe of each model
     ├── folds.json         the images of each fold
     ├── votes.npz          what people saw in each image, where the run is taught it
+    ├── groups.npz         the person or clip of each image, where the folds go by it
     ├── lock               held by the process that schedules
     └── MODEL/fold-00/
         ├── lock               held by the process that trains
@@ -39,7 +40,7 @@ from fer_edge.errors import RunError
 from fer_train.data.folds import Fold
 from fer_train.data.votes import Votes
 from fer_train.run.metrics import classification_metrics
-from fer_train.run.recipes import Protocol, Recipe, saved_recipe
+from fer_train.run.recipes import Protocol, Recipe, saved_protocol, saved_recipe
 from fer_train.run.votes import vote_metrics
 
 FORMAT = 1
@@ -51,6 +52,7 @@ KERAS_FILE = "model.keras"
 HISTORY = "history.csv"
 LOCK = "lock"
 VOTES = "votes.npz"
+GROUPS = "groups.npz"
 TEACHER = "teacher.npz"
 TEACHER_MODEL = "teacher.keras"
 TEACHERS = "teachers"
@@ -226,6 +228,7 @@ class Run:
         folds: The folds, the same for all models.
         teacher: Who teaches its models besides the labels, or None.
         votes_digest: SHA-256 of the votes that it keeps, or None.
+        groups_digest: SHA-256 of the groups that it keeps, or None.
         unsaid: Models and settings of theirs that are newer than the folder: it goes on without
             them, whatever their defaults are now.
         store: Address of its copy in object storage, see `fer_train.run.store`, or None.
@@ -238,6 +241,7 @@ class Run:
     folds: list[Fold]
     teacher: Teacher | None = None
     votes_digest: str | None = None
+    groups_digest: str | None = None
     unsaid: frozenset[tuple[str, str]] = frozenset()
     store: str | None = None
 
@@ -266,6 +270,24 @@ class Run:
     def keep_votes(self, votes: Votes) -> None:
         """Write the votes for all images of the run, so that every fold has them."""
         write_arrays(self.folder / VOTES, {"votes": votes})
+
+    def keep_groups(self, groups: NDArray[np.str_]) -> None:
+        """Write the person or clip of each image of the run."""
+        write_arrays(self.folder / GROUPS, {"groups": groups})
+
+    @cached_property
+    def groups(self) -> NDArray[np.str_] | None:
+        """The groups that the run keeps: (N,) for all its images; None if it has none.
+
+        Raises:
+            RunError: They are gone or damaged.
+        """
+        if self.groups_digest is None:
+            return None
+        groups = read_arrays(self.folder / GROUPS)["groups"]
+        if digest_of(groups) != self.groups_digest:
+            raise RunError(f"Expected the groups that {self.folder} began with, received others")
+        return groups
 
     @cached_property
     def votes(self) -> Votes | None:
@@ -304,7 +326,8 @@ class Run:
             "dataset_digest": self.dataset_digest,
             "teacher": self.teacher,
             "votes_digest": self.votes_digest,
-            "protocol": dataclasses.asdict(self.protocol) | {"drop": list(self.protocol.drop)},
+            "groups_digest": self.groups_digest,
+            "protocol": dataclasses.asdict(self.protocol),
             "models": {
                 name: {
                     setting: value
@@ -321,9 +344,12 @@ class Run:
         Raises:
             RunError: It would not; names what differs.
         """
-        # The digests tell whether data and votes are the same, wherever they lie now.
+        # The digests tell whether data, votes and groups are the same, wherever they lie now.
         moved = dataclasses.replace(
-            other.protocol, data=self.protocol.data, votes=self.protocol.votes
+            other.protocol,
+            data=self.protocol.data,
+            votes=self.protocol.votes,
+            groups=self.protocol.groups,
         )
         pairs: list[tuple[str, Any, Any]] = [("", self.protocol, moved)]
         # A model that only one of them has is no difference: models can be added to a run.
@@ -345,6 +371,9 @@ class Run:
         if self.votes_digest != other.votes_digest:
             there, asked = (run.protocol.votes or "none" for run in (self, other))
             differences.append(f"other votes: {there} there, {asked} asked for")
+        if self.groups_digest != other.groups_digest:
+            there, asked = (run.protocol.groups or "none" for run in (self, other))
+            differences.append(f"other groups: {there} there, {asked} asked for")
         if differences:
             raise RunError(
                 f"{self.folder} holds a run of other settings ({'; '.join(differences)}); give the "
@@ -478,9 +507,11 @@ def read_curves(path: Path) -> Curves:
         raise RunError(f"Expected a table of numbers in {path}, received {error}") from error
 
 
-def digest_of(votes: Votes) -> str:
-    """Return the SHA-256 of votes."""
-    return hashlib.sha256(np.ascontiguousarray(votes, "<i8").data).hexdigest()
+def digest_of(values: Votes | NDArray[np.str_]) -> str:
+    """Return the SHA-256 of votes or groups."""
+    if values.dtype.kind == "U":
+        return hashlib.sha256("\n".join(values.tolist()).encode()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values, "<i8").data).hexdigest()
 
 
 def write_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
@@ -512,7 +543,7 @@ def open_run(folder: Path) -> Run:
             f"{folder}; use the version of fer-edge that made it"
         )
     try:
-        protocol = Protocol(**config["protocol"] | {"drop": tuple(config["protocol"]["drop"])})
+        protocol = saved_protocol(config["protocol"])
         recipes = {
             name: saved_recipe(name, settings) for name, settings in config["models"].items()
         }
@@ -538,6 +569,7 @@ def open_run(folder: Path) -> Run:
         folds,
         teacher,
         votes_digest=config.get("votes_digest"),
+        groups_digest=config.get("groups_digest"),
         unsaid=frozenset(
             (name, field.name)
             for name, settings in config["models"].items()

@@ -13,7 +13,16 @@ from functools import partial
 from pathlib import Path
 
 from fer_edge.errors import DependencyError, RunError
-from fer_train.run.folder import DONE, VOTES, Run, RunFold, open_run, refuse_foreign, write_atomic
+from fer_train.run.folder import (
+    DONE,
+    GROUPS,
+    VOTES,
+    Run,
+    RunFold,
+    open_run,
+    refuse_foreign,
+    write_atomic,
+)
 
 _PLAN = ("folds.json", "config.json")
 _CHANGING = {"history.csv"}
@@ -67,11 +76,11 @@ class Store:
         """
         with tempfile.TemporaryDirectory() as temporary:
             there = Path(temporary)
-            self._fetch(there, "", {VOTES, *_PLAN} & self._names(""))
+            self._fetch(there, "", {VOTES, GROUPS, *_PLAN} & self._names(""))
             if not (there / "config.json").is_file():
                 return
             run = open_run(there)
-            votes = run.votes
+            votes, groups = run.votes, run.groups
             run = replace(run, folder=folder)
         refuse_foreign(folder)
         if (folder / "config.json").is_file():
@@ -80,11 +89,15 @@ class Store:
             run = replace(run, recipes={**run.recipes, **here.recipes})
         if votes is not None:
             run.keep_votes(votes)
+        if groups is not None:
+            run.keep_groups(groups)
         run.save()
 
     def send_plan(self, run: Run) -> None:
         """Send the plan of a run."""
-        self._send(run.folder, "", _PLAN if run.votes_digest is None else (VOTES, *_PLAN))
+        kept = {VOTES: run.votes_digest, GROUPS: run.groups_digest}
+        names = [name for name, digest in kept.items() if digest is not None]
+        self._send(run.folder, "", (*names, *_PLAN))
 
     def exchange_done(self, run: Run) -> None:
         """Bring the folds that are done only there, and send those that are done only here."""
