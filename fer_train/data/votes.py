@@ -13,7 +13,6 @@ Two forms are read, plain or gzip:
   under any of its names; columns for contempt, unknown and NF (no face) may follow.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
