@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from urllib.parse import urlsplit
 
@@ -19,10 +20,12 @@ import click
 from fer_edge import __version__
 from fer_edge._base.command import CommandGroup
 from fer_edge._base.sections import section
-from fer_edge.contract import EMOTIONS, Description
+from fer_edge.contract import Description
 from fer_edge.errors import DataError, RunError
 from fer_edge.inference.flags import description_options, detector_options
 from fer_edge.inference.locate import DetectorName
+from fer_train.data.emotions import LABEL_PRESETS, make_labelling, parse_labels_map
+from fer_train.data.group_patterns import GROUP_PATTERNS
 from fer_train.detection.settings import (
     DetectorSettings,
     LossWeights,
@@ -33,7 +36,6 @@ from fer_train.detection.settings import (
 from fer_train.run.recipes import (
     KERAS_MODELS,
     LARGEST_SEED,
-    LOGS,
     MODEL_NAMES,
     PROTOCOL_DEFAULTS,
     THESIS_MODELS,
@@ -50,8 +52,7 @@ if TYPE_CHECKING:
     from fer_train.data.load import Dataset
     from fer_train.export.publish import Forms
     from fer_train.export.sources import Pictures, Source
-    from fer_train.run.evaluation import ModelEvaluation
-    from fer_train.run.folder import Run, RunFold
+    from fer_train.run.folder import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,12 +62,12 @@ SEED = click.IntRange(0, LARGEST_SEED)
 
 
 class NameList(click.ParamType[tuple[str, ...]]):
-    """A comma-separated list of names from a fixed set."""
+    """A comma-separated list of names, from a fixed set where there is one."""
 
     name = "names"
 
-    def __init__(self, allowed: tuple[str, ...]) -> None:
-        """Take the names that are allowed."""
+    def __init__(self, allowed: tuple[str, ...] = ()) -> None:
+        """Take the names that are allowed; all are where none is given."""
         self.allowed = allowed
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
@@ -75,25 +76,26 @@ class NameList(click.ParamType[tuple[str, ...]]):
             return value
         names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
         if not names:
-            self.fail(f"expected some of {', '.join(self.allowed)}, received none")
-        if unknown := [name for name in names if name not in self.allowed]:
+            expected = f"some of {', '.join(self.allowed)}" if self.allowed else "names"
+            self.fail(f"expected {expected}, received none")
+        if unknown := [name for name in names if self.allowed and name not in self.allowed]:
             self.fail(f"expected {', '.join(self.allowed)}, received {', '.join(unknown)}")
         return names
 
 
-class SeedList(click.ParamType[tuple[int, ...]]):
-    """A comma-separated list of different seeds."""
+class LabelsMap(click.ParamType[tuple[str, ...]]):
+    """What names in a data set mean: pairs, presets, or a TOML file of them."""
 
-    name = "seeds"
+    name = "labels map"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        """Split and check the list."""
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        """Read the pairs."""
         if isinstance(value, tuple):
             return value
-        seeds = tuple(SEED.convert(part.strip(), param, ctx) for part in value.split(","))
-        if len(set(seeds)) < len(seeds):
-            self.fail(f"expected seeds that differ, received {value}")
-        return seeds
+        try:
+            return parse_labels_map(value)
+        except DataError as error:
+            self.fail(error.message)
 
 
 _DATA, _OTHERWISE, _RUNNING, _EXPORTING = "Data and folds", "Training", "Running", "Export"
@@ -165,22 +167,39 @@ store_option = click.option(
 )
 
 
-log_option = click.option(
-    "--log",
-    "logs",
-    type=NameList(LOGS),
-    default=(),
-    help="Experiment trackers that are told of each epoch: mlflow, tensorboard, or both with a "
-    "comma. MLflow keeps it where MLFLOW_TRACKING_URI says; TensorBoard's --logdir is the run "
-    "folder.",
-)
-
-
 votes_option = click.option(
     "--votes",
     type=click.Path(exists=True, dir_okay=False),
     help="What people saw in each image: FER+'s fer2013new.csv, or a csv with a column file and "
     "one for each emotion. Models are taught and scored by it.",
+)
+
+
+classes_option = click.option(
+    "--classes",
+    type=NameList(),
+    metavar="NAME,NAME,...",
+    help="What is told apart, in order: emotions or any other names. Images of other emotions are "
+    "left out. [default: the seven emotions, and what else --labels-map names; that alone where it "
+    "names none of the seven]",
+)
+
+
+groups_option = click.option(
+    "--groups",
+    metavar="FILE.csv|PATTERN",
+    help="The person or clip of each image: none is on two sides of a split. A csv with the "
+    "columns file and group; a regular expression, of whose match in a name the first group "
+    f"counts; or a known pattern: {', '.join(GROUP_PATTERNS)}.",
+)
+
+
+labels_map_option = click.option(
+    "--labels-map",
+    type=LabelsMap(),
+    metavar="FILE.toml|NAME=CLASS,...",
+    help="What other names and numbers of labels mean; NAME= leaves images out. Or a data set by "
+    f"name: {', '.join(LABEL_PRESETS)}.",
 )
 
 
@@ -220,14 +239,15 @@ _TEACHING = ("teacher_weight", "views")
 """Settings of `fer-train distill` alone."""
 
 
-def data_options(function: F) -> F:
-    """Add the options that say what data and settings models are trained with."""
+def plan_options(function: F) -> F:
+    """Add the options that say what a run is made of."""
     options = [
         click.option(
             "--data",
             default="synthetic",
             show_default=True,
-            help="FER-2013 as csv, folder or zip, or synthetic[:COUNT] for drawn faces.",
+            help="FER-2013 as csv, folder or zip, or synthetic[:COUNT] for drawn faces; "
+            "synthetic:COUNT,people=N,clips=N draws few people, or frames of few clips.",
         ),
         click.option(
             "--models",
@@ -250,25 +270,18 @@ def data_options(function: F) -> F:
             help=f"1: Training against PublicTest. [default: {Protocol.folds}]",
         ),
         votes_option,
+        groups_option,
         click.option("--limit", type=click.IntRange(1), help="Most images used. [default: all]"),
         click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]"),
-        click.option(
-            "--split-seed",
-            type=SEED,
-            help="Of the sample and the folds, where it is another: several seeds on the same "
-            "folds tell their spreads apart. [default: --seed]",
-        ),
-        click.option("--drop", type=NameList(EMOTIONS), help="Emotions left out, with commas."),
+        classes_option,
+        labels_map_option,
+        click.option("--drop", type=NameList(), help="Classes left out, with commas."),
     ]
     function = _setting_options(Recipe, skip=("name", *_TEACHING))(function)
-    named = ("data", "folds", "limit", "seed", "split_seed", "drop", "votes")
+    named = ("data", "folds", "limit", "seed", "classes", "labels_map", "drop", "votes", "groups")
     function = _setting_options(Protocol, skip=named)(function)
+    function = section(_RUNNING, run_option, store_option)(function)
     return section(_DATA, *options)(function)
-
-
-def plan_options(function: F) -> F:
-    """Add the options that say what a run is made of."""
-    return data_options(section(_RUNNING, run_option, store_option)(function))
 
 
 @contextmanager
@@ -294,25 +307,6 @@ def _plan(
     from fer_train.run.plan import load_images, plan_run
     from fer_train.run.store import Store
 
-    protocol, recipes = _read_settings(data, models, recipe, config, flags)
-    there = Store(store) if store else None
-    if there:
-        there.fetch_plan(run_folder)
-    dataset = load_images(protocol)
-    _tell_of_votes(dataset)
-    check(recipes)
-    run = plan_run(run_folder, protocol, recipes, dataset)
-    if there:
-        run = dataclasses.replace(run, store=store)
-        there.send_plan(run)
-        there.exchange_done(run)
-    return run, dataset
-
-
-def _read_settings(
-    data: str, models: tuple[str, ...], recipe: str, config: Path | None, flags: dict[str, Any]
-) -> tuple[Protocol, dict[str, Recipe]]:
-    """Return what flags, the file of settings and the recipe say, in this order."""
     given = {name: value for name, value in flags.items() if value is not None}
     protocol_fields = {field.name for field in dataclasses.fields(Protocol)}
     with _usage():
@@ -335,12 +329,48 @@ def _read_settings(
                     flag = f"--{name.replace('_', '-')}"
                     raise click.UsageError(f"{flag} is for fer-train distill, which has a teacher")
             _check_votes_share(recipes[model], protocol)
-    return protocol, recipes
+    there = Store(store) if store else None
+    if there:
+        there.fetch_plan(run_folder)
+    dataset = load_images(protocol)
+    _tell_of_left_out(dataset)
+    _tell_of_votes(dataset)
+    check(recipes)
+    run = plan_run(run_folder, protocol, recipes, dataset)
+    _tell_of_groups(run, dataset)
+    if there:
+        run = dataclasses.replace(run, store=store)
+        there.send_plan(run)
+        there.exchange_done(run)
+    return run, dataset
 
 
 def _check_votes_share(recipe: Recipe, protocol: Protocol) -> None:
     if recipe.votes_share != 1 and protocol.votes is None:
         raise click.UsageError("--votes-share is for --votes, which brings votes")
+
+
+def _tell_of_left_out(dataset: "Dataset") -> None:
+    """Say how many images are of no class."""
+    if dataset.left_out:
+        counts = ", ".join(f"{count:,} of {name}" for name, count in dataset.left_out.items())
+        click.echo(f"left out, being of no class: {counts}", err=True)
+
+
+def _tell_of_groups(run: "Run", dataset: "Dataset") -> None:
+    """Say what keeps images of one person or clip together, or warn that nothing does."""
+    if dataset.groups is not None:
+        groups = len(set(dataset.groups.tolist()))
+        click.echo(f"{groups:,} groups of {len(dataset):,} images are kept together", err=True)
+        return
+    from fer_train.data.groups import suspected_groups
+
+    if reason := suspected_groups(dataset.names, dataset.images, dataset.labels):
+        click.echo(
+            f"warning: images seem to be of few people or clips: {reason}. Where one is on both "
+            "sides of a split, scores are too good; --groups keeps each on one side",
+            err=True,
+        )
 
 
 def _tell_of_votes(dataset: "Dataset") -> None:
@@ -378,7 +408,6 @@ def _check_pretrained(recipes: Mapping[str, Recipe]) -> None:
 @click.option("--ends-with-parent", is_flag=True, hidden=True)
 @run_option
 @store_option
-@log_option
 def fold(
     model: str,
     index: int,
@@ -386,7 +415,6 @@ def fold(
     ends_with_parent: bool,
     run_folder: Path,
     store: str | None,
-    logs: tuple[str, ...],
 ) -> None:
     """Train one fold of a planned run, from its last epoch if it has begun."""
     from fer_train.run.folder import open_run
@@ -398,8 +426,7 @@ def fold(
         end_with_parent()
     if store:
         Store(store).fetch_plan(run_folder)
-    _check_logs(logs)
-    run = dataclasses.replace(open_run(run_folder), store=store, logs=logs)
+    run = dataclasses.replace(open_run(run_folder), store=store)
     if model not in run.recipes:
         raise click.BadParameter(
             f"{run_folder} has {', '.join(run.recipes)}, received {model}", param_hint="--model"
@@ -463,15 +490,6 @@ def settings(recipe: str, models: tuple[str, ...], weights: str) -> None:
 @main.command("all")
 @plan_options
 @section(
-    _DATA,
-    click.option(
-        "--seeds",
-        type=SeedList(),
-        help="Train from each of these seeds on the same folds, such as 0,1,2, in RUN/seed-0 and "
-        "so on; the first one's models are exported.",
-    ),
-)
-@section(
     _RUNNING,
     click.option(
         "--jobs", type=click.IntRange(1), help="Folds at a time, each in its own process."
@@ -483,7 +501,6 @@ def settings(recipe: str, models: tuple[str, ...], weights: str) -> None:
     click.option(
         "--ray-gpus", default=0.0, show_default=True, callback=_resource, help="GPUs of a fold."
     ),
-    log_option,
     click.option(
         "--emit",
         type=click.Choice(["slurm", "kubernetes"]),
@@ -504,12 +521,10 @@ def train_all(
     config: Path | None,
     run_folder: Path,
     store: str | None,
-    seeds: tuple[int, ...] | None,
     jobs: int | None,
     ray_address: str | None,
     ray_cpus: float,
     ray_gpus: float,
-    logs: tuple[str, ...],
     emit: str | None,
     export_dir: Path | None,
     licence: str,
@@ -524,160 +539,44 @@ def train_all(
         raise click.UsageError("--ray-cpus and --ray-gpus are for --ray")
     if int8 and no_export:
         raise click.UsageError("--int8 and --no-export exclude one another")
-    if seeds and (emit or flags["seed"] is not None):
-        raise click.UsageError(
-            "--seeds excludes --seed and --emit; for job files of several seeds give --emit with "
-            "each --seed, a --run of its own and the same --split-seed"
-        )
-    from fer_train.run.folder import CONFIG, SEED_FOLDER, FoldId, locked_run
+    from fer_train.run.folder import FoldId, locked_run
     from fer_train.run.plan import pending
     from fer_train.train import schedule
 
-    if not emit:
-        _check_logs(logs)
-    parts = {"": flags}
-    if seeds:
-        if (run_folder / CONFIG).is_file():
-            raise RunError(
-                f"{run_folder} holds a run of one seed; choose another --run for several"
-            )
-        split_seed = seeds[0] if flags["split_seed"] is None else flags["split_seed"]
-        parts = {
-            SEED_FOLDER.format(seed): {**flags, "seed": seed, "split_seed": split_seed}
-            for seed in seeds
-        }
+    with locked_run(run_folder):
+        check = _check_pretrained if not emit else lambda recipes: None
+        run, dataset = _plan(data, models, recipe, config, run_folder, store, flags, check)
+        folds = pending(run, models)
+        if emit:
+            from fer_train.train import job_files
 
-    def report(fold_id: FoldId) -> None:
-        click.echo(f"{fold_id} is done", err=True)
+            write = job_files.slurm_script if emit == "slurm" else job_files.kubernetes_job
+            click.echo(write(run, folds), nl=False)
+            if run.store and urlsplit(run.store).password:
+                click.echo(
+                    "The job file holds the keys in --store; keep it to yourself, or leave them "
+                    "out and let the jobs find them as the storage's own tools do",
+                    err=True,
+                )
+            return
+        total = len(models) * len(run.folds)
+        click.echo(f"{run.folder}: {total - len(folds)} of {total} folds are done", err=True)
 
-    runs = []
-    for part, own in parts.items():
-        place, there = run_folder / part, store
-        if store and part:
-            address, mark, options = store.partition("?")
-            there = f"{address.rstrip('/')}/{part}{mark}{options}"
-        with locked_run(place):
-            check = _check_pretrained if not emit else lambda recipes: None
-            run, dataset = _plan(data, models, recipe, config, place, there, own, check)
-            run = dataclasses.replace(run, logs=logs)
-            folds = pending(run, models)
-            if emit:
-                _emit_jobs(emit, run, folds)
-                return
-            total = len(models) * len(run.folds)
-            click.echo(f"{run.folder}: {total - len(folds)} of {total} folds are done", err=True)
-            if ray_address:
-                from fer_train.train.ray_cluster import run_on_ray
+        def report(fold_id: FoldId) -> None:
+            click.echo(f"{fold_id} is done", err=True)
 
-                run_on_ray(run, dataset, folds, ray_address, report, cpus=ray_cpus, gpus=ray_gpus)
-            elif jobs:
-                schedule.run_in_subprocesses(folds, jobs, report)
-            else:
-                schedule.run_here(dataset, folds)
-        runs.append(run)
-    _write_results(run_folder, runs)
-    _print_scores(runs, models)
+        if ray_address:
+            from fer_train.train.ray_cluster import run_on_ray
+
+            run_on_ray(run, dataset, folds, ray_address, report, cpus=ray_cpus, gpus=ray_gpus)
+        elif jobs:
+            schedule.run_in_subprocesses(folds, jobs, report)
+        else:
+            schedule.run_here(dataset, folds)
+    for model in models:
+        _print_scores(run, model)
     if not no_export:
-        _publish(runs[0], models, export_dir, licence=licence, int8=int8)
-
-
-def _check_logs(kinds: Sequence[str]) -> None:
-    """Look for the trackers' packages before the first fold."""
-    if kinds:
-        from fer_train.train.logs import check_log
-
-        for kind in kinds:
-            check_log(kind)
-
-
-def _write_results(folder: Path, runs: "Sequence[Run]") -> None:
-    """Write the table of all folds that are done of a run, or of its seeds."""
-    from fer_train.run.evaluation import evaluate_run, run_names
-    from fer_train.run.folder import RESULTS, write_text
-    from fer_train.run.record import results_csv
-
-    evaluations = [each for run in runs for each in evaluate_run(run, partial=True)]
-    write_text(folder / RESULTS, results_csv(evaluations, run_names(evaluations)))
-
-
-def _emit_jobs(kind: str, run: "Run", folds: "Sequence[RunFold]") -> None:
-    from fer_train.train import job_files
-
-    write = job_files.slurm_script if kind == "slurm" else job_files.kubernetes_job
-    click.echo(write(run, folds), nl=False)
-    if run.store and urlsplit(run.store).password:
-        click.echo(
-            "The job file holds the keys in --store; keep it to yourself, or leave them "
-            "out and let the jobs find them as the storage's own tools do",
-            err=True,
-        )
-
-
-@main.command()
-@data_options
-@section(
-    "Search",
-    click.option(
-        "--search",
-        "searched",
-        multiple=True,
-        metavar="SETTING=LOW:HIGH|A,B,C",
-        help="What a setting may be; once for each. [default: learning rate, weight decay, label "
-        "smoothing, augmentation, erasing, mixup and batch size, around the recipe's own]",
-    ),
-    click.option(
-        "--trials",
-        type=click.IntRange(1),
-        default=20,
-        show_default=True,
-        help="In all, those of earlier commands on the same RUN included.",
-    ),
-    click.option(
-        "--hours",
-        type=click.FloatRange(0, min_open=True),
-        help="Most time of this command; the trial that it ends goes on next time.",
-    ),
-)
-@section(_RUNNING, run_option)
-def tune(
-    data: str,
-    models: tuple[str, ...],
-    recipe: str,
-    config: Path | None,
-    searched: tuple[str, ...],
-    trials: int,
-    hours: float | None,
-    run_folder: Path,
-    **flags: Any,
-) -> None:
-    """Search for the settings of one model with Optuna; write RUN/best.toml for --config.
-
-    Trials train on the first fold and are judged by its inner images, which steer training; those
-    that the fold holds out are never seen. What is given as a flag is the same in all trials. The
-    same command on the same RUN goes on where it was.
-    """
-    if len(models) != 1 or models[0] not in KERAS_MODELS:
-        raise click.UsageError(
-            f"expected one network to search for, of {', '.join(KERAS_MODELS)}; give --models edge"
-        )
-    protocol, recipes = _read_settings(data, models, recipe, config, flags)
-    (own,) = recipes.values()
-    from fer_train.run.plan import load_images
-    from fer_train.train.tune import Search, default_ranges, parse_range
-
-    with _usage():
-        ranges = [parse_range(text, models[0]) for text in searched] or [
-            each for each in default_ranges(own) if flags[each.name] is None
-        ]
-        if repeated := {one.name for one in ranges if sum(one.name == o.name for o in ranges) > 1}:
-            raise click.UsageError(f"--search names {', '.join(sorted(repeated))} twice")
-        search = Search(run_folder, protocol, models[0], own, ranges)
-    _check_pretrained(recipes)
-    dataset = load_images(protocol)
-    _tell_of_votes(dataset)
-    search.run(dataset, trials, hours, partial(click.echo, err=True))
-    if search.best_file.is_file():
-        click.echo(search.best_file)
+        _publish(run, models, export_dir, licence=licence, int8=int8)
 
 
 @main.command()
@@ -699,8 +598,15 @@ def tune(
 @click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]")
 @run_option
 @votes_option
+@groups_option
+@classes_option
+@labels_map_option
 @_setting_options(
-    Protocol, skip=("data", "limit", "pool", "drop", "folds", "seed", "split_seed", "votes")
+    Protocol,
+    skip=(
+        *("data", "limit", "pool", "classes", "labels_map", "drop", "folds", "seed"),
+        *("votes", "groups"),
+    ),
 )
 @recipe_options
 def distill(
@@ -743,25 +649,37 @@ def distill(
         given = (read_overrides(config, student) if config else {}) | given
     if teacher and given.get("views"):
         raise click.UsageError("--views is for files as teachers; a run's folds answer once anyway")
-    if given.pop("folds", 1) != 1 or {"limit", "pool", "drop", "split_seed"} & given.keys():
+    if given.pop("folds", 1) != 1 or {"limit", "pool", "drop"} & given.keys():
         raise click.UsageError(
-            f"expected no limit, pool, drop and split_seed, and folds = 1, in {config}: a student "
-            "has those of its teacher, and the data set's own split"
+            f"expected no limit, pool and drop, and folds = 1, in {config}: a student has those of "
+            "its teacher, and the data set's own split"
         )
-    split = PROTOCOL_DEFAULTS["modern"] | {"seed": 0, "votes": None}
+    if teacher and {"classes", "labels_map"} & given.keys():
+        raise click.UsageError(
+            "--classes and --labels-map are for files as teachers; a student has RUN's classes"
+        )
+    split = PROTOCOL_DEFAULTS["modern"] | {"seed": 0, "votes": None, "groups": None}
+    if teacher:
+        # What was left out of the teacher's training is no class of the student's either.
+        classes: dict[str, Any] = {
+            name: getattr(teacher.protocol, name) for name in ("classes", "labels_map", "drop")
+        }
+    else:
+        classes = {name: given.pop(name) for name in ("classes", "labels_map") if name in given}
     split = split | {name: given.pop(name) for name in split if name in given}
     with _usage():
         protocol = Protocol(
             data=source,
             limit=teacher.protocol.limit if teacher else None,
-            drop=teacher.protocol.drop if teacher else (),
             folds=1,
+            **classes,
             **split,
         )
         recipe = recipe_for("modern", student, {"teacher_weight": 0.7} | given)
     _check_votes_share(recipe, protocol)
     with locked_run(run_folder):
         dataset = load_images(protocol)
+        _tell_of_left_out(dataset)
         _tell_of_votes(dataset)
         if teacher:
             models = teachers or tuple(teacher.recipes)
@@ -777,7 +695,7 @@ def distill(
             shown = f"teacher: top-1 {facts['accuracy']:.4f} on images that it did not train on"
             click.echo(shown, err=True)
         run_here(dataset, pending(run, [student]))
-    _print_scores([run], [student])
+    _print_scores(run, student)
     if export_dir:
         _publish(run, (student,), export_dir, licence=licence, data=data)
 
@@ -893,48 +811,47 @@ def output_option(default: str) -> Callable[[F], F]:
 @main.command()
 @click.option("--data", required=True, help="As for `fer-train all`.")
 @votes_option
+@classes_option
+@labels_map_option
 @click.option("--limit", type=click.IntRange(1), help="Look at no more images.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @output_option("explore")
-def explore(data: str, votes: str | None, limit: int | None, seed: int, output: Path) -> None:
+def explore(
+    data: str,
+    votes: str | None,
+    classes: tuple[str, ...] | None,
+    labels_map: tuple[str, ...] | None,
+    limit: int | None,
+    seed: int,
+    output: Path,
+) -> None:
     """Look at a data set before training: samples, counts, copies and faults."""
     from fer_train.data.load import load_dataset
     from fer_train.report.document import save
     from fer_train.report.explore import explore_dataset
 
-    document = explore_dataset(load_dataset(data, limit=limit, seed=seed, votes=votes), seed)
+    with _usage():
+        labelling = make_labelling(classes or (), labels_map or ())
+    dataset = load_dataset(data, limit=limit, seed=seed, votes=votes, labelling=labelling)
+    _tell_of_left_out(dataset)
+    document = explore_dataset(dataset, seed)
     _echo_paths(save(document, output, "explore"))
 
 
-runs_argument = click.argument(
+@main.command()
+@click.argument(
     "run_folders",
     nargs=-1,
     required=True,
     metavar="RUN...",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
 )
-partial_option = click.option(
-    "--partial", "only_done", is_flag=True, help="Take the folds that are done."
-)
-
-
-@main.command()
-@runs_argument
-@partial_option
-@click.option(
-    "--images",
-    is_flag=True,
-    help="Show images of the data set too: the surest errors, the most disputed, where the "
-    "network looks (Grad-CAM), and how it sorts them (t-SNE).",
-)
-@click.option("--data", help="Where the data set lies on this machine, for --images.")
+@click.option("--partial", is_flag=True, help="Report on the folds that are done.")
 @output_option("report")
-def report(
-    run_folders: tuple[Path, ...], only_done: bool, images: bool, data: str | None, output: Path
-) -> None:
+def report(run_folders: tuple[Path, ...], partial: bool, output: Path) -> None:
     """Report on one run or several: scores, tests, curves, and the thesis's figures beside ours."""
     from fer_train.report.document import save
-    from fer_train.run.folder import run_task
+    from fer_train.run.folder import open_run, run_task
 
     if any(run_task(folder) for folder in run_folders):
         from fer_train.report.detector import build_detector_report
@@ -944,53 +861,14 @@ def report(
         _echo_paths(save(build_detector_report(run_folders[0]), output, "report"))
         return
     from fer_train.report.runs import build_report
-    from fer_train.run.plan import load_run_images
-
-    if data and not images:
-        raise click.UsageError("--data is for --images")
-    load = partial(load_run_images, data=data) if images else None
-    document = build_report(_evaluations(run_folders, only_done), load)
-    _echo_paths(save(document, output, "report"))
-
-
-def _evaluations(folders: Sequence[Path], only_done: bool) -> "list[ModelEvaluation]":
-    """Evaluate the models of runs, those of several seeds run by run."""
     from fer_train.run.evaluation import evaluate_run
-    from fer_train.run.folder import open_run, runs_in
 
-    found = [run for folder in folders for run in runs_in(folder)]
-    return [
+    evaluations = [
         evaluation
-        for folder in {path.resolve(): path for path in found}.values()
-        for evaluation in evaluate_run(open_run(folder), partial=only_done)
+        for folder in {path.resolve(): path for path in run_folders}.values()
+        for evaluation in evaluate_run(open_run(folder), partial=partial)
     ]
-
-
-@main.command()
-@runs_argument
-@partial_option
-def compare(run_folders: tuple[Path, ...], only_done: bool) -> None:
-    """Compare the models of one run or several in tables: scores, intervals, tests, seeds."""
-    from fer_train.report.compare import (
-        difference_blocks,
-        model_names,
-        score_blocks,
-        score_columns,
-        seed_blocks,
-    )
-    from fer_train.report.document import to_text
-    from fer_train.report.votes import vote_blocks
-
-    evaluations = _evaluations(run_folders, only_done)
-    names = model_names(evaluations)
-    columns = score_columns(evaluations, names)
-    blocks = [
-        *score_blocks(columns),
-        *vote_blocks(columns),
-        *seed_blocks(evaluations, names),
-        *difference_blocks(evaluations, names),
-    ]
-    click.echo(to_text(blocks), nl=False)
+    _echo_paths(save(build_report(evaluations), output, "report"))
 
 
 @main.command()
@@ -1008,6 +886,7 @@ def compare(run_folders: tuple[Path, ...], only_done: bool) -> None:
     show_default=True,
     help="How the data set names its emotions.",
 )
+@labels_map_option
 @detector_options
 @click.option("--model", type=click.Choice(KERAS_MODELS), help="Which model of a RUN with several.")
 @click.option("--fold", type=click.IntRange(0), help="One fold of RUN alone, not their average.")
@@ -1023,6 +902,7 @@ def predict(
     source: Path,
     data: Path,
     layout: str,
+    labels_map: tuple[str, ...] | None,
     detector: DetectorName,
     detector_model: Path | None,
     model: str | None,
@@ -1037,7 +917,7 @@ def predict(
     from fer_train.report.predict import answer_pictures, describe_answers, open_model
 
     chosen = open_model(source, model, fold)
-    pictures = load_layout(data, layout, chosen.spec.labels)
+    pictures = load_layout(data, layout, chosen.spec.labels, labels_map or ())
     finder = open_detector(detector, detector_model)
     answers = answer_pictures(chosen, pictures.pictures, finder)
     title = f"{data.resolve().name} ({layout}) judged by {chosen.name}"
@@ -1085,6 +965,7 @@ def _echo_refused(refused: list[str]) -> None:
 @export_dir_option
 @click.option("--data", help="What judges the files: RUN's data set by default, none of FILE.")
 @votes_option
+@labels_map_option
 @licence_option
 @click.option("--int8", is_flag=True, help="Also int8, if as good and twice as fast, for CPUs.")
 @click.option("--fp16", is_flag=True, help="Also float16 weights, for GPUs.")
@@ -1111,6 +992,7 @@ def export(
     export_dir: Path | None,
     data: str | None,
     votes: str | None,
+    labels_map: tuple[str, ...] | None,
     licence: str,
     earlier_paths: tuple[Path, ...],
     description: Description,
@@ -1125,7 +1007,7 @@ def export(
     from fer_train.run.folder import open_run
 
     earlier = [open_run(path) if path.is_dir() else path for path in earlier_paths]
-    of_file = {"--facts": facts_folder, "--note": notes} | {
+    of_file = {"--facts": facts_folder, "--note": notes, "--labels-map": labels_map} | {
         f"--{name.replace('_', '-')}": value for name, value in description.items()
     }
     of_run = {"--models": models, "--fold": fold_name != "best"}
@@ -1141,6 +1023,8 @@ def export(
             raise click.UsageError("--int8 needs --data: images to find scales on and to judge by")
         if votes and not data:
             raise click.UsageError("--votes needs --data: the images that people voted on")
+        if labels_map and not data:
+            raise click.UsageError("--labels-map needs --data: the images whose labels it names")
         model = file_source(
             source,
             description,
@@ -1149,7 +1033,9 @@ def export(
             notes=notes,
             licence=licence,
         )
-        pictures = file_pictures(data, model.spec.labels, votes) if data else Pictures()
+        pictures = Pictures()
+        if data:
+            pictures = file_pictures(data, model.spec.labels, votes, labels_map or ())
         _echo_refused(_publish_source(model, export_dir, pictures, Forms(**values)))
         return
     run = open_run(source)
@@ -1179,6 +1065,7 @@ def export(
 )
 @click.option("--data", required=True, help="Images to find scales on and to judge by.")
 @votes_option
+@labels_map_option
 @description_options()
 @click.option(
     "--export-dir",
@@ -1190,6 +1077,7 @@ def quantize(
     source: Path,
     data: str,
     votes: str | None,
+    labels_map: tuple[str, ...] | None,
     export_dir: Path | None,
     reduce_range: bool,
     description: Description,
@@ -1207,7 +1095,7 @@ def quantize(
     refused = quantize_file(
         source,
         export_dir or source.parent,
-        file_pictures(data, labels, votes),
+        file_pictures(data, labels, votes, labels_map or ()),
         description=description,
         reduce_range=reduce_range,
         report=click.echo,
@@ -1278,40 +1166,21 @@ def _publish_source(
     return publish(source, folder, pictures, forms, report=click.echo)
 
 
-def _print_scores(runs: "Sequence[Run]", models: Sequence[str]) -> None:
-    """Print the scores of each fold, what they are worth, and the spread of several seeds."""
-    from fer_train.report.compare import model_names, seed_blocks
-    from fer_train.report.document import to_text
-    from fer_train.run.evaluation import evaluate_model
-
-    evaluations = [evaluate_model(run, model) for model in models for run in runs]
-    titles = model_names(evaluations)
-    for evaluation in evaluations:
-        names = ["accuracy", "binary_accuracy", "balanced_accuracy", "log_loss", "f1_macro"]
-        scores = [fold.score for fold in evaluation.folds]
-        # Where votes are known.
-        names += ["agreement"] if all("agreement" in score for score in scores) else []
-        title = titles[id(evaluation)]
-        width = max(12, len(title) + 1)
-        click.echo(f"{title:{width}}" + "".join(f"{name:>20}" for name in (*names, "training_s")))
-        rows = {
-            f"fold {index}": [
-                *(f"{score[name]:.4f}" for name in names),
-                f"{score['training_s']:.0f}",
-            ]
-            for index, score in enumerate(scores)
-        }
-        if len(scores) > 1:
-            spreads = [evaluation.spread(name) for name in names]
-            rows["mean +- sd"] = [f"{mean:.4f} +- {sd:.4f}" for mean, sd in spreads]
-        intervals = [evaluation.intervals.get(name) for name in names]
-        rows["95 %"] = [f"{each.low:.4f} to {each.high:.4f}" if each else "" for each in intervals]
-        for baseline in evaluation.baselines:
-            rows[baseline.name] = [f"{baseline.merged[name]:.4f}" for name in names]
-        for row, cells in rows.items():
-            click.echo(f"{row:{width}}" + "".join(f"{cell:>20}" for cell in cells))
-    if blocks := seed_blocks(evaluations, titles):
-        click.echo(to_text(blocks), nl=False)
+def _print_scores(run: "Run", model: str) -> None:
+    names = ["accuracy", "binary_accuracy", "balanced_accuracy", "log_loss", "f1_macro"]
+    scores = run.scores(model)
+    # Where votes are known.
+    names += ["agreement"] if all("agreement" in score for score in scores) else []
+    click.echo(f"{model:12}" + "".join(f"{name:>20}" for name in (*names, "training_s")))
+    for index, score in enumerate(scores):
+        row = "".join(f"{score[name]:20.4f}" for name in names)
+        click.echo(f"fold {index:<7}{row}{score['training_s']:20.0f}")
+    if len(scores) > 1:
+        spread = "".join(
+            f"{f'{mean(values):.4f} +- {stdev(values):.4f}':>20}"
+            for values in ([score[name] for score in scores] for name in names)
+        )
+        click.echo(f"{'mean +- sd':12}{spread}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The rows of a csv that somebody else made, plain or gzip."""
+"""The rows of a csv that somebody else made, plain or gzip, and the images that they name."""
 
 import csv
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from fer_edge.errors import DataError
@@ -36,3 +37,33 @@ def _short_lines(file: IO[str], path: Path) -> Iterator[str]:
                 f"{path} has a line of {LONGEST_LINE} characters or more; is it the right file?"
             )
         yield line
+
+
+class ImageNames:
+    """Finds images by the ends of their paths, since a csv may count its folders otherwise.
+
+    Args:
+        names: Of all images, with ``/``.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Sort the images by their file names."""
+        self._places: dict[str, list[tuple[int, Sequence[str]]]] = defaultdict(list)
+        for place, name in enumerate(names):
+            parts = PurePosixPath(name).parts
+            self._places[parts[-1] if parts else ""].append((place, parts))
+
+    def fitting(self, file: str) -> list[int]:
+        """Return the places of the images whose path ends as ``file`` does, or the other way."""
+        parts = PurePosixPath(file.strip().replace("\\", "/")).parts
+        return [
+            place
+            for place, known in self._places.get(parts[-1] if parts else "", [])
+            if _same_end(parts, known)
+        ]
+
+
+def _same_end(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Tell whether two paths are alike as far as the shorter one goes."""
+    shorter = min(len(one), len(other))
+    return one[-shorter:] == other[-shorter:]

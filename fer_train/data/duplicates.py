@@ -56,19 +56,42 @@ def duplicate_groups(images: Images) -> Groups:
     Returns:
         (N,) int64, numbered from 0 by first appearance.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     identical = identical_groups(images)
     if not len(images):
         return identical
     distinct = images[np.unique(identical, return_index=True)[1]]
-    pairs = near_pairs(distinct)
-    graph = coo_array(
-        (np.ones(len(pairs), np.bool_), (pairs[:, 0], pairs[:, 1])), (len(distinct), len(distinct))
-    )
-    joined = connected_components(graph, directed=False)[1][identical]
-    _, first, numbers = np.unique(joined, return_index=True, return_inverse=True)
+    return _numbered(_connected(near_pairs(distinct), len(distinct))[identical])
+
+
+def joined_groups(one: Groups, other: Groups) -> Groups:
+    """Number the images so that those share a number that do so in either of two groupings.
+
+    Args:
+        one: (N,) int64 from 0.
+        other: Likewise.
+
+    Returns:
+        (N,) int64, numbered from 0 by first appearance.
+    """
+    if not len(one):
+        return one
+    apart = int(one.max()) + 1
+    pairs = np.stack([one, other + apart], axis=1)
+    return _numbered(_connected(pairs, apart + int(other.max()) + 1)[one])
+
+
+def _connected(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the number of the component of each of ``count`` things that pairs (M, 2) connect."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(pairs), np.bool_), (pairs[:, 0], pairs[:, 1])), (count, count))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+
+
+def _numbered(groups: Groups) -> Groups:
+    """Number groups anew, from 0 by first appearance."""
+    _, first, numbers = np.unique(groups, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))
     return np.asarray(order[numbers.ravel()], np.int64)
 

@@ -1,5 +1,6 @@
 """Labels and duplicate groups -> folds; pure functions, the same folds for the same seed."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,8 @@ def make_folds(
         groups: (N,) id of each image's group of copies.
         count: Number of folds, 2 or more.
         grouping: ``none`` for scikit-learn's KFold with shuffling, ``duplicates`` for its
-            StratifiedGroupKFold, which keeps copies in one fold.
+            StratifiedGroupKFold, which keeps copies in one fold; ``given`` is the same for groups
+            of people or clips, which hold several classes.
         inner: Share of each fold's training images that is held out to steer training.
         seed: Of the shuffling.
         trainable: (N,) images that may train; the others are only tested on. All by default.
@@ -60,12 +62,16 @@ def make_folds(
         DataError: There are too few images for so many folds.
     """
     smallest = int(np.bincount(labels).min(initial=len(labels), where=np.bincount(labels) > 0))
-    apart = np.unique(groups).size if grouping == "duplicates" else len(labels)
-    if apart < count or (grouping == "duplicates" and smallest < count):
+    apart = np.unique(groups).size if grouping != "none" else len(labels)
+    if apart < count or (grouping != "none" and smallest < count):
+        kind, hint = "that are no copies", ""
+        if grouping == "given":
+            kind = "groups"
+            hint = "; --grouping none does not join groups that have copies in common"
         raise DataError(
             f"Expected at least {count} images of each emotion for {count} folds, "
-            f"received {smallest}, and {apart} that are no copies in all; use fewer --folds or a "
-            "larger --limit"
+            f"received {smallest}, and {apart} {kind} in all; use fewer --folds or a "
+            f"larger --limit{hint}"
         )
     if grouping == "none":
         splits = KFold(count, shuffle=True, random_state=seed).split(labels)
@@ -74,10 +80,10 @@ def make_folds(
             labels, labels, groups
         )
     folds = [
-        _make_fold(index, train, test, labels, groups, inner, seed, trainable)
+        _make_fold(index, train, test, labels, groups, grouping, inner, seed, trainable)
         for index, (train, test) in enumerate(splits)
     ]
-    check_folds(folds, len(labels), groups if grouping == "duplicates" else None)
+    check_folds(folds, len(labels), None if grouping == "none" else groups)
     return folds
 
 
@@ -93,7 +99,8 @@ def holdout_fold(
 ) -> Fold:
     """Take the data set's own split: train on Training, test on PublicTest.
 
-    With ``grouping="duplicates"`` Training images that have a copy outside of it do not train.
+    But with ``grouping="none"`` Training images of which a copy, or another of their group, lies
+    outside of it do not train.
 
     Raises:
         DataError: The data set has no Training or no PublicTest images.
@@ -104,10 +111,10 @@ def holdout_fold(
             "Expected a data set with its own Training and PublicTest images for one fold, "
             f"received {train.size} and {test.size}; use --folds 2 or more"
         )
-    if grouping == "duplicates":
+    if grouping != "none":
         outside = np.unique(groups[usage != "Training"])
         train = train[~np.isin(groups[train], outside)]
-    return _make_fold(0, train, test, labels, groups, inner, seed, trainable)
+    return _make_fold(0, train, test, labels, groups, grouping, inner, seed, trainable)
 
 
 def _make_fold(
@@ -116,6 +123,7 @@ def _make_fold(
     test: Index,
     labels: Index,
     groups: Index,
+    grouping: str,
     inner: float,
     seed: int,
     trainable: NDArray[np.bool_] | None,
@@ -124,7 +132,9 @@ def _make_fold(
         train = train[trainable[train]]
     held = np.empty(0, np.int64)
     if inner > 0:
-        held = _stratified_share(labels, groups, train, inner, np.random.default_rng([seed, index]))
+        rng = np.random.default_rng([seed, index])
+        draw = _share_of_groups if grouping == "given" else _stratified_share
+        held = draw(labels, groups, train, inner, rng)
         train = np.setdiff1d(train, held)
     if not train.size:
         raise DataError("Expected images to train on, received none; use a larger --limit")
@@ -146,6 +156,24 @@ def _stratified_share(
         enough = int(np.searchsorted(np.cumsum(sizes[own]), share * sizes[own].sum())) + 1
         chosen.append(own[: min(enough, own.size - 1)])
     return np.sort(shuffled[np.isin(member, np.concatenate(chosen))])
+
+
+def _share_of_groups(
+    labels: Index, groups: Index, among: Index, share: float, rng: np.random.Generator
+) -> Index:
+    """Draw whole groups of several classes each: about ``share`` of the images, stratified."""
+    count = min(round(1 / share), np.unique(groups[among]).size)
+    if count < 2:
+        raise DataError(
+            f"Expected images of two groups or more to train on and to steer by, received {count}; "
+            "use --inner 0 or more groups"
+        )
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=int(rng.integers(2**31)))
+    with warnings.catch_warnings():
+        # That a class has fewer images than parts: one part is taken, whatever is in it.
+        warnings.simplefilter("ignore", UserWarning)
+        _, held = next(splitter.split(among, labels[among], groups[among]))
+    return np.sort(among[held])
 
 
 def check_folds(folds: list[Fold], images: int, groups: Index | None = None) -> None:

@@ -14,14 +14,20 @@ Whatever is left out is counted with the reason, since a score means little with
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError
 from fer_edge.image.read import IMAGE_SUFFIXES
-from fer_train.data.emotions import emotion_of
+from fer_train.data.emotions import (
+    CONTEMPT,
+    LEFT_OUT,
+    Labelling,
+    class_name,
+    make_labelling,
+)
 from fer_train.data.load import folder_files
 
 
@@ -66,17 +72,23 @@ _RAFDB_EMOTIONS = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neut
 _RAFDB_LISTS = ("list_patition_label.txt", "list_partition_label.txt")
 
 
-def load_layout(folder: str | Path, layout: str, labels: Sequence[str] = EMOTIONS) -> UnseenSet:
+def load_layout(
+    folder: str | Path,
+    layout: str,
+    labels: Sequence[str] = EMOTIONS,
+    labels_map: Sequence[str] = (),
+) -> UnseenSet:
     """List the pictures of a data set with their emotions.
 
     Args:
         folder: Where the data set was unpacked.
         layout: One of `LAYOUTS`.
         labels: Emotions that the model knows; folders may be named by them too.
+        labels_map: What other names of folders mean, see `make_labelling`.
 
     Raises:
-        DataError: The folder is missing, its label list is broken, or no picture in it is named
-            as the layout asks.
+        DataError: The folder is missing, its label list is broken, no picture in it is named as
+            the layout asks, or the map names what the model does not know.
         ValueError: The layout is unknown.
     """
     if layout not in LAYOUTS:
@@ -86,14 +98,21 @@ def load_layout(folder: str | Path, layout: str, labels: Sequence[str] = EMOTION
         raise DataError(f"{root} is not a folder; expected an unpacked data set ({layout})")
     names = [PurePosixPath(name) for name in folder_files(root)]
     make_rule, example = _MAKERS[layout]
-    rule = make_rule(root, names, frozenset(label.lower() for label in labels))
+    known = tuple(dict.fromkeys((*EMOTIONS, *map(class_name, labels))))
+    labelling = make_labelling(known, labels_map)
+    rule = make_rule(root, names, labelling)
     pictures: list[UnseenPicture] = []
     skipped: Counter[str] = Counter()
     for name in names:
         if name.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         try:
-            pictures.append(UnseenPicture(root / name, rule(name)))
+            emotion = rule(name)
+            # What the map makes of an emotion that the layout tells by itself.
+            meant = None if emotion is None else labelling.meaning(emotion)
+            if meant == LEFT_OUT:
+                raise _SkippedError(f"{emotion} is left out")
+            pictures.append(UnseenPicture(root / name, meant))
         except _SkippedError as reason:
             skipped[str(reason)] += 1
     if not pictures:
@@ -105,37 +124,31 @@ def load_layout(folder: str | Path, layout: str, labels: Sequence[str] = EMOTION
     return UnseenSet(tuple(pictures), dict(sorted(skipped.items())))
 
 
-def _folders(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rule:
-    labelled = any(_meant(name.parent.name, labels) for name in names)
+def _folders(root: Path, names: Sequence[PurePosixPath], labelling: Labelling) -> _Rule:
+    labelled = any(labelling.meaning(name.parent.name) for name in names)
 
     def rule(name: PurePosixPath) -> str | None:
-        emotion = _meant(name.parent.name, labels)
-        if labelled and emotion is None:
+        emotion = labelling.meaning(name.parent.name)
+        if labelled and not emotion:
             raise _SkippedError(f"folder {name.parent.name!r} is no emotion that is known")
-        return emotion
+        return emotion or None
 
     return rule
 
 
-def _meant(folder: str, labels: Set[str]) -> str | None:
-    """Return the emotion of a folder's name: one of the seven, or one that the model has beside."""
-    lowered = folder.strip().lower()
-    return emotion_of(folder) or (lowered if lowered in labels else None)
-
-
-def _ckplus(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rule:
+def _ckplus(root: Path, names: Sequence[PurePosixPath], labelling: Labelling) -> _Rule:
     def rule(name: PurePosixPath) -> str:
         folder = name.parent.name
-        if emotion := _meant(folder, labels):
+        if emotion := labelling.meaning(folder):
             return emotion
-        if folder.lower() == "contempt":
+        if folder.lower() == CONTEMPT:
             raise _SkippedError("contempt is none of the seven emotions")
         raise _SkippedError(f"folder {folder!r} is not one of CK+'s")
 
     return rule
 
 
-def _jaffe(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rule:
+def _jaffe(root: Path, names: Sequence[PurePosixPath], labelling: Labelling) -> _Rule:
     def rule(name: PurePosixPath) -> str:
         if match := _JAFFE_NAME.fullmatch(name.stem):
             return _LETTERS[match[1].upper()]
@@ -144,7 +157,7 @@ def _jaffe(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rul
     return rule
 
 
-def _kdef(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rule:
+def _kdef(root: Path, names: Sequence[PurePosixPath], labelling: Labelling) -> _Rule:
     def rule(name: PurePosixPath) -> str:
         match = _KDEF_NAME.fullmatch(name.stem)
         if match is None:
@@ -157,7 +170,7 @@ def _kdef(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rule
     return rule
 
 
-def _rafdb(root: Path, names: Sequence[PurePosixPath], labels: Set[str]) -> _Rule:
+def _rafdb(root: Path, names: Sequence[PurePosixPath], labelling: Labelling) -> _Rule:
     lists = [name for name in names if name.name.lower() in _RAFDB_LISTS]
     if len(lists) != 1:
         raise DataError(
@@ -198,7 +211,7 @@ def _read_label_list(file: Path) -> dict[str, str]:
     return labels
 
 
-_MAKERS: dict[str, tuple[Callable[[Path, Sequence[PurePosixPath], Set[str]], _Rule], str]] = {
+_MAKERS: dict[str, tuple[Callable[[Path, Sequence[PurePosixPath], Labelling], _Rule], str]] = {
     "folders": (_folders, "happy/1.jpg or 1.jpg"),
     "jaffe": (_jaffe, "KA.AN1.39.tiff"),
     "ckplus": (_ckplus, "anger/S010_004_00000017.png"),

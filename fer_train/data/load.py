@@ -7,8 +7,9 @@ Three forms of the same data are read:
 - folders ``[train|test|validation/]<emotion>/*.jpg``;
 - a zip of such folders, read in place, with or without one folder around them.
 
-Folder names are mapped to `EMOTIONS` by name (see `emotion_of`), never sorted into codes: their
-alphabetical order is not the csv's. Which share of FER-2013 an image belongs to is its *usage*: the
+Folder names are mapped to classes by name (see `Labelling`), never sorted into codes: their
+alphabetical order is not the csv's. Where the classes are not the seven emotions, or are called
+otherwise, a `Labelling` says so. Which share of FER-2013 an image belongs to is its *usage*: the
 csv's column, or the start of a file name as in ``PublicTest_10130075.jpg``, or else the folder:
 ``train`` is Training, ``validation`` is PublicTest, ``test`` is PrivateTest beside a ``validation``
 and PublicTest without one.
@@ -22,8 +23,9 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -43,7 +45,8 @@ from fer_train.data.duplicates import (
     identical_groups,
     spread,
 )
-from fer_train.data.emotions import emotion_of
+from fer_train.data.emotions import LEFT_OUT, SEVEN, Labelling
+from fer_train.data.groups import read_groups
 from fer_train.data.votes import VOTE_KINDS, Votes, read_votes
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
@@ -88,6 +91,8 @@ class Dataset:
             ``row 17``.
         label_names: What the labels mean.
         name: Short name of the source.
+        left_out: How many images were left out, by the name of their label in the source.
+        groups: (N,) str, the person or clip of each image; None where nobody has said.
         votes: (N, 10) int64, what people saw in each image, columns as
             `fer_train.data.votes.VOTE_KINDS`; None where no votes were read.
     """
@@ -99,6 +104,8 @@ class Dataset:
     label_names: tuple[str, ...] = EMOTIONS
     name: str = ""
     votes: Votes | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    groups: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         """Check that the arrays belong together.
@@ -113,11 +120,13 @@ class Dataset:
                 f"Expected images {expected} uint8, received {self.images.shape} "
                 f"{self.images.dtype}"
             )
-        for field in ("labels", "usage", "names"):
-            if getattr(self, field).shape != (count,):
-                raise ValueError(f"Expected {count} {field}, received {getattr(self, field).shape}")
+        for name in ("labels", "usage", "names"):
+            if getattr(self, name).shape != (count,):
+                raise ValueError(f"Expected {count} {name}, received {getattr(self, name).shape}")
         if self.votes is not None and self.votes.shape != (count, len(VOTE_KINDS)):
             raise ValueError(f"Expected votes for {count} images, received {self.votes.shape}")
+        if self.groups is not None and self.groups.shape != (count,):
+            raise ValueError(f"Expected {count} groups, received {self.groups.shape}")
         if count and not 0 <= self.labels.min() <= self.labels.max() < len(self.label_names):
             raise ValueError(f"Expected labels from 0 to {len(self.label_names) - 1}")
 
@@ -158,6 +167,7 @@ class Dataset:
             usage=self.usage[chosen],
             names=self.names[chosen],
             votes=None if self.votes is None else self.votes[chosen],
+            groups=None if self.groups is None else self.groups[chosen],
         )
 
 
@@ -167,49 +177,67 @@ def load_dataset(
     limit: int | None = None,
     seed: int = 0,
     votes: str | Path | None = None,
+    labelling: Labelling = SEVEN,
+    groups: str | None = None,
 ) -> Dataset:
     """Read a data set; the same source gives the same order everywhere.
 
     Args:
-        source: A ``.csv`` or ``.csv.gz``, a folder, a ``.zip``, or ``synthetic[:COUNT]``.
+        source: A ``.csv`` or ``.csv.gz``, a folder, a ``.zip``, or
+            ``synthetic[:COUNT[,people=N][,clips=N]]``.
         limit: Keep that many images, drawn evenly over labels and usages.
         seed: Chooses the images that ``limit`` keeps, and draws the synthetic ones.
         votes: A csv of what people saw in the images, see `fer_train.data.votes`.
+        labelling: The classes, and what names and numbers mean.
+        groups: Tells the person or clip of each image, see `read_groups`.
 
     Returns:
         The images in the order of the csv's rows or of the sorted names.
 
     Raises:
-        DataError: The source is missing, unsafe or not such a data set, or the votes are not for
-            it; names file and row.
+        DataError: The source is missing, unsafe or not such a data set, or votes or groups are not
+            for it; names file and row.
         ValueError: ``limit`` is below 1.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"Expected a limit of at least 1, received {limit}")
-    text = str(source)
     path = Path(source)
     ballots = None if votes is None else Path(votes)
+    if votes and (unknown := [name for name in labelling.classes if name not in VOTE_KINDS]):
+        raise DataError(
+            f"Expected classes among {', '.join(VOTE_KINDS)} for the votes in {votes}, received "
+            f"{', '.join(unknown)}, for which nobody could vote"
+        )
     try:
-        if is_synthetic(text):
-            drawn = _with_votes(_load_synthetic(text, seed), ballots, by_row=False)
-            return _limited(drawn, limit, seed)
-        if not path.exists():
-            raise DataError(
-                f"{path} does not exist; expected a .csv, a folder, a .zip or 'synthetic'"
-            )
-        if path.is_dir():
-            files = folder_files(path)
-            return _load_tree(
-                path, files, lambda name: _read_file(path / name), limit, seed, ballots
-            )
-        if path.name.lower().endswith((".csv", ".csv.gz")):
-            return _limited(_with_votes(_load_csv(path), ballots, by_row=True), limit, seed)
-        if path.suffix.lower() == ".zip":
-            return _load_zip(path, limit, seed, ballots)
+        dataset = _load(path, limit, seed, ballots, labelling)
+        if groups is None:
+            return dataset
+        return dataclasses.replace(dataset, groups=read_groups(groups, dataset.names))
     except OSError as error:
         raise DataError(
             f"{error.filename or path} cannot be read: {error.strerror or error}"
         ) from error
+
+
+def _load(
+    path: Path, limit: int | None, seed: int, ballots: Path | None, labelling: Labelling
+) -> Dataset:
+    text = str(path)
+    if is_synthetic(text):
+        drawn = _with_votes(_load_synthetic(text, seed), ballots, by_row=False)
+        return _limited(_named(drawn, labelling), limit, seed)
+    if not path.exists():
+        raise DataError(f"{path} does not exist; expected a .csv, a folder, a .zip or 'synthetic'")
+    if path.is_dir():
+        files = folder_files(path)
+        return _load_tree(
+            path, files, lambda name: _read_file(path / name), limit, seed, ballots, labelling
+        )
+    if path.name.lower().endswith((".csv", ".csv.gz")):
+        rows = _with_votes(_load_csv(path, labelling), ballots, by_row=True)
+        return _limited(_named(rows, labelling), limit, seed)
+    if path.suffix.lower() == ".zip":
+        return _load_zip(path, limit, seed, ballots, labelling)
     raise DataError(f"Expected a .csv, .csv.gz, .zip or folder, received {path}")
 
 
@@ -303,6 +331,28 @@ def _with_votes(dataset: Dataset, votes: Path | None, *, by_row: bool) -> Datase
     return dataclasses.replace(dataset, votes=seen)
 
 
+def _named(dataset: Dataset, labelling: Labelling) -> Dataset:
+    """Give a data set the classes of a labelling, whatever its labels are called by themselves."""
+    meanings = [labelling.meaning_of_code(name) for name in dataset.label_names]
+    if None in meanings:
+        unknown = [
+            name for name, means in zip(dataset.label_names, meanings, strict=True) if means is None
+        ]
+        raise DataError(
+            f"Expected images of {', '.join(labelling.classes)} in {dataset.name}, received "
+            f"{', '.join(unknown)}; say with --labels-map NAME=CLASS what they are"
+        )
+    codes = [labelling.classes.index(means) if means else -1 for means in meanings]
+    labels = np.asarray(codes, np.int64)[dataset.labels]
+    left_out = Counter(dataset.label_names[code] for code in dataset.labels[labels < 0])
+    return dataclasses.replace(
+        dataset.subset(labels >= 0) if left_out else dataset,
+        labels=labels[labels >= 0],
+        label_names=labelling.classes,
+        left_out=dict(sorted(left_out.items())),
+    )
+
+
 def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
     if limit is None or limit >= len(dataset):
         return dataset
@@ -315,26 +365,45 @@ def is_synthetic(source: str) -> bool:
 
 
 def _load_synthetic(source: str, seed: int) -> Dataset:
-    from fer_train.data.synthetic import DEFAULT_COUNT, synthetic_faces, synthetic_usage
+    from fer_train.data.synthetic import (
+        DEFAULT_COUNT,
+        synthetic_clips,
+        synthetic_faces,
+        synthetic_usage,
+    )
 
-    _, _, number = source.partition(":")
+    _, _, text = source.partition(":")
+    number, *parts = text.split(",")
+    given = {name: value for name, _, value in (part.partition("=") for part in parts)}
+    few = {
+        name: int(value)
+        for name, value in given.items()
+        if name in ("people", "clips") and re.fullmatch("[1-9][0-9]{0,8}", value)
+    }
     count = int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
     if source == "synthetic":
         count = DEFAULT_COUNT
-    if not 1 <= count <= MAX_ENTRIES:
+    if not 1 <= count <= MAX_ENTRIES or len(few) < len(parts):
         raise DataError(
-            f"Expected synthetic:COUNT with a count from 1 to {MAX_ENTRIES}, received {source}"
+            f"Expected synthetic:COUNT with a count from 1 to {MAX_ENTRIES}, perhaps with "
+            f",people=N or ,clips=N behind, received {source}"
         )
-    images, labels = synthetic_faces(count, seed)
-    names = np.asarray([f"synthetic {index}" for index in range(count)])
+    if few:
+        images, labels, names = synthetic_clips(count, seed, **few)
+    else:
+        images, labels = synthetic_faces(count, seed)
+        names = np.asarray([f"synthetic {index}" for index in range(count)])
     return Dataset(images, labels, synthetic_usage(count), names, name="synthetic")
 
 
 # --- csv ----------------------------------------------------------------------------------------
 
 
-def _load_csv(path: Path) -> Dataset:
-    images, labels, usages, names = bytearray(), [], [], []
+def _load_csv(path: Path, labelling: Labelling) -> Dataset:
+    """Read a csv, its labels as its cells write them."""
+    images, usages, names = bytearray(), [], []
+    labels: list[int] = []
+    cells: dict[str, int] = {}
     rows = csv_rows(path)
     emotion, pixels, usage = _columns(next(rows, []), path)
     for number, row in enumerate(rows, 1):
@@ -346,7 +415,10 @@ def _load_csv(path: Path) -> Dataset:
                 f"{where}: expected the fields of the header, received {len(row)} fields"
             )
         names.append(f"row {number}")
-        labels.append(_parse_label(row[emotion], where))
+        cell = row[emotion].strip()
+        if cell not in cells and labelling.meaning_of_code(cell) is None:
+            raise DataError(f"{where}: {_unknown_label(cell, labelling)}")
+        labels.append(cells.setdefault(cell, len(cells)))
         usages.append("" if usage is None else _parse_usage(row[usage], where))
         images += _parse_pixels(row[pixels], where)
     if not labels:
@@ -356,6 +428,7 @@ def _load_csv(path: Path) -> Dataset:
         np.asarray(labels, np.int64),
         np.asarray(usages),
         np.asarray(names),
+        tuple(cells),
         name=path.name.split(".")[0],
     )
 
@@ -370,13 +443,14 @@ def _columns(header: Sequence[str], path: Path) -> tuple[int, int, int | None]:
     return found["emotion"], found["pixels"], found.get("usage")
 
 
-def _parse_label(text: str, where: str) -> int:
-    label = _LEVELS.get(text.strip(), len(EMOTIONS))
-    if label >= len(EMOTIONS):
-        raise DataError(
-            f"{where}: expected an emotion from 0 to {len(EMOTIONS) - 1}, received {text[:40]!r}"
-        )
-    return label
+def _unknown_label(text: str, labelling: Labelling) -> str:
+    seven = labelling == SEVEN
+    expected = f"an emotion from 0 to {len(EMOTIONS) - 1}" if seven else "a label that means"
+    classes = "" if seven else f" {', '.join(labelling.classes)}"
+    return (
+        f"expected {expected}{classes}, received {text[:40]!r}; --classes and --labels-map say "
+        "what other numbers and names are"
+    )
 
 
 def _parse_usage(text: str, where: str) -> str:
@@ -415,10 +489,12 @@ def _load_tree(
     limit: int | None,
     seed: int,
     votes: Path | None,
+    labelling: Labelling,
 ) -> Dataset:
     """Read the pictures among ``names``: relative paths with ``/``, in any order."""
-    pictures = _pictures(path, names)
-    labels = np.asarray([EMOTIONS.index(emotion) for _, emotion, _ in pictures], np.int64)
+    pictures, left_out = _pictures(path, names, labelling)
+    classes = labelling.classes
+    labels = np.asarray([classes.index(means) for _, means, _ in pictures], np.int64)
     usage = np.asarray(_usages(pictures))
     chosen = np.asarray([name for name, _, _ in pictures])
     # Read for all pictures, however few are kept: each row of the file is to fit one of them.
@@ -430,39 +506,56 @@ def _load_tree(
     images = np.empty((len(chosen), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     for image, name in zip(images, chosen, strict=True):
         image[:] = _decode(read(str(name)), f"{path}: {name}")
-    return Dataset(images, labels, usage, chosen, name=path.stem or path.resolve().name, votes=seen)
+    return Dataset(
+        images,
+        labels,
+        usage,
+        chosen,
+        classes,
+        name=path.stem or path.resolve().name,
+        votes=seen,
+        left_out=left_out,
+    )
 
 
-def _pictures(path: Path, names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Return (name, emotion, split or "") of every picture, sorted by name."""
-    found = []
+def _pictures(
+    path: Path, names: Sequence[str], labelling: Labelling
+) -> tuple[list[tuple[str, str, str]], dict[str, int]]:
+    """Return (name, class, split or "") of every picture, by name, and how many are left out."""
+    expected = (
+        f"expected folders named {', '.join(labelling.classes)}, perhaps inside train, test and "
+        "validation"
+    )
+    found, left_out = [], Counter[str]()
     for name in sorted(names):
         parts = PurePosixPath(name).parts
         if _is_clutter(parts):
             continue
         is_picture = PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
-        emotion = emotion_of(parts[-2]) if len(parts) > 1 else None
-        if emotion is None:
+        folder = parts[-2] if len(parts) > 1 else ""
+        means = labelling.meaning(folder) if folder else None
+        if means is None:
             if is_picture:
-                folder = f"folder {parts[-2]!r}" if len(parts) > 1 else "no folder"
-                raise DataError(
-                    f"{path}: {name} lies in {folder}; expected folders named "
-                    f"{', '.join(EMOTIONS)}, perhaps inside train, test and validation"
+                where = f"folder {folder!r}" if folder else "no folder"
+                hint = (
+                    f"; --labels-map {folder!r}=CLASS says what it is, --labels-map {folder!r}= "
+                    "leaves it out, --classes names all classes"
                 )
+                raise DataError(f"{path}: {name} lies in {where}; {expected}{hint * bool(folder)}")
             continue
         if not is_picture:
             raise DataError(
                 f"{path}: {name} is not a picture "
                 f"({', '.join(sorted(IMAGE_SUFFIXES))}); take it out of the folder"
             )
+        if means == LEFT_OUT:
+            left_out[folder] += 1
+            continue
         split = _SPLITS.get(parts[-3].lower(), "") if len(parts) > 2 else ""
-        found.append((name, emotion, split))
+        found.append((name, means, split))
     if not found:
-        raise DataError(
-            f"{path} holds no pictures; expected folders named {', '.join(EMOTIONS)}, perhaps "
-            "inside train, test and validation"
-        )
-    return found
+        raise DataError(f"{path} holds no pictures; {expected}")
+    return found, dict(sorted(left_out.items()))
 
 
 def _is_clutter(parts: Sequence[str]) -> bool:
@@ -532,7 +625,9 @@ def _read_file(file: Path) -> bytes:
     return content
 
 
-def _load_zip(path: Path, limit: int | None, seed: int, votes: Path | None) -> Dataset:
+def _load_zip(
+    path: Path, limit: int | None, seed: int, votes: Path | None, labelling: Labelling
+) -> Dataset:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = _checked_entries(archive, path)
@@ -543,6 +638,7 @@ def _load_zip(path: Path, limit: int | None, seed: int, votes: Path | None) -> D
                 limit,
                 seed,
                 votes,
+                labelling,
             )
     # zipfile raises NotImplementedError for a format that it does not know.
     except (zipfile.BadZipFile, NotImplementedError) as error:

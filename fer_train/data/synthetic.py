@@ -2,8 +2,10 @@
 
 A face is an identity (shape, colours, distances), an expression (intensities of action units) and
 a view (turn, shift, light, noise), all drawn at random from a generator that is seeded for each
-image by itself, so that the first images of a larger set are those of a smaller one. The units of
-each emotion are those of P. Ekman and W. V. Friesen's Facial Action Coding System (1978; EMFACS).
+image by itself, so that the first images of a larger set are those of a smaller one. A set can
+also be of few people, or of the frames of few clips (`synthetic_clips`), as many real ones are. The
+units of each emotion are those of P. Ekman and W. V. Friesen's Facial Action Coding System (1978;
+EMFACS).
 
 These faces are a cartoon: a model that tells them apart knows nothing yet about people.
 """
@@ -63,6 +65,43 @@ def synthetic_faces(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArr
     return images, labels
 
 
+def synthetic_clips(
+    count: int, seed: int = 0, *, people: int | None = None, clips: int | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.str_]]:
+    """Draw a balanced set of few people, or of the frames of few clips.
+
+    A clip is one person with one emotion in one light, who moves a little from frame to frame.
+
+    Args:
+        count: How many images; a smaller count gives the first of a larger one.
+        seed: Another seed gives other people.
+        people: How many people there are; None is one for each clip.
+        clips: How many clips there are; None makes each image a picture by itself.
+
+    Returns:
+        As `synthetic_faces`, and names (count,) such as ``person-003_clip-012_frame-0004``.
+    """
+    takes = np.arange(count) % (clips or count)
+    labels = takes % len(EMOTIONS)
+    # Each person shows all emotions before the next one does.
+    persons = takes // len(EMOTIONS) % people if people else takes
+    images = np.empty((count, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    names = []
+    for index, (take, label, person) in enumerate(
+        zip(takes.tolist(), labels.tolist(), persons.tolist(), strict=True)
+    ):
+        face = _Face(
+            EMOTIONS[label],
+            np.random.default_rng((seed, person, 0)),
+            np.random.default_rng((seed, take, 1)),
+            np.random.default_rng((seed, index, 2)) if clips else None,
+        )
+        images[index] = to_gray(face.draw(IMAGE_SIZE))
+        shown = f"clip-{take:03}_frame-{index // clips:04}" if clips else f"picture-{index:04}"
+        names.append(f"person-{person:03}_{shown}")
+    return images, labels.astype(np.int64), np.asarray(names)
+
+
 def synthetic_usage(count: int) -> NDArray[np.str_]:
     """Return (count,) usages: of ten images eight Training, one PublicTest, one PrivateTest.
 
@@ -98,10 +137,23 @@ class _Face:
 
     The origin lies between the eyes and the tip of the nose, x to the right and y down; the chin
     is near y = 1.
+
+    Args:
+        emotion: What is shown.
+        rng: Draws the person and, by itself, all else.
+        take: Draws expression, view and light in its place.
+        frame: Draws how this frame differs from others of its take.
     """
 
-    def __init__(self, emotion: str, rng: np.random.Generator) -> None:
-        self._rng = rng
+    def __init__(
+        self,
+        emotion: str,
+        rng: np.random.Generator,
+        take: np.random.Generator | None = None,
+        frame: np.random.Generator | None = None,
+    ) -> None:
+        person, rng = rng, take or rng
+        self._rng, self._noise = rng, frame or rng
         strength = rng.uniform(0.65, 1.0)
         # A neutral face is never quite still, and nobody shows the units of an emotion alone.
         # Every unit draws both numbers, so that a seed is the same person in each emotion.
@@ -112,6 +164,7 @@ class _Face:
             )
         }
 
+        rng = person
         self.width = rng.uniform(0.70, 0.82)
         self.eye_x = rng.uniform(0.29, 0.35)
         self.eye_y = rng.uniform(-0.20, -0.12)
@@ -135,6 +188,7 @@ class _Face:
         self.long_hair = rng.random() < 0.45
         self.bald = not self.long_hair and rng.random() < 0.12
 
+        rng = self._rng
         self._turn = rng.normal(0, 5)
         self._zoom = rng.uniform(0.92, 1.12)
         self._shift = rng.normal(0, 0.04, 2)
@@ -143,6 +197,13 @@ class _Face:
         self._behind = rng.uniform(20, 230, (5, 3)) * 0.3 + rng.uniform(20, 230, (5, 1)) * 0.7
         self._places = rng.uniform(-1.3, 1.3, (5, 2))
         self._sizes = rng.uniform(0.3, 1.0, (5, 2))
+        if frame is not None:
+            self._turn += frame.normal(0, 2)
+            self._zoom *= frame.uniform(0.97, 1.03)
+            self._shift += frame.normal(0, 0.02, 2)
+            self._yaw += frame.normal(0, 0.015)
+            eased = frame.uniform(0.7, 1.0)
+            self._units = {unit: eased * strength for unit, strength in self._units.items()}
 
     def draw(self, size: int) -> Frame:
         """Return the face as (size, size, 3) uint8 BGR."""
@@ -361,7 +422,7 @@ class _Face:
         ramp = np.linspace(-1, 1, size)
         light = np.cos(direction) * ramp[None] + np.sin(direction) * ramp[:, None]
         gain = rng.uniform(0.75, 1.2) * (1 + rng.uniform(0, 0.35) * light)
-        noise = rng.normal(0, rng.uniform(1, 7), (size, size))
+        noise = self._noise.normal(0, rng.uniform(1, 7), (size, size))
         return np.asarray(np.clip(picture * gain[..., None] + noise[..., None], 0, 255), np.uint8)
 
 

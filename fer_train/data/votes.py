@@ -13,7 +13,6 @@ Two forms are read, plain or gzip:
   under any of its names; columns for contempt, unknown and NF (no face) may follow.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError
-from fer_train.data.csv_rows import csv_rows
+from fer_train.data.csv_rows import ImageNames, csv_rows
 from fer_train.data.emotions import emotion_of
 
 OTHER_VOTES = ("contempt", "unknown", "no face")
@@ -240,18 +239,11 @@ def archive_rows(names: Iterable[str]) -> list[int]:
 
 def _votes_by_file(table: _Table, names: Names) -> Votes:
     votes = np.zeros((len(names), len(VOTE_KINDS)), np.int64)
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, name in enumerate(names):
-        places[PurePosixPath(name).name].append(place)
+    places = ImageNames(names.tolist())
     for row in range(len(table.rows)):
         counts = table.counts(row)
-        file = table.cell(row, "file").replace("\\", "/")
-        parts = PurePosixPath(file).parts
-        fitting = [
-            place
-            for place in places.get(parts[-1] if parts else "", [])
-            if _same_end(parts, PurePosixPath(names[place]).parts)
-        ]
+        file = table.cell(row, "file")
+        fitting = places.fitting(file)
         if len(fitting) != 1:
             fits = "several images" if fitting else "no image"
             raise DataError(
@@ -264,9 +256,3 @@ def _votes_by_file(table: _Table, names: Names) -> Votes:
             )
         votes[fitting[0]] = counts
     return votes
-
-
-def _same_end(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Tell whether two paths are alike as far as the shorter one goes."""
-    shorter = min(len(one), len(other))
-    return one[-shorter:] == other[-shorter:]

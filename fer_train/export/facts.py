@@ -5,10 +5,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError, RunError
 from fer_train.run.folder import CONFIG, DONE, HISTORY, RunFold, read_json, read_teacher, write_json
-from fer_train.run.recipes import PROTOCOL_DEFAULTS, Protocol, Recipe, recipe_for
+from fer_train.run.recipes import (
+    PROTOCOL_DEFAULTS,
+    Protocol,
+    Recipe,
+    recipe_for,
+    saved_protocol,
+)
 from fer_train.run.reproduce import training_command
 
 _OF_STAGES = ("command", "settings", "notes", "hours", "device", "epochs", "averaged")
@@ -85,17 +90,21 @@ def _config_facts(config: Mapping[str, Any], model: str, folder: Path) -> dict[s
         "recipe": recipe,
         "dataset": Path(protocol["data"]).name,
         "dataset_digest": config["dataset_digest"],
-        "labels": tuple(name for name in EMOTIONS if name not in protocol["drop"]),
+        "labels": saved_protocol({"data": "", **_named(protocol)}).labels,
         **_told_command(protocol, model, recipe),
     }
+
+
+def _named(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that name the classes, which every version's have."""
+    return {key: protocol[key] for key in ("classes", "labels_map", "drop") if key in protocol}
 
 
 def _told_command(protocol: dict[str, Any], model: str, recipe: dict[str, Any]) -> dict[str, str]:
     """Return the command that trains it again or, where settings alone do not tell it, these."""
     if not recipe.get("teacher_weight"):
         try:
-            drop = tuple(protocol["drop"])
-            known = Protocol(**{**protocol, "drop": drop}), Recipe(**recipe)
+            known = saved_protocol(protocol), Recipe(**recipe)
         except TypeError:  # settings of another version
             pass
         else:
@@ -113,9 +122,10 @@ def _changed(protocol: Mapping[str, Any], model: str, recipe: Mapping[str, Any])
         defaults: dict[str, Any] = {}
     else:
         defaults = {**dataclasses.asdict(usual), **dataclasses.asdict(own)} | dict.fromkeys(moving)
+    # The data set has a row of its own, and the recipe too; labels stand in the metadata.
+    told = ("data", "classes", "labels_map", "drop", "limit", "name")
     for key, value in {**protocol, **recipe}.items():
-        # The data set has a row of its own, and the recipe too.
-        if key not in ("data", "drop", "limit", "name") and value != defaults.get(key):
+        if key not in told and value != defaults.get(key):
             yield f"{key} {value}"
 
 

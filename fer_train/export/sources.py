@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge.contract import EMOTIONS, INPUT_NAME, OUTPUT_NAME, Description, ModelSpec
+from fer_edge.contract import INPUT_NAME, OUTPUT_NAME, Description, ModelSpec
 from fer_edge.errors import DataError, RunError
 from fer_edge.inference.describe import describe_model
 from fer_edge.inference.onnx_file import ModelFile, Tensor
-from fer_train.data.emotions import SYNONYMS
+from fer_train.data.emotions import make_labelling
 from fer_train.data.load import Dataset, load_dataset
-from fer_train.data.votes import VOTE_KINDS, vote_targets
+from fer_train.data.votes import vote_targets
 from fer_train.export.convert import SCORES, file_digest, load_classifier
 from fer_train.export.facts import (
     folder_facts,
@@ -283,7 +283,9 @@ def fold_pictures(fold: RunFold, data: str | None = None, votes: str | None = No
     return Pictures(dataset.images[fold.split.train], _judges(name, held))
 
 
-def file_pictures(data: str, labels: Sequence[str], votes: str | None = None) -> Pictures:
+def file_pictures(
+    data: str, labels: Sequence[str], votes: str | None = None, labels_map: Sequence[str] = ()
+) -> Pictures:
     """Return the images of a data set for a file of which nobody knows what it trained on.
 
     Those of its test share judge. Where it has none, they are drawn at random.
@@ -292,21 +294,15 @@ def file_pictures(data: str, labels: Sequence[str], votes: str | None = None) ->
         data: As for `load_dataset`.
         labels: The model's; other names of an emotion count.
         votes: A csv of votes for it, or None.
+        labels_map: What names and numbers in the data set mean, see `make_labelling`.
 
     Raises:
         DataError: The data set cannot be read, or has no image of these labels.
     """
-    named = tuple(SYNONYMS.get(label.lower(), label.lower()) for label in labels)
-    dataset = load_dataset(data, votes=votes)
-    known = np.isin(dataset.labels, [dataset.label_names.index(n) for n in named if n in EMOTIONS])
-    if not known.any():
+    labelling = make_labelling([label.lower() for label in labels], labels_map)
+    dataset = load_dataset(data, votes=votes, labelling=labelling)
+    if not len(dataset):
         raise DataError(f"Expected images of {', '.join(labels)} in {data}, found none")
-    if votes and not set(named) <= set(VOTE_KINDS):
-        raise DataError(
-            f"Expected a model of {', '.join(VOTE_KINDS)}, or some of them, for {votes}, received "
-            f"one of {', '.join(labels)}"
-        )
-    dataset = dataset.subset(known).relabel(named)
     shares = [dataset.usage == usage for usage in ("PublicTest", "PrivateTest")]
     test = next((share for share in shares if share.any()), None)
     if test is None:

@@ -23,12 +23,11 @@ from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.detectors import FaceDetector
 from fer_edge.inference.preprocess import Box, crop_face, prepare, resize
 from fer_edge.records import plain_cell
-from fer_train.data.emotions import emotion_of
+from fer_train.data.emotions import class_name
 from fer_train.data.layouts import UnseenPicture, UnseenSet
 from fer_train.report import plots
-from fer_train.report.compare import SCORES, format_score
 from fer_train.report.document import Block, Document, Gallery, Heading, Picture, Table, Text
-from fer_train.report.runs import class_report
+from fer_train.report.runs import SCORES, class_report, format_score
 from fer_train.run.folder import Run, open_run
 from fer_train.run.metrics import classification_metrics, normalise_confusion
 from fer_train.run.recipes import KERAS_MODELS
@@ -215,7 +214,7 @@ def describe_answers(
     Returns:
         The document; attached to it ``predictions.csv`` and ``metrics.json``.
     """
-    columns = {emotion_of(label) or label.lower(): place for place, label in enumerate(labels)}
+    columns = {class_name(label): place for place, label in enumerate(labels)}
     known = [
         (columns[emotion], row)
         for each in answers

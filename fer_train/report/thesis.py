@@ -61,8 +61,9 @@ class Published:
     report: tuple[ClassScores, ...] = ()
 
     def of_class(self, emotion: str) -> ClassScores | None:
-        """Return the report's row of an emotion."""
-        return self.report[EMOTIONS.index(emotion)] if self.report else None
+        """Return the report's row of an emotion, None where it has none."""
+        known = self.report and emotion in EMOTIONS
+        return self.report[EMOTIONS.index(emotion)] if known else None
 
 
 def published(model: str) -> list[Published]:

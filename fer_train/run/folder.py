@@ -4,16 +4,15 @@
     ├── config.json        data set and its digest, teacher, folds, the recipe of each model
     ├── folds.json         the images of each fold
     ├── votes.npz          what people saw in each image, where the run is taught it
-    ├── results.csv        one row a fold, once all are done
+    ├── groups.npz         the person or clip of each image, where the folds go by it
     ├── lock               held by the process that schedules
     └── MODEL/fold-00/
         ├── lock               held by the process that trains
         ├── checkpoint-NNN.npz weights, optimizer, random state and history after epoch NNN
         ├── best-NNN.npz       weights of the best epoch so far
         ├── history.csv        one row an epoch
-        ├── predictions.npz    index, name, label and probabilities of each image held out
+        ├── predictions.npz    index, label and probabilities of each image held out
         ├── model.keras        the evaluated model, float32
-        ├── record.json        command, versions, commit, host and time of each sitting
         └── metrics.json       scores and seconds; written last: the fold is done
 
 Every file is written under another name and then renamed, so that none is ever half a file.
@@ -39,10 +38,10 @@ from numpy.typing import NDArray
 from fer_edge import __version__
 from fer_edge.errors import RunError
 from fer_train.data.folds import Fold
-from fer_train.data.load import Dataset
 from fer_train.data.votes import Votes
-from fer_train.run.recipes import Protocol, Recipe, saved_recipe
-from fer_train.run.votes import all_scores
+from fer_train.run.metrics import classification_metrics
+from fer_train.run.recipes import Protocol, Recipe, saved_protocol, saved_recipe
+from fer_train.run.votes import vote_metrics
 
 FORMAT = 1
 CONFIG = "config.json"
@@ -51,17 +50,13 @@ DONE = "metrics.json"
 PREDICTIONS = "predictions.npz"
 KERAS_FILE = "model.keras"
 HISTORY = "history.csv"
-RECORD = "record.json"
-RESULTS = "results.csv"
 LOCK = "lock"
 VOTES = "votes.npz"
+GROUPS = "groups.npz"
 TEACHER = "teacher.npz"
 TEACHER_MODEL = "teacher.keras"
 TEACHERS = "teachers"
 """The folder of the files that teach by views."""
-
-SEED_FOLDER = "seed-{}"
-"""Where the run of a seed lies, in the folder of several."""
 
 Curves = Mapping[str, NDArray[np.float64]]
 """Columns of history.csv, each with one value an epoch."""
@@ -233,10 +228,10 @@ class Run:
         folds: The folds, the same for all models.
         teacher: Who teaches its models besides the labels, or None.
         votes_digest: SHA-256 of the votes that it keeps, or None.
+        groups_digest: SHA-256 of the groups that it keeps, or None.
         unsaid: Models and settings of theirs that are newer than the folder: it goes on without
             them, whatever their defaults are now.
         store: Address of its copy in object storage, see `fer_train.run.store`, or None.
-        logs: The experiment trackers that are told of its folds, of `fer_train.run.recipes.LOGS`.
     """
 
     folder: Path
@@ -246,9 +241,9 @@ class Run:
     folds: list[Fold]
     teacher: Teacher | None = None
     votes_digest: str | None = None
+    groups_digest: str | None = None
     unsaid: frozenset[tuple[str, str]] = frozenset()
     store: str | None = None
-    logs: tuple[str, ...] = ()
 
     def fold(self, model: str, index: int) -> "RunFold":
         """Return a fold of one of the models, by its index from 0."""
@@ -275,6 +270,24 @@ class Run:
     def keep_votes(self, votes: Votes) -> None:
         """Write the votes for all images of the run, so that every fold has them."""
         write_arrays(self.folder / VOTES, {"votes": votes})
+
+    def keep_groups(self, groups: NDArray[np.str_]) -> None:
+        """Write the person or clip of each image of the run."""
+        write_arrays(self.folder / GROUPS, {"groups": groups})
+
+    @cached_property
+    def groups(self) -> NDArray[np.str_] | None:
+        """The groups that the run keeps: (N,) for all its images; None if it has none.
+
+        Raises:
+            RunError: They are gone or damaged.
+        """
+        if self.groups_digest is None:
+            return None
+        groups = read_arrays(self.folder / GROUPS)["groups"]
+        if digest_of(groups) != self.groups_digest:
+            raise RunError(f"Expected the groups that {self.folder} began with, received others")
+        return groups
 
     @cached_property
     def votes(self) -> Votes | None:
@@ -313,7 +326,8 @@ class Run:
             "dataset_digest": self.dataset_digest,
             "teacher": self.teacher,
             "votes_digest": self.votes_digest,
-            "protocol": dataclasses.asdict(self.protocol) | {"drop": list(self.protocol.drop)},
+            "groups_digest": self.groups_digest,
+            "protocol": dataclasses.asdict(self.protocol),
             "models": {
                 name: {
                     setting: value
@@ -330,9 +344,12 @@ class Run:
         Raises:
             RunError: It would not; names what differs.
         """
-        # The digests tell whether data and votes are the same, wherever they lie now.
+        # The digests tell whether data, votes and groups are the same, wherever they lie now.
         moved = dataclasses.replace(
-            other.protocol, data=self.protocol.data, votes=self.protocol.votes
+            other.protocol,
+            data=self.protocol.data,
+            votes=self.protocol.votes,
+            groups=self.protocol.groups,
         )
         pairs: list[tuple[str, Any, Any]] = [("", self.protocol, moved)]
         # A model that only one of them has is no difference: models can be added to a run.
@@ -354,6 +371,9 @@ class Run:
         if self.votes_digest != other.votes_digest:
             there, asked = (run.protocol.votes or "none" for run in (self, other))
             differences.append(f"other votes: {there} there, {asked} asked for")
+        if self.groups_digest != other.groups_digest:
+            there, asked = (run.protocol.groups or "none" for run in (self, other))
+            differences.append(f"other groups: {there} there, {asked} asked for")
         if differences:
             raise RunError(
                 f"{self.folder} holds a run of other settings ({'; '.join(differences)}); give the "
@@ -437,32 +457,27 @@ class RunFold:
 
     def write_results(
         self,
-        dataset: Dataset,
+        labels: NDArray[np.int64],
         probabilities: NDArray[np.float32],
         facts: Mapping[str, Any],
+        votes: Votes | None = None,
     ) -> None:
         """Write predictions.npz and then metrics.json, which marks the fold as done.
 
         Args:
-            dataset: All images of the run, labels in the order of the protocol's.
-            probabilities: (n, K) what the model says of its test images.
+            labels: (n,) true classes of its test images.
+            probabilities: (n, K) what the model says of them.
             facts: What metrics.json says besides the scores, such as the seconds.
+            votes: (n, 10) what people saw in them, where that is known.
         """
-        emotions, held_out = self.run.protocol.labels, dataset.subset(self.split.test)
         write_arrays(
             self.folder / PREDICTIONS,
-            {
-                "index": self.split.test,
-                "name": np.char.encode(held_out.names, "utf-8"),
-                "label": held_out.labels,
-                "probabilities": probabilities,
-            },
+            {"index": self.split.test, "label": labels, "probabilities": probabilities},
         )
-        scores = all_scores(held_out.labels, probabilities, emotions, held_out.votes)
-        trained = np.bincount(dataset.labels[self.split.train], minlength=len(emotions))
-        write_json(
-            self.folder / DONE, scores | {"training_support": trained.tolist()} | dict(facts)
-        )
+        scores = classification_metrics(labels, probabilities)
+        if votes is not None:
+            scores |= vote_metrics(votes, self.run.protocol.labels, probabilities)
+        write_json(self.folder / DONE, scores | dict(facts))
 
     @cached_property
     def score(self) -> dict[str, Any]:
@@ -471,12 +486,6 @@ class RunFold:
         if "penalty" in found:
             found["loss"] = found["log_loss"] + found["penalty"]
         return found
-
-    @property
-    def record(self) -> list[dict[str, Any]]:
-        """What record.json holds, a sitting each; nothing of a fold that no command trained."""
-        path = self.folder / RECORD
-        return list(read_json(path)) if path.is_file() else []
 
     @cached_property
     def curves(self) -> Curves:
@@ -498,9 +507,11 @@ def read_curves(path: Path) -> Curves:
         raise RunError(f"Expected a table of numbers in {path}, received {error}") from error
 
 
-def digest_of(votes: Votes) -> str:
-    """Return the SHA-256 of votes."""
-    return hashlib.sha256(np.ascontiguousarray(votes, "<i8").data).hexdigest()
+def digest_of(values: Votes | NDArray[np.str_]) -> str:
+    """Return the SHA-256 of votes or groups."""
+    if values.dtype.kind == "U":
+        return hashlib.sha256("\n".join(values.tolist()).encode()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values, "<i8").data).hexdigest()
 
 
 def write_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
@@ -532,7 +543,7 @@ def open_run(folder: Path) -> Run:
             f"{folder}; use the version of fer-edge that made it"
         )
     try:
-        protocol = Protocol(**config["protocol"] | {"drop": tuple(config["protocol"]["drop"])})
+        protocol = saved_protocol(config["protocol"])
         recipes = {
             name: saved_recipe(name, settings) for name, settings in config["models"].items()
         }
@@ -558,6 +569,7 @@ def open_run(folder: Path) -> Run:
         folds,
         teacher,
         votes_digest=config.get("votes_digest"),
+        groups_digest=config.get("groups_digest"),
         unsaid=frozenset(
             (name, field.name)
             for name, settings in config["models"].items()
@@ -565,14 +577,6 @@ def open_run(folder: Path) -> Run:
             if field.name not in settings
         ),
     )
-
-
-def runs_in(folder: Path) -> list[Path]:
-    """Return the run folders of a folder: itself, or those of its seeds, as `SEED_FOLDER` names."""
-    if (folder / CONFIG).is_file():
-        return [folder]
-    seeds = [path.parent for path in folder.glob(f"{SEED_FOLDER.format('*')}/{CONFIG}")]
-    return sorted(seeds, key=lambda path: (len(path.name), path.name)) or [folder]
 
 
 def _unsaid_teacher(folder: Path) -> Teacher | None:

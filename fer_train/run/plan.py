@@ -13,7 +13,9 @@ from fer_train.data.duplicates import (
     conflicting_labels,
     duplicate_groups,
     identical_groups,
+    joined_groups,
 )
+from fer_train.data.emotions import SEVEN
 from fer_train.data.folds import Fold, holdout_fold, make_folds
 from fer_train.data.load import Dataset, load_dataset
 from fer_train.data.votes import vote_targets
@@ -28,14 +30,27 @@ def load_images(protocol: Protocol) -> Dataset:
         DataError: The data set is not what was expected.
     """
     dataset = load_dataset(
-        protocol.data, limit=protocol.limit, seed=protocol.seed_of_split, votes=protocol.votes
+        protocol.data,
+        limit=protocol.limit,
+        seed=protocol.seed,
+        votes=protocol.votes,
+        labelling=protocol.labelling,
+        groups=protocol.groups,
     )
     keep = np.isin(dataset.labels, [dataset.label_names.index(label) for label in protocol.labels])
     if protocol.pool == "training" and protocol.folds > 1:
         keep &= dataset.usage == "Training"
     if not keep.all():
         dataset = dataset.subset(keep)
-    return dataset.relabel(protocol.labels)
+    dataset = dataset.relabel(protocol.labels)
+    absent = set(protocol.labels) - {protocol.labels[label] for label in np.unique(dataset.labels)}
+    if absent and protocol.labelling != SEVEN:
+        named = [name for name in protocol.labels if name in absent]
+        raise DataError(
+            f"Expected images of each class in {protocol.data}, received none of "
+            f"{', '.join(named)}; name the classes that there are with --classes"
+        )
+    return dataset
 
 
 def plan_run(
@@ -59,7 +74,8 @@ def plan_run(
         DataError: The data set does not suffice for the folds.
     """
     votes_digest = None if dataset.votes is None else digest_of(dataset.votes)
-    run = Run(folder, protocol, dataset.digest, recipes, [], teacher, votes_digest)
+    groups_digest = None if dataset.groups is None else digest_of(dataset.groups)
+    run = Run(folder, protocol, dataset.digest, recipes, [], teacher, votes_digest, groups_digest)
     if (folder / "config.json").is_file():
         there = open_run(folder)
         there.check_same(run)
@@ -75,6 +91,8 @@ def plan_run(
     run = replace(run, folds=split(protocol, dataset))
     if dataset.votes is not None:
         run.keep_votes(dataset.votes)
+    if dataset.groups is not None:
+        run.keep_groups(dataset.groups)
     run.save()
     return run
 
@@ -86,6 +104,7 @@ def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
         DataError: The data set does not suffice for them.
     """
     groups = np.arange(len(dataset))
+    grouping: str = protocol.grouping
     trainable = np.ones(len(dataset), np.bool_)
     if protocol.grouping == "duplicates":
         groups = duplicate_groups(dataset.images)
@@ -101,10 +120,13 @@ def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
             told = ", ".join(f"{count:,} {reason}" for reason, count in targets.reasons.items())
             raise DataError(f"Expected images whose votes can be taught, received none: {told}")
         trainable &= targets.trains
+    if dataset.groups is not None:
+        groups = joined_groups(groups, np.unique(dataset.groups, return_inverse=True)[1].ravel())
+        grouping = "given"
     settings: dict[str, Any] = {
-        "grouping": protocol.grouping,
+        "grouping": grouping,
         "inner": protocol.inner,
-        "seed": protocol.seed_of_split,
+        "seed": protocol.seed,
         "trainable": trainable,
     }
     if protocol.folds == 1:
@@ -115,19 +137,19 @@ def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
 def load_run_images(run: Run, data: str | None = None, votes: str | None = None) -> Dataset:
     """Load the images that a run was planned with, from elsewhere where ``data`` says so.
 
-    Their votes are those that the run keeps, or of the csv ``votes``.
+    Their votes are those that the run keeps, or of the csv ``votes``; their groups the run's.
 
     Raises:
-        RunError: They are not the same images and labels, or the votes are gone.
+        RunError: They are not the same images and labels, or votes or groups are gone.
     """
-    protocol = replace(run.protocol, data=data or run.protocol.data, votes=votes)
+    protocol = replace(run.protocol, data=data or run.protocol.data, votes=votes, groups=None)
     dataset = load_images(protocol)
     if dataset.digest != run.dataset_digest:
         raise RunError(
             f"Expected the data set that {run.folder} was planned with, received other images or "
             f"labels from {protocol.data}"
         )
-    return dataset if votes else replace(dataset, votes=run.votes)
+    return replace(dataset, votes=dataset.votes if votes else run.votes, groups=run.groups)
 
 
 def pending(run: Run, models: Sequence[str]) -> list[RunFold]:

@@ -12,18 +12,17 @@ import math
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError
+from fer_train.data.emotions import Labelling, class_name, make_labelling, parse_labels_map
 
 KERAS_MODELS = ("sequential", "vgg16", "resnet50", "edge")
 MODEL_NAMES = (*KERAS_MODELS, "svm")
 THESIS_MODELS = ("sequential", "vgg16", "resnet50")
 TRANSFER_MODELS = ("vgg16", "resnet50")
-LOGS = ("mlflow", "tensorboard")
-"""The experiment trackers that can be told of a training."""
 LARGEST_SEED = 2**32 - 1
 """What the random generators of all libraries take."""
 
@@ -158,59 +157,90 @@ class Protocol:
         data: Data set: a csv, folder or zip, or ``synthetic``.
         limit: Most images used, or None.
         pool: ``all`` images, or those of ``training`` alone, so that the others can be a test set.
-        drop: Emotions left out.
+        classes: What the models tell apart, in order: emotions or any other names. Without any
+            they are the seven emotions and what else the labels map names, or that alone where it
+            names none of the seven. Images of emotions that are no class are left out.
+        labels_map: What other names and numbers of labels mean, ``NAME=CLASS`` each; ``NAME=``
+            leaves images out.
+        drop: Classes left out.
         folds: Number of folds; 1 is the data set's own split into Training and PublicTest.
         grouping: ``none`` is plain KFold; ``duplicates`` is stratified, keeps copies of an image in
             one fold, and lets neither blank images nor identical ones with conflicting labels
             train.
+        groups: The person or clip of each image, none of which is on two sides of a split: a csv
+            with the columns file and group, a pattern of names (a regular expression, of which the
+            first group counts), or ckplus, jaffe, kdef or frames, whose patterns are known.
         votes: Csv of what people saw in the images, see `fer_train.data.votes`; None teaches the
             labels.
         inner: Share of the training images held out to steer training; 0 steers by the test set.
         seed: Of the sample, the folds, the weights, shuffling and augmentation.
-        split_seed: Of the sample and the folds, where it is another: several seeds on the same
-            folds tell their spreads apart.
     """
 
     data: str
     limit: int | None = None
     pool: Literal["all", "training"] = "all"
+    classes: tuple[str, ...] = ()
+    labels_map: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     folds: int = 10
     grouping: Literal["none", "duplicates"] = "duplicates"
+    groups: str | None = None
     votes: str | None = None
     inner: float = 0.1
     seed: int = 0
-    split_seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check each value, so that a bad flag fails before any work."""
         check_kinds(self)
-        if not isinstance(self.drop, tuple):
-            raise wrong_setting(self, "drop", "a list of emotions")
+        for name, kind in (("classes", "names"), ("labels_map", "texts"), ("drop", "emotions")):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
+                raise wrong_setting(self, name, f"a list of {kind}")
         if self.folds < 1:
             raise DataError(f"Expected 1 fold or more, received {self.folds}")
-        for seed in (self.seed, self.seed_of_split):
-            if not 0 <= seed <= LARGEST_SEED:
-                raise DataError(f"Expected a seed from 0 to {LARGEST_SEED}, received {seed}")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise DataError(f"Expected a seed from 0 to {LARGEST_SEED}, received {self.seed}")
         if not 0 <= self.inner <= 0.5:
             raise DataError(f"Expected an inner share from 0 to 0.5, received {self.inner}")
-        if unknown := set(self.drop) - set(EMOTIONS):
+        classes = self.labelling.classes
+        if unknown := set(map(class_name, self.drop)) - set(classes):
             raise DataError(
-                f"Expected emotions to drop among {', '.join(EMOTIONS)}, "
+                f"Expected classes to drop among {', '.join(classes)}, "
                 f"received {', '.join(sorted(unknown))}"
             )
         if len(self.labels) < 2:
-            raise DataError("Expected at least two emotions to be left, drop fewer")
+            raise DataError(
+                f"Expected at least two classes, received {', '.join(self.labels) or 'none'}"
+                + ("; drop fewer" if self.drop else "")
+            )
 
-    @property
-    def seed_of_split(self) -> int:
-        """Seed of the sample and the folds."""
-        return self.seed if self.split_seed is None else self.split_seed
+    @cached_property
+    def labelling(self) -> Labelling:
+        """All classes, and which names in the data mean them."""
+        return make_labelling(self.classes, self.labels_map)
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The emotions that remain, in contract order."""
-        return tuple(emotion for emotion in EMOTIONS if emotion not in self.drop)
+        """The classes that remain, in their order."""
+        dropped = set(map(class_name, self.drop))
+        return tuple(name for name in self.labelling.classes if name not in dropped)
+
+
+def saved_protocol(settings: Mapping[str, Any]) -> Protocol:
+    """Return the protocol of a run folder's settings, an older one's too.
+
+    Raises:
+        DataError: A value is out of range.
+        TypeError: A field is not known.
+    """
+    return Protocol(**_with_tuples(settings))
+
+
+def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON and TOML know lists alone.
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
 
 
 PROTOCOL_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -314,15 +344,12 @@ def to_toml(protocol: Protocol, recipes: Mapping[str, Recipe]) -> str:
 
     What has no value, such as a limit of None, and the data themselves are left out.
     """
-    shared = "\n".join(_toml_lines(protocol, ("data",))) + "\n"
-    return "\n".join([shared, *(model_toml(model, recipe) for model, recipe in recipes.items())])
-
-
-def model_toml(model: str, recipe: Recipe) -> str:
-    """Return the settings of a model as a TOML table of its name."""
-    unused = {spec_field.name for spec_field in dataclasses.fields(Recipe)}
-    unused -= set(settings_of(model))
-    return "\n".join([f"[{model}]", *_toml_lines(recipe, ("name", *unused))]) + "\n"
+    lines = _toml_lines(protocol, ("data",))
+    for model, recipe in recipes.items():
+        unused = {spec_field.name for spec_field in dataclasses.fields(Recipe)}
+        unused -= set(settings_of(model))
+        lines += ["", f"[{model}]", *_toml_lines(recipe, ("name", *unused))]
+    return "\n".join(lines) + "\n"
 
 
 def _toml_lines(settings: Any, skip: Collection[str]) -> list[str]:
@@ -380,8 +407,9 @@ def read_overrides(path: Path, model: str) -> dict[str, Any]:
                 f"Expected {', '.join(sorted(known))} in {place}, received "
                 f"{', '.join(sorted(unknown))}"
             )
-    if isinstance(shared.get("drop"), list):
-        shared["drop"] = tuple(shared["drop"])
+    if isinstance(shared.get("labels_map"), str):
+        shared["labels_map"] = parse_labels_map(shared["labels_map"])
+    shared = _with_tuples(shared)
     own: dict[str, Any] = tables.get(model, {})
     return shared | own
 

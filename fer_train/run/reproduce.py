@@ -33,7 +33,11 @@ def training_command(
             inner=protocol.inner,
             seed=protocol.seed,
             votes=protocol.votes,
+            groups=protocol.groups,
         )
+        if teachers:
+            # A run's students have its classes.
+            own = dataclasses.replace(own, classes=protocol.classes, labels_map=protocol.labels_map)
         parts += _flags(own, defaults_of_run)
     else:
         parts = ["fer-train all --data", shlex.quote(Path(protocol.data).name), "--models", model]
@@ -54,9 +58,11 @@ def _flags(settings: Any, defaults: Any) -> list[str]:
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if value != getattr(defaults, field.name):
-            text = ",".join(value) if isinstance(value, tuple) else str(value)
-            if field.name == "votes":
+            text = shlex.quote(",".join(value)) if isinstance(value, tuple) else str(value)
+            if field.name == "votes" or text.endswith((".csv", ".csv.gz")):
                 # Where it lay is the affair of the machine that trained.
-                text = shlex.quote(Path(text).name)
+                text = Path(text).name
+            if field.name in ("votes", "groups"):
+                text = shlex.quote(text)
             flags.append(f"--{field.name.replace('_', '-')} {text}")
     return flags

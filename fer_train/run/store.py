@@ -9,15 +9,23 @@ import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
 from fer_edge.errors import DependencyError, RunError
-from fer_train.run.folder import DONE, VOTES, Run, RunFold, open_run, refuse_foreign, write_atomic
+from fer_train.run.folder import (
+    DONE,
+    GROUPS,
+    VOTES,
+    Run,
+    RunFold,
+    open_run,
+    refuse_foreign,
+    write_atomic,
+)
 
 _PLAN = ("folds.json", "config.json")
-_CHANGING = ("history.csv", "record.json", "events.out.tfevents.*")
+_CHANGING = {"history.csv"}
 """The files of a fold that change under their name; the others never do."""
 
 
@@ -68,11 +76,11 @@ class Store:
         """
         with tempfile.TemporaryDirectory() as temporary:
             there = Path(temporary)
-            self._fetch(there, "", {VOTES, *_PLAN} & self._names(""))
+            self._fetch(there, "", {VOTES, GROUPS, *_PLAN} & self._names(""))
             if not (there / "config.json").is_file():
                 return
             run = open_run(there)
-            votes = run.votes
+            votes, groups = run.votes, run.groups
             run = replace(run, folder=folder)
         refuse_foreign(folder)
         if (folder / "config.json").is_file():
@@ -81,11 +89,15 @@ class Store:
             run = replace(run, recipes={**run.recipes, **here.recipes})
         if votes is not None:
             run.keep_votes(votes)
+        if groups is not None:
+            run.keep_groups(groups)
         run.save()
 
     def send_plan(self, run: Run) -> None:
         """Send the plan of a run."""
-        self._send(run.folder, "", _PLAN if run.votes_digest is None else (VOTES, *_PLAN))
+        kept = {VOTES: run.votes_digest, GROUPS: run.groups_digest}
+        names = [name for name, digest in kept.items() if digest is not None]
+        self._send(run.folder, "", (*names, *_PLAN))
 
     def exchange_done(self, run: Run) -> None:
         """Bring the folds that are done only there, and send those that are done only here."""
@@ -115,10 +127,7 @@ class Store:
         folder = fold.folder
         here = {path.name for path in folder.iterdir() if path.name[0] != "."} - {"lock"}
         there = self._names(fold.part)
-        unchanged = {
-            name for name in there if not any(fnmatch(name, pattern) for pattern in _CHANGING)
-        }
-        self._send(folder, fold.part, here - unchanged)
+        self._send(folder, fold.part, here - (there - _CHANGING))
         with self._reached():
             for name in there - here:
                 self._files.delete_file(self._path(fold.part, name))

@@ -81,7 +81,7 @@ class SvmTrainer:
             gradient_histograms(self.dataset.images[split.test])
         )
         self.fold.write_results(
-            self.dataset,
+            labels[split.test],
             probabilities,
             {
                 "training_images": int(train.size),
@@ -90,6 +90,7 @@ class SvmTrainer:
                 "device": self.device,
                 "dtype_policy": "float64",
             },
+            None if self.dataset.votes is None else self.dataset.votes[split.test],
         )
 
 

@@ -374,4 +374,4 @@ def test_a_card_tells_of_agreement_with_people_where_votes_are_known(tmp_path: P
     other = LABELS.replace("fear", "bored")
     strange = run("export", source, "--labels", other, "--data", "synthetic:70", "--votes", votes)
     assert strange.exit_code == 1
-    assert "Expected a model of angry, disgust" in strange.stderr
+    assert "Expected classes among angry, disgust" in strange.stderr

@@ -1,0 +1,117 @@
+"""Data of other classes than the seven emotions, from the plan to the exported file."""
+
+import json
+
+import cv2
+import pytest
+from click.testing import CliRunner
+
+from fer_edge.contract import EMOTIONS
+from fer_edge.inference.classifier import Classifier
+from fer_train.cli import main
+from fer_train.data.synthetic import synthetic_faces
+from fer_train.export.facts import folder_facts, training_facts
+from fer_train.run.folder import open_run
+
+pytestmark = pytest.mark.tensorflow
+
+RAFDB = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    """Drawn faces in folders 1 to 7, as RAF-DB numbers them, and some of 8 beside."""
+    folder = tmp_path_factory.mktemp("numbered")
+    images, labels = synthetic_faces(126)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        name = str(RAFDB.index(EMOTIONS[label]) + 1) if number % 20 else "8"
+        path = folder / name / f"{number:03}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    return folder
+
+
+def test_classes_follow_from_the_map_to_the_exported_file(numbered, tmp_path):
+    run, exported = tmp_path / "run", tmp_path / "exported"
+    common = ("--data", str(numbered), "--models", "edge", "--run", str(run), "--epochs", "1")
+    flags = ("--folds", "2", "--labels-map", "rafdb,8=contempt", "--drop", "disgust")
+    result = invoke("all", *common, *flags, "--export-dir", str(exported))
+    assert result.exit_code == 0, result.output
+    expected = (*(name for name in EMOTIONS if name != "disgust"), "contempt")
+    planned = open_run(run)
+    assert planned.protocol.labels == expected
+    model = Classifier(exported / "edge.onnx", detector="none")
+    assert model.spec.labels == expected
+    assert f"{exported / 'edge.onnx'}: top-1" in result.stdout
+
+    command = training_facts(planned.fold("edge", 0))["command"]
+    assert "--labels-map 1=surprise,2=fear," in command
+    assert command.endswith("8=contempt --drop disgust --folds 2 --epochs 1")
+    assert folder_facts(run, "edge")["labels"] == expected
+    again = invoke("all", *common, *flags, "--export-dir", str(exported))
+    assert again.exit_code == 0, again.output
+    other = invoke("plan", *common, "--folds", "2", "--labels-map", "rafdb,8=", "--drop", "disgust")
+    assert other.exit_code == 1
+    assert "holds a run of other settings (labels_map" in other.stderr
+
+    result = invoke("report", str(run), "--output", str(tmp_path / "report"))
+    assert result.exit_code == 0, result.output
+    assert "contempt" in (tmp_path / "report" / "report.md").read_text()
+    result = invoke(
+        *("predict", str(exported / "edge.onnx"), "--data", str(numbered), "--detector", "none"),
+        *("--labels-map", "rafdb,8=contempt", "--output", str(tmp_path / "seen"), "--pages", "0"),
+    )
+    assert result.exit_code == 0, result.output
+    # Of a model that does not know disgust its pictures are left out of the scores.
+    scores = json.loads((tmp_path / "seen" / "metrics.json").read_text())
+    assert scores["images"] == 126 - 17
+    assert scores["support"][-1] == 7
+
+
+def test_fewer_and_merged_classes_of_a_run(tmp_path):
+    run = tmp_path / "run"
+    labels_map = "happy=good,surprise=good,sad=bad,angry=bad,fear=bad"
+    result = invoke(
+        *("all", "--data", "synthetic:210", "--models", "svm", "--folds", "2", "--no-export"),
+        *("--run", str(run), "--classes", "good,bad", "--labels-map", labels_map),
+    )
+    assert result.exit_code == 0, result.output
+    assert "left out, being of no class: 30 of disgust, 30 of neutral" in result.stderr
+    for score in open_run(run).scores("svm"):
+        assert len(score["recall"]) == 2
+        assert score["accuracy"] > 0.6
+    result = invoke("report", str(run), "--output", str(tmp_path / "report"))
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (("--classes", "happy,happiness"), 2, "Expected classes that differ"),
+        (("--classes", "happy"), 2, "at least two classes, received happy"),
+        (("--labels-map", "raf"), 2, "one of fer2013, rafdb"),
+        (("--drop", "contempt"), 2, "classes to drop among angry"),
+        (("--classes", "happy,sad,contempt"), 1, "received none of contempt"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_work(tmp_path, flags, code, message):
+    result = invoke("plan", "--data", "synthetic:70", *flags, "--run", str(tmp_path / "run"))
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_explore_reads_by_the_map_too(numbered, tmp_path):
+    output = ("--output", str(tmp_path / "explore"))
+    result = invoke("explore", "--data", str(numbered), *output)
+    assert result.exit_code == 1
+    assert "lies in folder '1'" in result.stderr
+    result = invoke("explore", "--data", str(numbered), "--labels-map", "rafdb,8=", *output)
+    assert result.exit_code == 0, result.output
+    assert "left out, being of no class: 7 of 8" in result.stderr
+    summary = json.loads((tmp_path / "explore" / "summary.json").read_text())
+    assert summary["emotions"]["surprise"] == 17
