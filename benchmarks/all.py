@@ -16,8 +16,10 @@ from pathlib import Path
 
 import click
 
+from benchmarks.browser import chromium
 from benchmarks.exported import EXPORTED, emotion_models
 from fer_edge.inference.locate import find_model
+from fer_edge.web.page import page_folder
 
 HERE = Path(__file__).parent
 
@@ -49,6 +51,11 @@ def jobs(
     yield Job("startup", ("--runs", "7"))
     yield Job("throughput", ("--files", "512", "--rounds", "3"))
     yield Job("video", ("--frames", "150", "--rounds", "3"))
+    page = chromium() and page_folder() / "node_modules"
+    yield Job(
+        "browser",
+        left_out="" if page and page.is_dir() else "it needs Chromium and `npm ci --prefix web`",
+    )
     yield Job("memory", ("--frames", "1500"))
     yield Job("detectors", ("--detector-model", detector_model) if detector_model else ())
     yield Job(

@@ -1,10 +1,8 @@
 """Files that appear whole or not at all, and checks before anything is written."""
 
 import errno
-import hashlib
 import io
 import os
-import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -64,7 +62,7 @@ def atomic_path(path: Path, *, force: bool = False, suffix: str = "") -> Iterato
     refuse_existing(path, force=force)
     # Not Path's own, which raises for links that lead to themselves.
     target = Path(os.path.realpath(path))
-    temporary = target.parent / f".fer-edge-{secrets.token_hex(8)}.part{suffix}"
+    temporary = target.parent / f".fer-edge-{os.urandom(8).hex()}.part{suffix}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with nullcontext() if force else _reserved(target):
@@ -88,7 +86,7 @@ def _publish(temporary: Path, target: Path, *, force: bool) -> None:
     if force or not target.exists():
         temporary.replace(target)
         return
-    other = target.with_name(f"{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+    other = target.with_name(f"{target.stem}-{os.urandom(4).hex()}{target.suffix}")
     temporary.replace(other)
     raise OutputError(f"{target} has come into being meanwhile; what was to stand there is {other}")
 
@@ -102,6 +100,8 @@ def _reserved(target: Path) -> Iterator[None]:
     Raises:
         OutputError: Another run is writing it.
     """
+    import hashlib  # Late, since it loads OpenSSL, which takes part of a short command's time.
+
     digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
     place = target.parent / f".fer-edge-{digest}.lock"
     with ExitStack() as stack:

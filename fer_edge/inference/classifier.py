@@ -1,6 +1,5 @@
 """Faces to emotions: one onnxruntime session, checked before and after every use."""
 
-import hashlib
 import itertools
 import logging
 import os
@@ -251,6 +250,8 @@ class Classifier:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the model file, hexadecimal."""
+        import hashlib  # Late, as in `fer_edge._base.files`.
+
         content, _ = read_model(self.model_path)
         return hashlib.sha256(content).hexdigest()
 

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -331,6 +330,8 @@ def _fits(shape: Shape, expected: Sequence[int]) -> bool:
 def _read_sidecar(path: Path) -> dict[str, Any]:
     if not os.path.isfile(path):  # noqa: PTH113 - Path's raises for names that are too long
         return {}
+    import tomllib  # Late: most models need no such file.
+
     try:
         return read_description(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:

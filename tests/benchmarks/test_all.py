@@ -37,6 +37,7 @@ def test_every_benchmark_has_a_short_form() -> None:
 
 def test_what_lacks_its_data_is_left_out() -> None:
     left_out = {job.script for job in benchmarks.jobs(None, None, None, None) if job.left_out}
+    left_out.discard("browser")  # It depends on what is installed.
     assert left_out == {"alignment", "accuracy", "prior"}
 
 

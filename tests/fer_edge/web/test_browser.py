@@ -1,35 +1,30 @@
 """The page in a headless Chromium, driven as a user does: it answers as Python does."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 
+# Not by its name, which is that of a fixture.
+from benchmarks import browser as benchmark
 from fer_edge.cli import main
 from fer_edge.web.page import RUNTIME, page_folder
 from tests.support.clips import PORTRAIT
 from tests.support.faces import ground
 from tests.support.tiny_onnx import save_torch_like_onnx
 
-ROOT = Path(__file__).parents[3]
 PATIENCE_S = 120
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-def find_program(*names):
-    return next((found for name in names if (found := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +33,7 @@ def modules(tmp_path_factory):
     there = page_folder() / "node_modules"
     if (there / RUNTIME).is_dir():
         return there
-    if not find_program("npm"):
+    if not shutil.which("npm"):
         pytest.skip("npm is not installed (apt install npm), nor is the page's onnxruntime-web")
     folder = tmp_path_factory.mktemp("npm")
     for name in ("package.json", "package-lock.json"):
@@ -51,54 +46,30 @@ def modules(tmp_path_factory):
     return folder / "node_modules"
 
 
-@contextmanager
-def served(modules, *flags):
-    """Run ``fer-edge web`` and yield the page's address."""
-    command = ["web", "--port", "0", "--no-open", "--node-modules", modules, *flags]
-    with subprocess.Popen(
-        [sys.executable, "-m", "fer_edge", *map(str, command)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
+@pytest.fixture
+def served(modules):
+    return partial(benchmark.served, "--node-modules", modules)
 
 
 @pytest.fixture
 def browser(tmp_path):
     """Return a function that opens an address in Chromium with further flags."""
-    program = find_program("chromium", "chromium-browser", "google-chrome")
-    driver = find_program("chromedriver")
-    if not program or not driver:
+    programs = benchmark.chromium()
+    if programs is None:
         pytest.skip("Chromium is not installed; run: apt install chromium chromium-driver")
-    opened = []
+    with ExitStack() as stack:
 
-    def start(url, *flags):
-        options = webdriver.ChromeOptions()
-        options.binary_location = program
-        own = ["--headless=new", "--disable-gpu", "--window-size=1200,900", *flags]
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            own += ["--no-sandbox", "--disable-dev-shm-usage"]
-        for flag in own:
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        page = webdriver.Chrome(options, webdriver.ChromeService(driver))
-        opened.append(page)
-        page.set_script_timeout(PATIENCE_S)
-        page.execute_cdp_cmd(
-            "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
-        )
-        page.get(url)
-        wait_for(lambda: text(page, "status").startswith("Ready"))
-        return page
+        def start(url, *flags):
+            page = stack.enter_context(benchmark.browser(*programs, *flags))
+            page.set_script_timeout(PATIENCE_S)
+            page.execute_cdp_cmd(
+                "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+            )
+            page.get(url)
+            benchmark.wait_until_ready(page)
+            return page
 
-    yield start
-    for page in opened:
-        with suppress(OSError):
-            page.quit()
+        yield start
 
 
 def wait_for(condition):
@@ -196,10 +167,10 @@ def compare(ours, theirs):
             assert other["probabilities"] == pytest.approx(face["probabilities"], abs=1e-3), name
 
 
-def test_pictures_are_answered_as_in_python(modules, browser, tmp_path):
+def test_pictures_are_answered_as_in_python(served, browser, tmp_path):
     pictures = draw_pictures(tmp_path)
     assert len(pictures) == 10
-    with served(modules) as url:
+    with served() as url:
         page = browser(url)
         found = classify_in(page, pictures, tmp_path)
         assert text(page, "status") == "10 pictures done."
@@ -214,15 +185,15 @@ def test_pictures_are_answered_as_in_python(modules, browser, tmp_path):
     compare(expected, found)
 
 
-def test_small_faces_prior_and_one_sided_answers(modules, browser, tmp_path):
+def test_small_faces_prior_and_one_sided_answers(served, browser, tmp_path):
     cv2.imwrite(str(tmp_path / "group.png"), group(1500, 2100))
     flags = ("--min-face", 12, "--no-mirror", "--prior", 0.5, "--no-align", "--uncertain", 0.6)
-    with served(modules, *flags) as url:
+    with served(*flags) as url:
         found = classify_in(browser(url), [tmp_path / "group.png"], tmp_path)
     compare(classify_here([tmp_path / "group.png"], *flags), found)
 
 
-def test_a_model_of_another_maker(modules, browser, tmp_path):
+def test_a_model_of_another_maker(served, browser, tmp_path):
     model = save_torch_like_onnx(tmp_path / "mine.onnx", batch=4)
     (tmp_path / "mine.toml").write_text(
         'labels = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]\n'
@@ -230,14 +201,14 @@ def test_a_model_of_another_maker(modules, browser, tmp_path):
         'outputs = "logits"\nmargin = 0.2\n'
     )
     cv2.imwrite(str(tmp_path / "group.png"), group())
-    with served(modules, "--model", model) as url:
+    with served("--model", model) as url:
         found = classify_in(browser(url), [tmp_path / "group.png"], tmp_path)
     compare(classify_here([tmp_path / "group.png"], "--model", model), found)
 
 
-def test_what_is_no_picture_is_told(modules, browser, tmp_path):
+def test_what_is_no_picture_is_told(served, browser, tmp_path):
     (tmp_path / "none.png").write_bytes(b"nothing")
-    with served(modules) as url:
+    with served() as url:
         page = browser(url)
         found = classify_in(page, [tmp_path / "none.png", PORTRAIT], tmp_path)
         assert [record["status"] for record in found] == ["error", "ok"]
@@ -246,17 +217,9 @@ def test_what_is_no_picture_is_told(modules, browser, tmp_path):
         assert "none.png" in text(page, "problem")
 
 
-def test_a_camera_is_watched_and_can_be_stopped(modules, browser, tmp_path):
-    portrait = cv2.imread(str(PORTRAIT))
-    frame = cv2.resize(portrait[:300, 50:450], (640, 480))
-    (tmp_path / "camera.mjpeg").write_bytes(cv2.imencode(".jpg", frame)[1].tobytes() * 30)
-    with served(modules) as url:
-        page = browser(
-            url,
-            "--use-fake-ui-for-media-stream",
-            "--use-fake-device-for-media-stream",
-            f"--use-file-for-fake-video-capture={tmp_path / 'camera.mjpeg'}",
-        )
+def test_a_camera_is_watched_and_can_be_stopped(served, browser, tmp_path):
+    with served() as url:
+        page = browser(url, *benchmark.camera_flags(tmp_path))
         page.find_element("id", "camera").click()
         wait_for(lambda: "happy" in text(page, "status"))
         wait_for(lambda: "happy" in (page.find_element("id", "timeline").accessible_name or ""))
@@ -266,8 +229,8 @@ def test_a_camera_is_watched_and_can_be_stopped(modules, browser, tmp_path):
         assert not page.execute_script("return document.getElementById('video').srcObject")
 
 
-def test_it_is_used_by_keyboard_and_read_aloud(modules, browser, tmp_path):
-    with served(modules) as url:
+def test_it_is_used_by_keyboard_and_read_aloud(served, browser, tmp_path):
+    with served() as url:
         page = browser(url)
         cv2.imwrite(str(tmp_path / "nobody.png"), ground(5, 300, 401))
         classify_in(page, [PORTRAIT], tmp_path)
