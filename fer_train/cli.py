@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from urllib.parse import urlsplit
 
@@ -36,6 +35,7 @@ from fer_train.detection.settings import (
 from fer_train.run.recipes import (
     KERAS_MODELS,
     LARGEST_SEED,
+    LOGS,
     MODEL_NAMES,
     PROTOCOL_DEFAULTS,
     THESIS_MODELS,
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from fer_train.data.load import Dataset
     from fer_train.export.publish import Forms
     from fer_train.export.sources import Pictures, Source
-    from fer_train.run.folder import Run
+    from fer_train.run.evaluation import ModelEvaluation
+    from fer_train.run.folder import Run, RunFold
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,6 +97,21 @@ class LabelsMap(click.ParamType[tuple[str, ...]]):
             return parse_labels_map(value)
         except DataError as error:
             self.fail(error.message)
+
+
+class SeedList(click.ParamType[tuple[int, ...]]):
+    """A comma-separated list of different seeds."""
+
+    name = "seeds"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """Split and check the list."""
+        if isinstance(value, tuple):
+            return value
+        seeds = tuple(SEED.convert(part.strip(), param, ctx) for part in value.split(","))
+        if len(set(seeds)) < len(seeds):
+            self.fail(f"expected seeds that differ, received {value}")
+        return seeds
 
 
 _DATA, _OTHERWISE, _RUNNING, _EXPORTING = "Data and folds", "Training", "Running", "Export"
@@ -164,6 +180,17 @@ store_option = click.option(
     metavar="ADDRESS",
     help="Copy of the run folder in object storage, such as s3://bucket/run: folds go on from it "
     "and send each epoch to it. Of two processes on different machines none sees the other there.",
+)
+
+
+log_option = click.option(
+    "--log",
+    "logs",
+    type=NameList(LOGS),
+    default=(),
+    help="Experiment trackers that are told of each epoch: mlflow, tensorboard, or both with a "
+    "comma. MLflow keeps it where MLFLOW_TRACKING_URI says; TensorBoard's --logdir is the run "
+    "folder.",
 )
 
 
@@ -239,8 +266,8 @@ _TEACHING = ("teacher_weight", "views")
 """Settings of `fer-train distill` alone."""
 
 
-def plan_options(function: F) -> F:
-    """Add the options that say what a run is made of."""
+def data_options(function: F) -> F:
+    """Add the options that say what data and settings models are trained with."""
     options = [
         click.option(
             "--data",
@@ -273,15 +300,28 @@ def plan_options(function: F) -> F:
         groups_option,
         click.option("--limit", type=click.IntRange(1), help="Most images used. [default: all]"),
         click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]"),
+        click.option(
+            "--split-seed",
+            type=SEED,
+            help="Of the sample and the folds, where it is another: several seeds on the same "
+            "folds tell their spreads apart. [default: --seed]",
+        ),
         classes_option,
         labels_map_option,
         click.option("--drop", type=NameList(), help="Classes left out, with commas."),
     ]
     function = _setting_options(Recipe, skip=("name", *_TEACHING))(function)
-    named = ("data", "folds", "limit", "seed", "classes", "labels_map", "drop", "votes", "groups")
+    named = (
+        *("data", "folds", "limit", "seed", "split_seed", "classes", "labels_map", "drop"),
+        *("votes", "groups"),
+    )
     function = _setting_options(Protocol, skip=named)(function)
-    function = section(_RUNNING, run_option, store_option)(function)
     return section(_DATA, *options)(function)
+
+
+def plan_options(function: F) -> F:
+    """Add the options that say what a run is made of."""
+    return data_options(section(_RUNNING, run_option, store_option)(function))
 
 
 @contextmanager
@@ -307,6 +347,27 @@ def _plan(
     from fer_train.run.plan import load_images, plan_run
     from fer_train.run.store import Store
 
+    protocol, recipes = _read_settings(data, models, recipe, config, flags)
+    there = Store(store) if store else None
+    if there:
+        there.fetch_plan(run_folder)
+    dataset = load_images(protocol)
+    _tell_of_left_out(dataset)
+    _tell_of_votes(dataset)
+    check(recipes)
+    run = plan_run(run_folder, protocol, recipes, dataset)
+    _tell_of_groups(run, dataset)
+    if there:
+        run = dataclasses.replace(run, store=store)
+        there.send_plan(run)
+        there.exchange_done(run)
+    return run, dataset
+
+
+def _read_settings(
+    data: str, models: tuple[str, ...], recipe: str, config: Path | None, flags: dict[str, Any]
+) -> tuple[Protocol, dict[str, Recipe]]:
+    """Return what flags, the file of settings and the recipe say, in this order."""
     given = {name: value for name, value in flags.items() if value is not None}
     protocol_fields = {field.name for field in dataclasses.fields(Protocol)}
     with _usage():
@@ -329,20 +390,7 @@ def _plan(
                     flag = f"--{name.replace('_', '-')}"
                     raise click.UsageError(f"{flag} is for fer-train distill, which has a teacher")
             _check_votes_share(recipes[model], protocol)
-    there = Store(store) if store else None
-    if there:
-        there.fetch_plan(run_folder)
-    dataset = load_images(protocol)
-    _tell_of_left_out(dataset)
-    _tell_of_votes(dataset)
-    check(recipes)
-    run = plan_run(run_folder, protocol, recipes, dataset)
-    _tell_of_groups(run, dataset)
-    if there:
-        run = dataclasses.replace(run, store=store)
-        there.send_plan(run)
-        there.exchange_done(run)
-    return run, dataset
+    return protocol, recipes
 
 
 def _check_votes_share(recipe: Recipe, protocol: Protocol) -> None:
@@ -408,6 +456,7 @@ def _check_pretrained(recipes: Mapping[str, Recipe]) -> None:
 @click.option("--ends-with-parent", is_flag=True, hidden=True)
 @run_option
 @store_option
+@log_option
 def fold(
     model: str,
     index: int,
@@ -415,6 +464,7 @@ def fold(
     ends_with_parent: bool,
     run_folder: Path,
     store: str | None,
+    logs: tuple[str, ...],
 ) -> None:
     """Train one fold of a planned run, from its last epoch if it has begun."""
     from fer_train.run.folder import open_run
@@ -426,7 +476,8 @@ def fold(
         end_with_parent()
     if store:
         Store(store).fetch_plan(run_folder)
-    run = dataclasses.replace(open_run(run_folder), store=store)
+    _check_logs(logs)
+    run = dataclasses.replace(open_run(run_folder), store=store, logs=logs)
     if model not in run.recipes:
         raise click.BadParameter(
             f"{run_folder} has {', '.join(run.recipes)}, received {model}", param_hint="--model"
@@ -490,6 +541,15 @@ def settings(recipe: str, models: tuple[str, ...], weights: str) -> None:
 @main.command("all")
 @plan_options
 @section(
+    _DATA,
+    click.option(
+        "--seeds",
+        type=SeedList(),
+        help="Train from each of these seeds on the same folds, such as 0,1,2, in RUN/seed-0 and "
+        "so on; the first one's models are exported.",
+    ),
+)
+@section(
     _RUNNING,
     click.option(
         "--jobs", type=click.IntRange(1), help="Folds at a time, each in its own process."
@@ -501,6 +561,7 @@ def settings(recipe: str, models: tuple[str, ...], weights: str) -> None:
     click.option(
         "--ray-gpus", default=0.0, show_default=True, callback=_resource, help="GPUs of a fold."
     ),
+    log_option,
     click.option(
         "--emit",
         type=click.Choice(["slurm", "kubernetes"]),
@@ -521,10 +582,12 @@ def train_all(
     config: Path | None,
     run_folder: Path,
     store: str | None,
+    seeds: tuple[int, ...] | None,
     jobs: int | None,
     ray_address: str | None,
     ray_cpus: float,
     ray_gpus: float,
+    logs: tuple[str, ...],
     emit: str | None,
     export_dir: Path | None,
     licence: str,
@@ -539,44 +602,93 @@ def train_all(
         raise click.UsageError("--ray-cpus and --ray-gpus are for --ray")
     if int8 and no_export:
         raise click.UsageError("--int8 and --no-export exclude one another")
-    from fer_train.run.folder import FoldId, locked_run
+    if seeds and (emit or flags["seed"] is not None):
+        raise click.UsageError(
+            "--seeds excludes --seed and --emit; for job files of several seeds give --emit with "
+            "each --seed, a --run of its own and the same --split-seed"
+        )
+    from fer_train.run.folder import CONFIG, SEED_FOLDER, FoldId, locked_run
     from fer_train.run.plan import pending
     from fer_train.train import schedule
 
-    with locked_run(run_folder):
-        check = _check_pretrained if not emit else lambda recipes: None
-        run, dataset = _plan(data, models, recipe, config, run_folder, store, flags, check)
-        folds = pending(run, models)
-        if emit:
-            from fer_train.train import job_files
+    if not emit:
+        _check_logs(logs)
+    parts = {"": flags}
+    if seeds:
+        if (run_folder / CONFIG).is_file():
+            raise RunError(
+                f"{run_folder} holds a run of one seed; choose another --run for several"
+            )
+        split_seed = seeds[0] if flags["split_seed"] is None else flags["split_seed"]
+        parts = {
+            SEED_FOLDER.format(seed): {**flags, "seed": seed, "split_seed": split_seed}
+            for seed in seeds
+        }
 
-            write = job_files.slurm_script if emit == "slurm" else job_files.kubernetes_job
-            click.echo(write(run, folds), nl=False)
-            if run.store and urlsplit(run.store).password:
-                click.echo(
-                    "The job file holds the keys in --store; keep it to yourself, or leave them "
-                    "out and let the jobs find them as the storage's own tools do",
-                    err=True,
-                )
-            return
-        total = len(models) * len(run.folds)
-        click.echo(f"{run.folder}: {total - len(folds)} of {total} folds are done", err=True)
+    def report(fold_id: FoldId) -> None:
+        click.echo(f"{fold_id} is done", err=True)
 
-        def report(fold_id: FoldId) -> None:
-            click.echo(f"{fold_id} is done", err=True)
+    runs = []
+    for part, own in parts.items():
+        place, there = run_folder / part, store
+        if store and part:
+            address, mark, options = store.partition("?")
+            there = f"{address.rstrip('/')}/{part}{mark}{options}"
+        with locked_run(place):
+            check = _check_pretrained if not emit else lambda recipes: None
+            run, dataset = _plan(data, models, recipe, config, place, there, own, check)
+            run = dataclasses.replace(run, logs=logs)
+            folds = pending(run, models)
+            if emit:
+                _emit_jobs(emit, run, folds)
+                return
+            total = len(models) * len(run.folds)
+            click.echo(f"{run.folder}: {total - len(folds)} of {total} folds are done", err=True)
+            if ray_address:
+                from fer_train.train.ray_cluster import run_on_ray
 
-        if ray_address:
-            from fer_train.train.ray_cluster import run_on_ray
-
-            run_on_ray(run, dataset, folds, ray_address, report, cpus=ray_cpus, gpus=ray_gpus)
-        elif jobs:
-            schedule.run_in_subprocesses(folds, jobs, report)
-        else:
-            schedule.run_here(dataset, folds)
-    for model in models:
-        _print_scores(run, model)
+                run_on_ray(run, dataset, folds, ray_address, report, cpus=ray_cpus, gpus=ray_gpus)
+            elif jobs:
+                schedule.run_in_subprocesses(folds, jobs, report)
+            else:
+                schedule.run_here(dataset, folds)
+        runs.append(run)
+    _write_results(run_folder, runs)
+    _print_scores(runs, models)
     if not no_export:
-        _publish(run, models, export_dir, licence=licence, int8=int8)
+        _publish(runs[0], models, export_dir, licence=licence, int8=int8)
+
+
+def _check_logs(kinds: Sequence[str]) -> None:
+    """Look for the trackers' packages before the first fold."""
+    if kinds:
+        from fer_train.train.logs import check_log
+
+        for kind in kinds:
+            check_log(kind)
+
+
+def _write_results(folder: Path, runs: "Sequence[Run]") -> None:
+    """Write the table of all folds that are done of a run, or of its seeds."""
+    from fer_train.run.evaluation import evaluate_run, run_names
+    from fer_train.run.folder import RESULTS, write_text
+    from fer_train.run.record import results_csv
+
+    evaluations = [each for run in runs for each in evaluate_run(run, partial=True)]
+    write_text(folder / RESULTS, results_csv(evaluations, run_names(evaluations)))
+
+
+def _emit_jobs(kind: str, run: "Run", folds: "Sequence[RunFold]") -> None:
+    from fer_train.train import job_files
+
+    write = job_files.slurm_script if kind == "slurm" else job_files.kubernetes_job
+    click.echo(write(run, folds), nl=False)
+    if run.store and urlsplit(run.store).password:
+        click.echo(
+            "The job file holds the keys in --store; keep it to yourself, or leave them "
+            "out and let the jobs find them as the storage's own tools do",
+            err=True,
+        )
 
 
 @main.command()
@@ -605,7 +717,7 @@ def train_all(
     Protocol,
     skip=(
         *("data", "limit", "pool", "classes", "labels_map", "drop", "folds", "seed"),
-        *("votes", "groups"),
+        *("split_seed", "votes", "groups"),
     ),
 )
 @recipe_options
@@ -649,10 +761,10 @@ def distill(
         given = (read_overrides(config, student) if config else {}) | given
     if teacher and given.get("views"):
         raise click.UsageError("--views is for files as teachers; a run's folds answer once anyway")
-    if given.pop("folds", 1) != 1 or {"limit", "pool", "drop"} & given.keys():
+    if given.pop("folds", 1) != 1 or {"limit", "pool", "drop", "split_seed"} & given.keys():
         raise click.UsageError(
-            f"expected no limit, pool and drop, and folds = 1, in {config}: a student has those of "
-            "its teacher, and the data set's own split"
+            f"expected no limit, pool, drop and split_seed, and folds = 1, in {config}: a student "
+            "has those of its teacher, and the data set's own split"
         )
     if teacher and {"classes", "labels_map"} & given.keys():
         raise click.UsageError(
@@ -695,7 +807,7 @@ def distill(
             shown = f"teacher: top-1 {facts['accuracy']:.4f} on images that it did not train on"
             click.echo(shown, err=True)
         run_here(dataset, pending(run, [student]))
-    _print_scores(run, student)
+    _print_scores([run], [student])
     if export_dir:
         _publish(run, (student,), export_dir, licence=licence, data=data)
 
@@ -838,20 +950,35 @@ def explore(
     _echo_paths(save(document, output, "explore"))
 
 
-@main.command()
-@click.argument(
+runs_argument = click.argument(
     "run_folders",
     nargs=-1,
     required=True,
     metavar="RUN...",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
 )
-@click.option("--partial", is_flag=True, help="Report on the folds that are done.")
+partial_option = click.option(
+    "--partial", "only_done", is_flag=True, help="Take the folds that are done."
+)
+
+
+@main.command()
+@runs_argument
+@partial_option
+@click.option(
+    "--images",
+    is_flag=True,
+    help="Show images of the data set too: the surest errors, the most disputed, where the "
+    "network looks (Grad-CAM), and how it sorts them (t-SNE).",
+)
+@click.option("--data", help="Where the data set lies on this machine, for --images.")
 @output_option("report")
-def report(run_folders: tuple[Path, ...], partial: bool, output: Path) -> None:
+def report(
+    run_folders: tuple[Path, ...], only_done: bool, images: bool, data: str | None, output: Path
+) -> None:
     """Report on one run or several: scores, tests, curves, and the thesis's figures beside ours."""
     from fer_train.report.document import save
-    from fer_train.run.folder import open_run, run_task
+    from fer_train.run.folder import run_task
 
     if any(run_task(folder) for folder in run_folders):
         from fer_train.report.detector import build_detector_report
@@ -861,14 +988,53 @@ def report(run_folders: tuple[Path, ...], partial: bool, output: Path) -> None:
         _echo_paths(save(build_detector_report(run_folders[0]), output, "report"))
         return
     from fer_train.report.runs import build_report
-    from fer_train.run.evaluation import evaluate_run
+    from fer_train.run.plan import load_run_images
 
-    evaluations = [
+    if data and not images:
+        raise click.UsageError("--data is for --images")
+    load = partial(load_run_images, data=data) if images else None
+    document = build_report(_evaluations(run_folders, only_done), load)
+    _echo_paths(save(document, output, "report"))
+
+
+def _evaluations(folders: Sequence[Path], only_done: bool) -> "list[ModelEvaluation]":
+    """Evaluate the models of runs, those of several seeds run by run."""
+    from fer_train.run.evaluation import evaluate_run
+    from fer_train.run.folder import open_run, runs_in
+
+    found = [run for folder in folders for run in runs_in(folder)]
+    return [
         evaluation
-        for folder in {path.resolve(): path for path in run_folders}.values()
-        for evaluation in evaluate_run(open_run(folder), partial=partial)
+        for folder in {path.resolve(): path for path in found}.values()
+        for evaluation in evaluate_run(open_run(folder), partial=only_done)
     ]
-    _echo_paths(save(build_report(evaluations), output, "report"))
+
+
+@main.command()
+@runs_argument
+@partial_option
+def compare(run_folders: tuple[Path, ...], only_done: bool) -> None:
+    """Compare the models of one run or several in tables: scores, intervals, tests, seeds."""
+    from fer_train.report.compare import (
+        difference_blocks,
+        model_names,
+        score_blocks,
+        score_columns,
+        seed_blocks,
+    )
+    from fer_train.report.document import to_text
+    from fer_train.report.votes import vote_blocks
+
+    evaluations = _evaluations(run_folders, only_done)
+    names = model_names(evaluations)
+    columns = score_columns(evaluations, names)
+    blocks = [
+        *score_blocks(columns),
+        *vote_blocks(columns),
+        *seed_blocks(evaluations, names),
+        *difference_blocks(evaluations, names),
+    ]
+    click.echo(to_text(blocks), nl=False)
 
 
 @main.command()
@@ -1166,21 +1332,40 @@ def _publish_source(
     return publish(source, folder, pictures, forms, report=click.echo)
 
 
-def _print_scores(run: "Run", model: str) -> None:
-    names = ["accuracy", "binary_accuracy", "balanced_accuracy", "log_loss", "f1_macro"]
-    scores = run.scores(model)
-    # Where votes are known.
-    names += ["agreement"] if all("agreement" in score for score in scores) else []
-    click.echo(f"{model:12}" + "".join(f"{name:>20}" for name in (*names, "training_s")))
-    for index, score in enumerate(scores):
-        row = "".join(f"{score[name]:20.4f}" for name in names)
-        click.echo(f"fold {index:<7}{row}{score['training_s']:20.0f}")
-    if len(scores) > 1:
-        spread = "".join(
-            f"{f'{mean(values):.4f} +- {stdev(values):.4f}':>20}"
-            for values in ([score[name] for score in scores] for name in names)
-        )
-        click.echo(f"{'mean +- sd':12}{spread}")
+def _print_scores(runs: "Sequence[Run]", models: Sequence[str]) -> None:
+    """Print the scores of each fold, what they are worth, and the spread of several seeds."""
+    from fer_train.report.compare import model_names, seed_blocks
+    from fer_train.report.document import to_text
+    from fer_train.run.evaluation import evaluate_model
+
+    evaluations = [evaluate_model(run, model) for model in models for run in runs]
+    titles = model_names(evaluations)
+    for evaluation in evaluations:
+        names = ["accuracy", "binary_accuracy", "balanced_accuracy", "log_loss", "f1_macro"]
+        scores = [fold.score for fold in evaluation.folds]
+        # Where votes are known.
+        names += ["agreement"] if all("agreement" in score for score in scores) else []
+        title = titles[id(evaluation)]
+        width = max(12, len(title) + 1)
+        click.echo(f"{title:{width}}" + "".join(f"{name:>20}" for name in (*names, "training_s")))
+        rows = {
+            f"fold {index}": [
+                *(f"{score[name]:.4f}" for name in names),
+                f"{score['training_s']:.0f}",
+            ]
+            for index, score in enumerate(scores)
+        }
+        if len(scores) > 1:
+            spreads = [evaluation.spread(name) for name in names]
+            rows["mean +- sd"] = [f"{mean:.4f} +- {sd:.4f}" for mean, sd in spreads]
+        intervals = [evaluation.intervals.get(name) for name in names]
+        rows["95 %"] = [f"{each.low:.4f} to {each.high:.4f}" if each else "" for each in intervals]
+        for baseline in evaluation.baselines:
+            rows[baseline.name] = [f"{baseline.merged[name]:.4f}" for name in names]
+        for row, cells in rows.items():
+            click.echo(f"{row:{width}}" + "".join(f"{cell:>20}" for cell in cells))
+    if blocks := seed_blocks(evaluations, titles):
+        click.echo(to_text(blocks), nl=False)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
-"""The device that Keras runs on, and the precision that suits it."""
+"""The device that Keras runs on, the precision that suits it, and gradients by its back end."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fer_train.network._keras import keras
 
@@ -28,3 +33,18 @@ def describe_device() -> str:
 def on_accelerator() -> bool:
     """Tell whether there is a device other than processors."""
     return any("cpu" not in device for device in keras.distribution.list_devices())
+
+
+def gradient(function: Callable[[Any], Any], point: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the gradient of a function of an array to a number, at a point: float32."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(point), np.float32)
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        variable = tf.constant(point)
+        tape.watch(variable)
+        value = function(variable)
+    return np.asarray(tape.gradient(value, variable), np.float32)

@@ -7,6 +7,7 @@ pictures are, and has rules for narrow screens and for print.
 import base64
 import html
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,6 +142,31 @@ def _block_markdown(block: Block) -> str:
         case Folded(title, blocks):
             inside = "\n\n".join(map(_block_markdown, blocks))
             return f"<details><summary>{html.escape(title)}</summary>\n\n{inside}\n\n</details>"
+
+
+def to_text(blocks: Sequence[Block]) -> str:
+    """Return headings, texts and tables as plain text for a terminal; pictures are left out."""
+    parts = []
+    for block in blocks:
+        match block:
+            case Heading(text, _):
+                parts.append(text.upper())
+            case Text(text):
+                parts.append(textwrap.fill(text.replace("`", ""), 100))
+            case Table(caption, header, rows):
+                parts.append("\n".join([caption, *_text_rows([header, *rows])]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _text_rows(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _row_markdown(cells: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from fer_train.network.architecture import LayerRow
-from fer_train.run.metrics import CalibrationBin
+from fer_train.run.metrics import CalibrationBin, ClassCurve
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, GRAY = "#56B4E9", "#F0E442", "#999999"
@@ -27,6 +27,7 @@ COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GRAY)
 _WIDTH = 4.8
 """Inches; at 72 points an inch as wide as a phone's column."""
 _PAGE_COLUMNS = 3
+_DASHES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D")
 _SHADES = (BLUE, "#E69F00", "#D9D9D9")  # dark, middle, light: told apart in grey print too
 
@@ -119,6 +120,153 @@ def curves(history: Mapping[str, ArrayLike], names: Sequence[str], title: str) -
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize=8, ncols=2)
+    return figure
+
+
+def mean_curves(folds: Sequence[Mapping[str, ArrayLike]], name: str, title: str) -> Figure:
+    """Show the mean of a measure over folds at each epoch, and its standard deviation as a band.
+
+    Args:
+        folds: As the history of `curves`; those that stop early count as far as they go.
+        name: The measure.
+        title: Of the figure.
+    """
+    figure, axes = _axes(title, "epoch", name)
+    for column, color, style, label in (
+        (f"val_{name}", BLUE, "-", "validation"),
+        (name, ORANGE, ":", "training"),
+    ):
+        values = _side_by_side([fold[column] for fold in folds])
+        epochs, count = np.arange(1, values.shape[1] + 1), (~np.isnan(values)).sum(axis=0)
+        mean = np.nanmean(values, axis=0)
+        spread = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / np.maximum(count - 1, 1))
+        axes.plot(epochs, mean, color=color, linestyle=style, label=label)
+        axes.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.2, lw=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=2)
+    return figure
+
+
+def learning_rates(folds: Sequence[Mapping[str, ArrayLike]], title: str) -> Figure:
+    """Show the learning rate of each fold over the epochs."""
+    figure, axes = _axes(title, "epoch", "learning rate")
+    for fold in folds:
+        axes.plot(fold["epoch"], fold["learning_rate"], color=BLUE, alpha=0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(bottom=0)
+    axes.ticklabel_format(axis="y", scilimits=(-2, 2))
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _side_by_side(rows: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    """Return rows of different lengths as one array, what they lack as NaN."""
+    arrays = [np.asarray(row, np.float64) for row in rows]
+    most = max(map(len, arrays))
+    return np.stack([np.pad(row, (0, most - len(row)), constant_values=np.nan) for row in arrays])
+
+
+def class_curves(
+    shown: Sequence[ClassCurve | None],
+    labels: Sequence[str],
+    title: str,
+    names: tuple[str, str],
+    *,
+    diagonal: bool = False,
+) -> Figure:
+    """Show a curve of each class, with the area below it.
+
+    Args:
+        shown: One for each label; None is left out.
+        labels: Names of the classes.
+        title: Of the figure.
+        names: Of the axes.
+        diagonal: Whether to draw what chance gives on a ROC curve.
+    """
+    figure, axes = _axes(title, *names)
+    if diagonal:
+        axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8)
+    for number, (curve, label) in enumerate(zip(shown, labels, strict=True)):
+        if curve is not None:
+            axes.plot(
+                curve.x,
+                curve.y,
+                color=COLORS[number % len(COLORS)],
+                linestyle=_DASHES[number % len(_DASHES)],
+                label=f"{label} {curve.area:.3f}",
+            )
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=3)
+    return figure
+
+
+def heat_rows(
+    rows: Sequence[Sequence[tuple[NDArray[np.uint8], NDArray[np.float32], str] | None]],
+    labels: Sequence[str],
+    names: Sequence[str],
+    title: str,
+) -> Figure:
+    """Show images above the same images with heat on them, a column a class.
+
+    Args:
+        rows: For each kind of answer an image (H, W) uint8, heat (H, W) from 0 to 1 and an answer
+            of each class, or None where there is none.
+        labels: The true classes.
+        names: Of the rows.
+        title: Of the figure.
+    """
+    figure = _figure(0.4 + len(labels) * 0.95, 0.4 + len(rows) * 2.25)
+    figure.suptitle(title, fontsize=11)
+    cells = iter(_grid(figure, 2 * len(rows), len(labels)))
+    for row, name in zip(rows, names, strict=True):
+        upper, lower = ([next(cells) for _ in labels] for _ in range(2))
+        upper[0].text(
+            -0.15, 0, name, rotation=90, fontsize=9, va="center", transform=upper[0].transAxes
+        )
+        for cell, label, over, under in zip(row, labels, upper, lower, strict=True):
+            if cell is None:
+                over.text(0.5, 0.5, "none", ha="center", fontsize=8, transform=over.transAxes)
+                over.set_title(label, fontsize=8)
+                continue
+            image, heat, answer = cell
+            said = label if answer == label else f"{label}, said\n{answer}"
+            over.set_title(said, fontsize=8)
+            for axes in (over, under):
+                axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            under.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.55)
+    return figure
+
+
+def embedding(
+    points: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    right: NDArray[np.bool_],
+    labels: Sequence[str],
+    title: str,
+) -> Figure:
+    """Show images as points (N, 2), coloured by class; crosses are those answered wrongly."""
+    figure = _figure(_WIDTH, 4.6)
+    axes = figure.add_subplot()
+    for number, label in enumerate(labels):
+        color = COLORS[number % len(COLORS)]
+        for chosen, marker in ((right, "o"), (~right, "x")):
+            own = points[(classes == number) & chosen]
+            axes.scatter(
+                own[:, 0],
+                own[:, 1],
+                9,
+                color=color,
+                marker=marker,
+                linewidths=0.7,
+                label=label if marker == "o" else None,
+            )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=11)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=4, markerscale=1.6)
     return figure
 
 

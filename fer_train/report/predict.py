@@ -26,8 +26,9 @@ from fer_edge.records import plain_cell
 from fer_train.data.emotions import class_name
 from fer_train.data.layouts import UnseenPicture, UnseenSet
 from fer_train.report import plots
+from fer_train.report.compare import SCORES, format_score
 from fer_train.report.document import Block, Document, Gallery, Heading, Picture, Table, Text
-from fer_train.report.runs import SCORES, class_report, format_score
+from fer_train.report.runs import class_report
 from fer_train.run.folder import Run, open_run
 from fer_train.run.metrics import classification_metrics, normalise_confusion
 from fer_train.run.recipes import KERAS_MODELS

@@ -1,14 +1,28 @@
 """Evaluated runs -> a document: tables and pictures, the thesis's figures beside ours."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fer_train.data.load import Dataset
 from fer_train.network.architecture import saved_layer_rows
 from fer_train.report import plots
+from fer_train.report.compare import (
+    NONE,
+    SCORES,
+    ScoreColumn,
+    difference_blocks,
+    folds_done,
+    format_score,
+    format_spread,
+    model_names,
+    score_blocks,
+    score_columns,
+    seed_blocks,
+)
 from fer_train.report.document import (
     Block,
     Document,
@@ -19,35 +33,21 @@ from fer_train.report.document import (
     Table,
     Text,
 )
+from fer_train.report.images import image_blocks
 from fer_train.report.thesis import REFERENCE, Published, published
 from fer_train.report.votes import vote_blocks
-from fer_train.run.evaluation import (
-    MIN_TEST_FOLDS,
-    Comparison,
-    ModelEvaluation,
-    compare_models,
-    predictions_csv,
+from fer_train.run.evaluation import ModelEvaluation, predictions_csv, run_names
+from fer_train.run.folder import RESULTS, Run, read_json
+from fer_train.run.metrics import (
+    calibration,
+    normalise_confusion,
+    precision_recall_curves,
+    roc_curves,
 )
-from fer_train.run.folder import Run, read_json
-from fer_train.run.metrics import calibration, normalise_confusion
 from fer_train.run.recipes import Recipe, settings_of
+from fer_train.run.record import device_seconds, results_csv, wall_seconds
+from fer_train.run.reproduce import training_command
 
-NONE = "-"
-
-SCORES = {
-    "accuracy": "top-1",
-    "balanced_accuracy": "balanced accuracy",
-    "binary_accuracy": "binary accuracy",
-    "log_loss": "log-loss",
-    "auc_macro": "AUC",
-    "precision_macro": "precision, macro",
-    "recall_macro": "recall, macro",
-    "f1_macro": "F1, macro",
-    "precision_weighted": "precision, weighted",
-    "recall_weighted": "recall, weighted",
-    "f1_weighted": "F1, weighted",
-    "expected_calibration_error": "calibration error",
-}
 _THESIS_SCORES = {
     "binary_accuracy": "binary accuracy",
     "accuracy": "top-1",
@@ -56,8 +56,6 @@ _THESIS_SCORES = {
     "precision_at_half": "precision at 0.5",
     "f1_at_half": "F1 at 0.5",
 }
-_NOT_SHARES = ("log_loss", "auc_macro", "loss")
-
 _MEANING = (
     "`top-1` is the share of images whose likeliest emotion is the data set's label. "
     "`binary accuracy` is what the thesis prints as accuracy: the share of the one-hot labels of "
@@ -67,39 +65,46 @@ _MEANING = (
     "above 0.5; all others take the likeliest emotion. Calibration error is the mean gap between "
     "confidence and accuracy."
 )
-_SPREAD = (
-    'Scores are means over the folds, ± their sample standard deviation (ddof 1). "All folds '
-    "merged\" scores the out-of-fold predictions of all images together. The thesis's standard "
-    "deviations are those of the population (ddof 0), as its per-fold figures show."
-)
 
 
-def build_report(evaluations: Sequence[ModelEvaluation]) -> Document:
+def build_report(
+    evaluations: Sequence[ModelEvaluation],
+    load_images: Callable[[Run], Dataset] | None = None,
+) -> Document:
     """Make the report of models of one run or several.
 
     Args:
         evaluations: At least one.
+        load_images: What loads the images of a run; without it the report shows none.
     """
-    names = _names(evaluations)
+    names = model_names(evaluations)
+    columns = score_columns(evaluations, names)
     blocks: list[Block] = [
         Text(
             "Facial emotion recognition by cross-validation. The thesis is "
             f"{REFERENCE}; its rows are what it prints."
         ),
-        *_overview(evaluations, names),
-        *vote_blocks(evaluations, [names[id(evaluation)] for evaluation in evaluations]),
-        *_differences(compare_models(evaluations), names, len(evaluations)),
+        *_overview(evaluations, names, columns),
+        *vote_blocks(columns),
+        *seed_blocks(evaluations, names),
+        *difference_blocks(evaluations, names),
         *_settings(evaluations, names),
     ]
+    loaded: dict[Path, Dataset] = {}
     for evaluation in evaluations:
-        blocks += _model_section(evaluation, names[id(evaluation)])
+        if load_images is not None and evaluation.run.folder not in loaded:
+            # Of one run at a time: data sets are large.
+            loaded = {evaluation.run.folder: load_images(evaluation.run)}
+        dataset = loaded.get(evaluation.run.folder)
+        blocks += _model_section(evaluation, names[id(evaluation)], dataset)
     predictions = {
         f"{_file_name(names[id(each)])}-predictions.csv": predictions_csv(
             each.predictions, each.labels
         )
         for each in evaluations
     }
-    return Document("Facial emotion models: report", blocks, predictions)
+    results = {RESULTS: results_csv(evaluations, run_names(evaluations))}
+    return Document("Facial emotion models: report", blocks, predictions | results)
 
 
 def _nothing(evaluations: Sequence[ModelEvaluation]) -> str:
@@ -108,32 +113,15 @@ def _nothing(evaluations: Sequence[ModelEvaluation]) -> str:
     return " or ".join(f"{count - 1}/{count} = {1 - 1 / count:.2%}" for count in counts)
 
 
-def _names(evaluations: Sequence[ModelEvaluation]) -> dict[int, str]:
-    """Name each model, with its run where there are several."""
-    runs = _run_names(evaluations)
-    if len(runs) == 1:
-        return {id(evaluation): evaluation.model for evaluation in evaluations}
-    return {
-        id(evaluation): f"{runs[evaluation.run.folder.resolve()]}: {evaluation.model}"
-        for evaluation in evaluations
-    }
-
-
-def _run_names(evaluations: Sequence[ModelEvaluation]) -> dict[Path, str]:
-    """Name each run by its folder, with as many of those above it as tell it from the others."""
-    folders = list(dict.fromkeys(each.run.folder.resolve() for each in evaluations))
-    parts = 1
-    while len({folder.parts[-parts:] for folder in folders}) < len(folders):
-        parts += 1
-    return {folder: "/".join(folder.parts[-parts:]).lstrip("/") for folder in folders}
-
-
 def _file_name(name: str) -> str:
     return name.replace(": ", "-").replace("/", "-")
 
 
-def _overview(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) -> list[Block]:
-    header = ["score", *(names[id(evaluation)] for evaluation in evaluations)]
+def _overview(
+    evaluations: Sequence[ModelEvaluation],
+    names: Mapping[int, str],
+    columns: Sequence[ScoreColumn],
+) -> list[Block]:
     dots = plots.fold_dots(
         {names[id(evaluation)]: evaluation.values("accuracy") for evaluation in evaluations},
         "top-1 of each fold, mean ± sd",
@@ -142,27 +130,7 @@ def _overview(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) 
     return [
         Heading("Scores"),
         Text(_MEANING.format(nothing=_nothing(evaluations))),
-        Table(
-            "Scores over the folds",
-            header,
-            [
-                ["recipe", *(evaluation.recipe.name for evaluation in evaluations)],
-                ["folds", *map(_folds_done, evaluations)],
-                *_score_rows(evaluations, {**SCORES, "training_s": "training, s"}),
-            ],
-        ),
-        Text(_SPREAD),
-        Table(
-            "Scores of all folds merged",
-            header,
-            [
-                ["images", *(f"{evaluation.merged['images']:,}" for evaluation in evaluations)],
-                *(
-                    [title, *(format_score(name, each.merged[name]) for each in evaluations)]
-                    for name, title in SCORES.items()
-                ),
-            ],
-        ),
+        *score_blocks(columns),
         Gallery([Picture("folds", "Dots: top-1 of each fold of each model", plots.to_svg(dots))]),
         Heading("Beside the thesis"),
         Table(
@@ -182,19 +150,10 @@ def _overview(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) 
     ]
 
 
-def _score_rows(
-    evaluations: Sequence[ModelEvaluation], measures: Mapping[str, str]
-) -> list[list[str]]:
-    return [
-        [title, *(_spread(evaluation, name) for evaluation in evaluations)]
-        for name, title in measures.items()
-    ]
-
-
 def _thesis_rows(evaluation: ModelEvaluation, name: str) -> list[list[str]]:
     ours = [
         name,
-        _folds_done(evaluation),
+        folds_done(evaluation),
         *(_spread(evaluation, measure) for measure in _THESIS_SCORES),
         _common(evaluation, "epochs"),
         _spread(evaluation, "training_s"),
@@ -218,45 +177,6 @@ def _published_row(entry: Published) -> list[str]:
     ]
 
 
-def _differences(
-    comparisons: Sequence[Comparison], names: Mapping[int, str], models: int
-) -> list[Block]:
-    if models < 2:
-        return []
-    blocks: list[Block] = [Heading("Which models differ")]
-    if not comparisons:
-        return [*blocks, Text("No two models were judged on the same folds: nothing is paired.")]
-    rows = []
-    for pair in comparisons:
-        cells = [NONE] * 5
-        if pair.test is not None and pair.p_adjusted is not None:
-            test = pair.test
-            points = f"{test.difference * 100:+.2f}"
-            cells = [
-                str(test.folds),
-                points,
-                f"{test.t:.2f}",
-                f"{test.p:.4f}",
-                f"{pair.p_adjusted:.4f}",
-            ]
-        rows.append([f"{names[id(pair.first)]} - {names[id(pair.second)]}", *cells, pair.verdict])
-    return [
-        *blocks,
-        Table(
-            "Paired tests on top-1 over the folds",
-            ["models", "folds", "difference, points", "t", "p", "p, adjusted", "at 5 %"],
-            rows,
-        ),
-        Text(
-            "The test is the corrected resampled t-test (Nadeau and Bengio, Inference for the "
-            "Generalization Error, Machine Learning 52, 2003), which allows for the overlap of the "
-            "folds' training images; p is adjusted for the number of tests (Holm). Only models "
-            f"judged on the same folds of the same data are paired. With fewer than "
-            f"{MIN_TEST_FOLDS} folds no finding is not a finding of equality."
-        ),
-    ]
-
-
 def _settings(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) -> list[Block]:
     runs = {evaluation.run.folder.resolve(): evaluation.run for evaluation in evaluations}
     described = [_describe_run(run) for run in runs.values()]
@@ -265,7 +185,7 @@ def _settings(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) 
         Heading("Settings"),
         Table(
             "Data and folds",
-            ["setting", *_run_names(evaluations).values()],
+            ["setting", *run_names(evaluations).values()],
             [[key, *(run[key] for run in described)] for key in described[0]],
         ),
         Table(
@@ -277,7 +197,45 @@ def _settings(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) 
                 for key in ("parameters", "device", "dtype_policy")
             ],
         ),
+        _records(evaluations, names),
+        Text(
+            "Wall time is that of all sittings of the folds, device time that of their epochs and "
+            "evaluation. `results.csv` has a row for each fold; `record.json` in each fold's "
+            "folder has host, command and versions of each sitting."
+        ),
     ]
+
+
+def _records(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) -> Table:
+    described = [_describe_training(evaluation) for evaluation in evaluations]
+    rows = dict.fromkeys(key for each in described for key in each)
+    return Table(
+        "What trained them",
+        ["record", *(names[id(evaluation)] for evaluation in evaluations)],
+        [[key, *(each.get(key, NONE) for each in described)] for key in rows],
+    )
+
+
+def _describe_training(evaluation: ModelEvaluation) -> dict[str, str]:
+    run, folds = evaluation.run, evaluation.folds
+    sittings = [sitting for fold in folds for sitting in fold.record]
+    walls = [seconds for fold in folds if (seconds := wall_seconds(fold)) is not None]
+    packages = dict.fromkeys(name for sitting in sittings for name in sitting["versions"])
+    return {
+        "command": training_command(run.protocol, evaluation.model, evaluation.recipe),
+        "begun": min((sitting["started"] for sitting in sittings), default=NONE),
+        "wall time, s": f"{sum(walls):,.0f}" if len(walls) == len(folds) else NONE,
+        "device time, s": f"{sum(map(device_seconds, folds)):,.0f}",
+        "git commit": _each_once(sitting["package_commit"] for sitting in sittings),
+        **{
+            name: _each_once(sitting["versions"].get(name) for sitting in sittings)
+            for name in packages
+        },
+    }
+
+
+def _each_once(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(_plain(value) for value in values)) or NONE
 
 
 def _setting(evaluation: ModelEvaluation, field: str) -> str:
@@ -314,7 +272,7 @@ def _describe_run(run: Run) -> dict[str, str]:
     }
 
 
-def _model_section(evaluation: ModelEvaluation, name: str) -> list[Block]:
+def _model_section(evaluation: ModelEvaluation, name: str, dataset: Dataset | None) -> list[Block]:
     key = _file_name(name)
     merged = evaluation.merged
     labels = evaluation.labels
@@ -348,12 +306,15 @@ def _model_section(evaluation: ModelEvaluation, name: str) -> list[Block]:
             ),
         ),
     ]
+    pictures += _curve_pictures(evaluation, name, key)
     blocks: list[Block] = [
         Heading(name),
         _fold_table(evaluation),
         _merged_report(evaluation),
         Gallery(pictures),
     ]
+    if dataset is not None:
+        blocks += image_blocks(evaluation, dataset, name, key)
     keras_file = evaluation.folds[0].keras_file
     if keras_file.is_file():  # what is not a network has no layers to show
         rows = saved_layer_rows(keras_file)
@@ -368,6 +329,50 @@ def _model_section(evaluation: ModelEvaluation, name: str) -> list[Block]:
         )
     blocks += [_fold_section(evaluation, number, key) for number in range(len(evaluation.folds))]
     return blocks
+
+
+def _curve_pictures(evaluation: ModelEvaluation, name: str, key: str) -> list[Picture]:
+    """Show the curves of all folds together, and those of the classes."""
+    labels, predictions = evaluation.labels, evaluation.predictions
+    roc = roc_curves(predictions.labels, predictions.probabilities)
+    precision = precision_recall_curves(predictions.labels, predictions.probabilities)
+    figures = {
+        f"{name}: ROC curve of each emotion against the rest, all folds merged": (
+            "roc",
+            plots.class_curves(
+                roc,
+                labels,
+                f"{name}: ROC, area",
+                ("false positive rate", "true positive rate"),
+                diagonal=True,
+            ),
+        ),
+        f"{name}: precision over recall of each emotion against the rest, all folds merged": (
+            "precision-recall",
+            plots.class_curves(
+                precision,
+                labels,
+                f"{name}: precision-recall, average precision",
+                ("recall", "precision"),
+            ),
+        ),
+    }
+    trained = [fold.curves for fold in evaluation.folds if fold.curves]
+    if len(trained) > 1:
+        for measure in ("accuracy", "loss"):
+            figures[f"{name}: {measure} over the epochs, mean and sd over the folds"] = (
+                f"mean-{measure}",
+                plots.mean_curves(trained, measure, f"{name}: {measure}, mean ± sd of folds"),
+            )
+    if trained and all("learning_rate" in each for each in trained):
+        figures[f"{name}: learning rate over the epochs"] = (
+            "learning-rate",
+            plots.learning_rates(trained, f"{name}: learning rate"),
+        )
+    return [
+        Picture(f"{key}-{stem}", alt, plots.to_svg(figure))
+        for alt, (stem, figure) in figures.items()
+    ]
 
 
 def _fold_table(evaluation: ModelEvaluation) -> Table:
@@ -498,26 +503,8 @@ def _class_svg(scores: Mapping[str, Any], labels: Sequence[str], title: str) -> 
     return plots.to_svg(plots.class_bars(shown, labels, title))
 
 
-def _folds_done(evaluation: ModelEvaluation) -> str:
-    done, planned = len(evaluation.folds), len(evaluation.run.folds)
-    return str(done) if done == planned else f"{done} of {planned}"
-
-
-def format_score(name: str, value: float | None) -> str:
-    """Write a score as percent, or as a number where it is none; a dash where there is none."""
-    if value is None or np.isnan(value):
-        return NONE
-    if name in ("training_s", "evaluation_s"):
-        return f"{value:.1f}"
-    return f"{value:.4f}" if name in _NOT_SHARES else f"{value:.2%}"
-
-
 def _spread(evaluation: ModelEvaluation, name: str) -> str:
-    if any(name not in fold.score for fold in evaluation.folds):
-        return NONE
-    mean, sd = evaluation.spread(name)
-    text = format_score(name, mean)
-    return text if sd is None else f"{text} ± {format_score(name, sd).rstrip('%')}"
+    return format_spread(name, [fold.score for fold in evaluation.folds])
 
 
 def _span(values: Sequence[float]) -> str:
@@ -527,8 +514,7 @@ def _span(values: Sequence[float]) -> str:
 
 def _common(evaluation: ModelEvaluation, name: str) -> str:
     """Return what the folds say of themselves, each answer once."""
-    found = dict.fromkeys(_plain(fold.score.get(name)) for fold in evaluation.folds)
-    return ", ".join(found)
+    return _each_once(fold.score.get(name) for fold in evaluation.folds)
 
 
 def _plain(value: Any) -> str:

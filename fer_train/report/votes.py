@@ -2,8 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,8 @@ from fer_edge.records import plain_cell
 from fer_train.data.load import USAGES, Dataset
 from fer_train.data.votes import VOTE_KINDS, Votes, emotion_votes, vote_targets
 from fer_train.report import plots
+from fer_train.report.compare import NONE, ScoreColumn, format_spread, with_interval
 from fer_train.report.document import Block, Gallery, Heading, Picture, Table, Text
-from fer_train.run.evaluation import ModelEvaluation
 from fer_train.run.votes import (
     LEAST_VOTES,
     VOTE_SCORES,
@@ -21,12 +20,10 @@ from fer_train.run.votes import (
     ceiling,
     counted,
     entropies,
-    format_vote_score,
     human_agreement,
     majorities,
 )
 
-NONE = "-"
 DISPUTED = 24
 """Disputed images that are shown."""
 _COLUMNS = 6
@@ -39,37 +36,32 @@ _ABOUT = (
 )
 
 
-def vote_blocks(evaluations: Sequence[ModelEvaluation], names: Sequence[str]) -> list[Block]:
+def vote_blocks(columns: Sequence[ScoreColumn]) -> list[Block]:
     """Report how far models agree with votes; nothing where no run keeps any.
 
     Args:
-        evaluations: The models.
-        names: What each is called.
+        columns: The models, and what needs none.
     """
-    voted = [
-        (each, name)
-        for each, name in zip(evaluations, names, strict=True)
-        if "agreement" in each.merged
-    ]
+    voted = [column for column in columns if "agreement" in column.merged]
     if not voted:
         return []
-    header = ["score", *(name for _, name in voted)]
+    header = ["score", *(column.title for column in voted)]
     by_class = [
         Table(
-            f"{name}: recall by the emotion of the clear majority, all folds merged",
+            f"{column.title}: recall by the emotion of the clear majority, all folds merged",
             ["emotion", "recall", "images"],
             [
                 [label, f"{recall:.2%}" if support else NONE, f"{support:,}"]
                 for label, recall, support in zip(
-                    each.labels,
-                    each.merged["majority_recall"],
-                    each.merged["majority_support"],
+                    column.labels,
+                    column.merged["majority_recall"],
+                    column.merged["majority_support"],
                     strict=True,
                 )
             ],
         )
-        for each, name in voted
-        if "majority_recall" in each.merged
+        for column in voted
+        if "majority_recall" in column.merged and column.recipe != NONE
     ]
     return [
         Heading("Agreement with people"),
@@ -79,7 +71,7 @@ def vote_blocks(evaluations: Sequence[ModelEvaluation], names: Sequence[str]) ->
             "Scores by votes over the folds",
             header,
             [
-                [title, *(_over_folds(each, score) for each, _ in voted)]
+                [title, *(format_spread(score, column.scores) for column in voted)]
                 for score, (title, _) in VOTE_SCORES.items()
             ],
         ),
@@ -87,7 +79,7 @@ def vote_blocks(evaluations: Sequence[ModelEvaluation], names: Sequence[str]) ->
             "Scores by votes of all folds merged",
             header,
             [
-                [title, *(_cell(score, each.merged) for each, _ in voted)]
+                [title, *(with_interval(score, column) for column in voted)]
                 for score, (title, _) in VOTE_SCORES.items()
             ]
             + [
@@ -133,7 +125,8 @@ def explore_blocks(dataset: Dataset, votes: Votes) -> list[Block]:
             "all votes and more than any other are for."
         ),
     ]
-    return blocks + _disputed(dataset, votes)
+    disputed = disputed_picture(dataset, "disputed")
+    return [*blocks, Gallery(disputed)] if disputed else blocks
 
 
 def votes_csv(dataset: Dataset, votes: Votes) -> str:
@@ -160,20 +153,8 @@ def _meanings() -> Text:
     return Text(" ".join(f"`{title}` is {meaning}." for title, meaning in VOTE_SCORES.values()))
 
 
-def _over_folds(evaluation: ModelEvaluation, name: str) -> str:
-    if any(name not in fold.score for fold in evaluation.folds):
-        return NONE
-    mean, sd = evaluation.spread(name)
-    text = format_vote_score(name, mean)
-    return text if sd is None else f"{text} ± {format_vote_score(name, sd).rstrip('%')}"
-
-
-def _cell(name: str, scores: Mapping[str, Any]) -> str:
-    return format_vote_score(name, scores[name]) if name in scores else NONE
-
-
-def _counts(name: str, voted: Sequence[tuple[ModelEvaluation, str]]) -> list[str]:
-    return [f"{each.merged.get(name, 0):,}" for each, _ in voted]
+def _counts(name: str, voted: Sequence[ScoreColumn]) -> list[str]:
+    return [f"{column.merged.get(name, 0):,}" for column in voted]
 
 
 def _figures(dataset: Dataset, votes: Votes, chosen: NDArray[np.bool_]) -> dict[str, str]:
@@ -225,19 +206,34 @@ def _labels_table(dataset: Dataset, votes: Votes) -> Table:
     )
 
 
-def _disputed(dataset: Dataset, votes: Votes) -> list[Block]:
-    """Show the images on which people differ most."""
-    names = dataset.label_names
+def disputed_picture(
+    dataset: Dataset, name: str, answers: NDArray[np.object_] | None = None
+) -> list[Picture]:
+    """Show the images on which people differ most; nothing where all agree.
+
+    Args:
+        dataset: The images, with votes.
+        name: Of the picture.
+        answers: (N,) str what a model says of each, or None.
+    """
+    votes, names = dataset.votes, dataset.label_names
+    if votes is None:
+        return []
     doubt = np.where(counted(votes, names), entropies(votes, names), -1)
     order = np.argsort(-doubt, kind="stable")[:DISPUTED]
     order = order[doubt[order] > 0]
     if not order.size:
         return []
     titles = [_votes_in_lines(votes[index]) for index in order]
+    alt = "The most disputed images, each below the three answers that most people gave"
+    if answers is not None:
+        titles = [
+            f"{title}\nmodel: {answers[index]}" for title, index in zip(titles, order, strict=True)
+        ]
+        alt += " and the model's"
     images = [dataset.images[index] for index in order]
     figure = plots.image_grid(images, titles, _COLUMNS, "The most disputed images")
-    alt = "The most disputed images, each below the three answers that most people gave"
-    return [Gallery([Picture("disputed", alt, plots.to_png(figure))])]
+    return [Picture(name, alt, plots.to_png(figure))]
 
 
 def _votes_in_lines(votes: NDArray[np.int64]) -> str:

@@ -10,27 +10,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge.errors import RunError
+from fer_edge.records import plain_cell
+from fer_train.data.votes import Votes
+from fer_train.run.bootstrap import (
+    Interval,
+    Weights,
+    bootstrap_intervals,
+    weighted_scores,
+    weighted_vote_scores,
+)
 from fer_train.run.folder import PREDICTIONS, Run, RunFold, read_arrays
 from fer_train.run.metrics import (
-    PairedTest,
     Spread,
-    classification_metrics,
-    holm,
     normalise_confusion,
-    paired_test,
     spread,
 )
 from fer_train.run.recipes import Recipe
-from fer_train.run.votes import vote_metrics
-
-MIN_TEST_FOLDS = 5
-"""With fewer folds, differences that are equal by chance pass for certain ones."""
+from fer_train.run.votes import all_scores
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,34 @@ class Predictions:
         fold: (N,) int64 fold that held each out.
         labels: (N,) int64 true classes.
         probabilities: (N, K) float32.
+        names: (N,) str files, or other names, of the images; "" in runs that did not keep them.
     """
 
     index: NDArray[np.int64]
     fold: NDArray[np.int64]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    names: NDArray[np.str_]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the likeliest emotion is the true one: (N,)."""
+        return np.asarray(self.probabilities.argmax(axis=1) == self.labels)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a model scores that sees no image and knows but the labels of the training images.
+
+    Attributes:
+        name: ``majority`` always answers the most frequent one; ``prior`` how frequent each is.
+        scores: Of each fold, in the order of the evaluation's.
+        merged: Of all images.
+    """
+
+    name: Literal["majority", "prior"]
+    scores: Sequence[Mapping[str, Any]]
+    merged: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -87,12 +112,52 @@ class ModelEvaluation:
 
         See `classification_metrics` and, where the run keeps votes, `vote_metrics`.
         """
-        probabilities = self.predictions.probabilities
-        scores = classification_metrics(self.predictions.labels, probabilities)
-        if self.run.votes is not None:
-            votes = self.run.votes[self.predictions.index]
-            scores |= vote_metrics(votes, self.labels, probabilities)
-        return scores
+        return self._scores(self.predictions.probabilities)
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """The 95 % bootstrap interval of each of these scores, by person or clip where known."""
+        predictions, votes, groups = self.predictions, self._votes, self.run.groups
+        parts = [weighted_scores(predictions.labels, predictions.probabilities)]
+        if votes is not None:
+            parts.append(weighted_vote_scores(votes, self.labels, predictions.probabilities))
+
+        def scores(weights: Weights) -> dict[str, float]:
+            return {name: value for part in parts for name, value in part(weights).items()}
+
+        own = None if groups is None else groups[predictions.index]
+        return bootstrap_intervals(scores, len(predictions.index), own)
+
+    @cached_property
+    def baselines(self) -> list[Baseline]:
+        """What needs no image; nothing of older runs, which do not tell what they trained on."""
+        if any("training_support" not in fold.score for fold in self.folds):
+            return []
+        return [self._baseline("majority"), self._baseline("prior")]
+
+    def _baseline(self, name: Literal["majority", "prior"]) -> Baseline:
+        probabilities = np.zeros_like(self.predictions.probabilities)
+        scores = []
+        for fold in self.folds:
+            counts = np.asarray(fold.score["training_support"], np.float32)
+            own = self.predictions.fold == fold.index
+            answer = np.eye(len(counts))[counts.argmax()] if name == "majority" else counts
+            probabilities[own] = answer / answer.sum()
+            scores.append(self._scores(probabilities, own))
+        return Baseline(name, scores, self._scores(probabilities))
+
+    @property
+    def _votes(self) -> Votes | None:
+        return None if self.run.votes is None else self.run.votes[self.predictions.index]
+
+    def _scores(
+        self, probabilities: NDArray[np.float32], chosen: NDArray[np.bool_] | slice = slice(None)
+    ) -> dict[str, Any]:
+        """Score answers (N, K) to the images, or to some of these."""
+        votes, labels = self._votes, self.predictions.labels[chosen]
+        return all_scores(
+            labels, probabilities[chosen], self.labels, None if votes is None else votes[chosen]
+        )
 
     def values(self, name: str) -> list[float]:
         """Return one score of each fold."""
@@ -172,6 +237,15 @@ def evaluate_run(run: Run, *, partial: bool = False) -> list[ModelEvaluation]:
     return [evaluate_model(run, model, partial=partial) for model in started]
 
 
+def run_names(evaluations: Sequence[ModelEvaluation]) -> dict[Path, str]:
+    """Name each run by its folder, with as many of those above it as tell it from the others."""
+    folders = list(dict.fromkeys(each.run.folder.resolve() for each in evaluations))
+    parts = 1
+    while len({folder.parts[-parts:] for folder in folders}) < len(folders):
+        parts += 1
+    return {folder: "/".join(folder.parts[-parts:]).lstrip("/") for folder in folders}
+
+
 def merge_predictions(
     parts: Mapping[int, Mapping[str, NDArray[Any]]], source: str = "the run"
 ) -> Predictions:
@@ -201,92 +275,30 @@ def merge_predictions(
     fold = np.concatenate([np.full(len(part["index"]), key) for key, part in parts.items()])
     labels = np.concatenate([part["label"] for part in parts.values()])
     probabilities = np.concatenate([part["probabilities"] for part in parts.values()])
-    return Predictions(index[order], fold[order], labels[order], probabilities[order])
+    names = np.concatenate(
+        [
+            np.char.decode(part["name"], "utf-8")
+            if "name" in part
+            else np.full(part["index"].size, "")
+            for part in parts.values()
+        ]
+    )
+    return Predictions(index[order], fold[order], labels[order], probabilities[order], names[order])
 
 
 def predictions_csv(predictions: Predictions, labels: Sequence[str]) -> str:
-    """Return merged predictions as a csv: image number, fold, true and likeliest emotion, all."""
+    """Return merged predictions as a csv: image, fold, true and likeliest emotion, all."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", "fold", "emotion", "predicted", *labels])
-    for index, fold, label, row in zip(
+    writer.writerow(["index", "name", "fold", "emotion", "predicted", *labels])
+    for index, name, fold, label, row in zip(
         predictions.index.tolist(),
+        map(plain_cell, predictions.names.tolist()),
         predictions.fold.tolist(),
         predictions.labels.tolist(),
         predictions.probabilities,
         strict=True,
     ):
         values = [f"{value:.6f}" for value in row.tolist()]
-        writer.writerow([index, fold, labels[label], labels[int(row.argmax())], *values])
+        writer.writerow([index, name, fold, labels[label], labels[int(row.argmax())], *values])
     return text.getvalue()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Whether two models differ by more than chance.
-
-    Attributes:
-        first: One model.
-        second: The other.
-        test: The paired test on top-1 over the folds that both have, or None where there are
-            fewer than two.
-        p_adjusted: Its p-value, adjusted for the number of tests, or None.
-    """
-
-    first: ModelEvaluation
-    second: ModelEvaluation
-    test: PairedTest | None
-    p_adjusted: float | None
-
-    @property
-    def verdict(self) -> str:
-        """What the test says at a level of 5 %, in words."""
-        if self.test is None or self.p_adjusted is None:
-            return "not tested: fewer than two common folds"
-        if self.test.folds < MIN_TEST_FOLDS:
-            return f"open: {self.test.folds} folds are too few to tell"
-        if self.p_adjusted < 0.05:
-            return "differs by more than chance"
-        return "no difference shown"
-
-
-def compare_models(evaluations: Sequence[ModelEvaluation]) -> list[Comparison]:
-    """Test each pair of models that were evaluated on the same folds, on top-1.
-
-    Pairs of other data or folds are left out: their scores are not paired.
-    """
-    pairs = [
-        (first, second)
-        for first, second in combinations(evaluations, 2)
-        if _same_folds(first.run, second.run)
-    ]
-    tests = [_test(first, second) for first, second in pairs]
-    adjusted = iter(holm([test.p for test in tests if test]))
-    return [
-        Comparison(first, second, test, next(adjusted) if test else None)
-        for (first, second), test in zip(pairs, tests, strict=True)
-    ]
-
-
-def _test(first: ModelEvaluation, second: ModelEvaluation) -> PairedTest | None:
-    by_fold = [{fold.index: fold for fold in side.folds} for side in (first, second)]
-    common = sorted(by_fold[0].keys() & by_fold[1].keys())
-    pairs = [(by_fold[0][index], by_fold[1][index]) for index in common]
-    if not pairs:
-        return None
-    return paired_test(
-        [one.score["accuracy"] for one, _ in pairs],
-        [other.score["accuracy"] for _, other in pairs],
-        float(np.mean([one.split.test.size / one.split.train.size for one, _ in pairs])),
-    )
-
-
-def _same_folds(first: Run, second: Run) -> bool:
-    return (
-        first.dataset_digest == second.dataset_digest
-        and len(first.folds) == len(second.folds)
-        and all(
-            np.array_equal(one.test, other.test)
-            for one, other in zip(first.folds, second.folds, strict=True)
-        )
-    )

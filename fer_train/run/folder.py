@@ -5,14 +5,16 @@
     ├── folds.json         the images of each fold
     ├── votes.npz          what people saw in each image, where the run is taught it
     ├── groups.npz         the person or clip of each image, where the folds go by it
+    ├── results.csv        one row a fold, once all are done
     ├── lock               held by the process that schedules
     └── MODEL/fold-00/
         ├── lock               held by the process that trains
         ├── checkpoint-NNN.npz weights, optimizer, random state and history after epoch NNN
         ├── best-NNN.npz       weights of the best epoch so far
         ├── history.csv        one row an epoch
-        ├── predictions.npz    index, label and probabilities of each image held out
+        ├── predictions.npz    index, name, label and probabilities of each image held out
         ├── model.keras        the evaluated model, float32
+        ├── record.json        command, versions, commit, host and time of each sitting
         └── metrics.json       scores and seconds; written last: the fold is done
 
 Every file is written under another name and then renamed, so that none is ever half a file.
@@ -38,10 +40,10 @@ from numpy.typing import NDArray
 from fer_edge import __version__
 from fer_edge.errors import RunError
 from fer_train.data.folds import Fold
+from fer_train.data.load import Dataset
 from fer_train.data.votes import Votes
-from fer_train.run.metrics import classification_metrics
 from fer_train.run.recipes import Protocol, Recipe, saved_protocol, saved_recipe
-from fer_train.run.votes import vote_metrics
+from fer_train.run.votes import all_scores
 
 FORMAT = 1
 CONFIG = "config.json"
@@ -50,6 +52,8 @@ DONE = "metrics.json"
 PREDICTIONS = "predictions.npz"
 KERAS_FILE = "model.keras"
 HISTORY = "history.csv"
+RECORD = "record.json"
+RESULTS = "results.csv"
 LOCK = "lock"
 VOTES = "votes.npz"
 GROUPS = "groups.npz"
@@ -57,6 +61,9 @@ TEACHER = "teacher.npz"
 TEACHER_MODEL = "teacher.keras"
 TEACHERS = "teachers"
 """The folder of the files that teach by views."""
+
+SEED_FOLDER = "seed-{}"
+"""Where the run of a seed lies, in the folder of several."""
 
 Curves = Mapping[str, NDArray[np.float64]]
 """Columns of history.csv, each with one value an epoch."""
@@ -232,6 +239,7 @@ class Run:
         unsaid: Models and settings of theirs that are newer than the folder: it goes on without
             them, whatever their defaults are now.
         store: Address of its copy in object storage, see `fer_train.run.store`, or None.
+        logs: The experiment trackers that are told of its folds, of `fer_train.run.recipes.LOGS`.
     """
 
     folder: Path
@@ -244,6 +252,7 @@ class Run:
     groups_digest: str | None = None
     unsaid: frozenset[tuple[str, str]] = frozenset()
     store: str | None = None
+    logs: tuple[str, ...] = ()
 
     def fold(self, model: str, index: int) -> "RunFold":
         """Return a fold of one of the models, by its index from 0."""
@@ -457,27 +466,32 @@ class RunFold:
 
     def write_results(
         self,
-        labels: NDArray[np.int64],
+        dataset: Dataset,
         probabilities: NDArray[np.float32],
         facts: Mapping[str, Any],
-        votes: Votes | None = None,
     ) -> None:
         """Write predictions.npz and then metrics.json, which marks the fold as done.
 
         Args:
-            labels: (n,) true classes of its test images.
-            probabilities: (n, K) what the model says of them.
+            dataset: All images of the run, labels in the order of the protocol's.
+            probabilities: (n, K) what the model says of its test images.
             facts: What metrics.json says besides the scores, such as the seconds.
-            votes: (n, 10) what people saw in them, where that is known.
         """
+        emotions, held_out = self.run.protocol.labels, dataset.subset(self.split.test)
         write_arrays(
             self.folder / PREDICTIONS,
-            {"index": self.split.test, "label": labels, "probabilities": probabilities},
+            {
+                "index": self.split.test,
+                "name": np.char.encode(held_out.names, "utf-8"),
+                "label": held_out.labels,
+                "probabilities": probabilities,
+            },
         )
-        scores = classification_metrics(labels, probabilities)
-        if votes is not None:
-            scores |= vote_metrics(votes, self.run.protocol.labels, probabilities)
-        write_json(self.folder / DONE, scores | dict(facts))
+        scores = all_scores(held_out.labels, probabilities, emotions, held_out.votes)
+        trained = np.bincount(dataset.labels[self.split.train], minlength=len(emotions))
+        write_json(
+            self.folder / DONE, scores | {"training_support": trained.tolist()} | dict(facts)
+        )
 
     @cached_property
     def score(self) -> dict[str, Any]:
@@ -486,6 +500,12 @@ class RunFold:
         if "penalty" in found:
             found["loss"] = found["log_loss"] + found["penalty"]
         return found
+
+    @property
+    def record(self) -> list[dict[str, Any]]:
+        """What record.json holds, a sitting each; nothing of a fold that no command trained."""
+        path = self.folder / RECORD
+        return list(read_json(path)) if path.is_file() else []
 
     @cached_property
     def curves(self) -> Curves:
@@ -577,6 +597,14 @@ def open_run(folder: Path) -> Run:
             if field.name not in settings
         ),
     )
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Return the run folders of a folder: itself, or those of its seeds, as `SEED_FOLDER` names."""
+    if (folder / CONFIG).is_file():
+        return [folder]
+    seeds = [path.parent for path in folder.glob(f"{SEED_FOLDER.format('*')}/{CONFIG}")]
+    return sorted(seeds, key=lambda path: (len(path.name), path.name)) or [folder]
 
 
 def _unsaid_teacher(folder: Path) -> Teacher | None:

@@ -4,7 +4,7 @@ Every score goes by the field's standard name. ``accuracy`` is top-1; the figure
 prints as accuracy is ``binary_accuracy``.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float32]
 
 CALIBRATION_BINS = 15
+CURVE_POINTS = 150
 
 
 def selection_score(columns: Collection[str]) -> str:
@@ -148,6 +149,60 @@ def classification_metrics(labels: Labels, probabilities: Probabilities) -> dict
     return scores
 
 
+class ClassCurve(NamedTuple):
+    """A curve of one class against the rest: x and y (n,), and the area below it."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    area: float
+
+
+def roc_curves(labels: Labels, probabilities: Probabilities) -> list[ClassCurve | None]:
+    """Return true over false positive rate for each class; None where all or none are of it."""
+    return _class_curves(labels, probabilities, _roc)
+
+
+def precision_recall_curves(
+    labels: Labels, probabilities: Probabilities
+) -> list[ClassCurve | None]:
+    """Return precision over recall for each class, and average precision; None as `roc_curves`."""
+    return _class_curves(labels, probabilities, _precision_recall)
+
+
+def _class_curves(
+    labels: Labels,
+    probabilities: Probabilities,
+    curve: Callable[[NDArray[np.bool_], NDArray[np.float32]], ClassCurve],
+) -> list[ClassCurve | None]:
+    found: list[ClassCurve | None] = []
+    for label in range(probabilities.shape[1]):
+        own = labels == label
+        both = own.any() and not own.all()
+        found.append(_thin(curve(own, probabilities[:, label])) if both else None)
+    return found
+
+
+def _roc(own: NDArray[np.bool_], values: NDArray[np.float32]) -> ClassCurve:
+    x, y, _ = sk.roc_curve(own, values)
+    return ClassCurve(x, y, float(sk.auc(x, y)))
+
+
+def _precision_recall(own: NDArray[np.bool_], values: NDArray[np.float32]) -> ClassCurve:
+    precision, recall, _ = sk.precision_recall_curve(own, values)
+    return ClassCurve(recall, precision, float(sk.average_precision_score(own, values)))
+
+
+def _thin(curve: ClassCurve) -> ClassCurve:
+    """Keep so many points of a curve that a page can show; they are spread along its x."""
+    if curve.x.size <= CURVE_POINTS:
+        return curve
+    order = np.argsort(curve.x, kind="stable")
+    wanted = np.linspace(0, 1, CURVE_POINTS)
+    kept = np.unique(np.r_[0, np.searchsorted(curve.x[order], wanted), order.size - 1])
+    kept = order[np.minimum(kept, order.size - 1)]
+    return ClassCurve(curve.x[kept], curve.y[kept], curve.area)
+
+
 def normalise_confusion(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Divide each row of a (K, K) confusion matrix by its sum; rows without images stay 0."""
     totals = counts.sum(axis=1, keepdims=True)
@@ -218,6 +273,68 @@ def paired_test(
     with np.errstate(divide="ignore"):  # the same difference in every fold
         t = float(np.divide(mean, scale))
     return PairedTest(count, mean, t, float(2 * stats.t.sf(abs(t), count - 1)))
+
+
+class McNemarTest(NamedTuple):
+    """Two models that answered the same images.
+
+    Attributes:
+        first_only: Images that only the first is right about.
+        second_only: Images that only the second is right about.
+        p: Two-sided probability of counts at least as unequal by chance alone.
+    """
+
+    first_only: int
+    second_only: int
+    p: float
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemarTest:
+    """Test whether two trained models are right about equally many images of one test set.
+
+    Only images that one of them alone is right about tell; each is as likely either's where the
+    models are equally good, so that the exact test is binomial. Source: Q. McNemar, *Note on the
+    sampling error of the difference between correlated proportions*, Psychometrika 12 (1947).
+
+    Args:
+        first: (N,) whether the first is right about each image.
+        second: (N,) whether the second is.
+    """
+    first_only, second_only = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+    told = first_only + second_only
+    p = float(stats.binomtest(first_only, told).pvalue) if told else 1.0
+    return McNemarTest(first_only, second_only, p)
+
+
+class SeedSpread(NamedTuple):
+    """How a score varies with the seed and with the fold; None where there is but one.
+
+    Attributes:
+        mean: Over all.
+        folds: Standard deviation of the folds, each the mean over its seeds.
+        seeds: Standard deviation of the seeds within a fold, pooled over the folds.
+        runs: Standard deviation of the seeds' means over all folds.
+    """
+
+    mean: float
+    folds: float | None
+    seeds: float | None
+    runs: float | None
+
+
+def seed_spread(values: NDArray[np.float64]) -> SeedSpread:
+    """Tell the spread of seeds from that of folds: sample standard deviations (ddof 1).
+
+    Args:
+        values: (seeds, folds) of one score.
+    """
+    seeds, folds = values.shape
+    return SeedSpread(
+        float(values.mean()),
+        float(values.mean(axis=0).std(ddof=1)) if folds > 1 else None,
+        float(np.sqrt(values.var(axis=0, ddof=1).mean())) if seeds > 1 else None,
+        float(values.mean(axis=1).std(ddof=1)) if seeds > 1 else None,
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

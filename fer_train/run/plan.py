@@ -32,7 +32,7 @@ def load_images(protocol: Protocol) -> Dataset:
     dataset = load_dataset(
         protocol.data,
         limit=protocol.limit,
-        seed=protocol.seed,
+        seed=protocol.seed_of_split,
         votes=protocol.votes,
         labelling=protocol.labelling,
         groups=protocol.groups,
@@ -126,7 +126,7 @@ def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
     settings: dict[str, Any] = {
         "grouping": grouping,
         "inner": protocol.inner,
-        "seed": protocol.seed,
+        "seed": protocol.seed_of_split,
         "trainable": trainable,
     }
     if protocol.folds == 1:

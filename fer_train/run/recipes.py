@@ -23,6 +23,8 @@ KERAS_MODELS = ("sequential", "vgg16", "resnet50", "edge")
 MODEL_NAMES = (*KERAS_MODELS, "svm")
 THESIS_MODELS = ("sequential", "vgg16", "resnet50")
 TRANSFER_MODELS = ("vgg16", "resnet50")
+LOGS = ("mlflow", "tensorboard")
+"""The experiment trackers that can be told of a training."""
 LARGEST_SEED = 2**32 - 1
 """What the random generators of all libraries take."""
 
@@ -174,6 +176,8 @@ class Protocol:
             labels.
         inner: Share of the training images held out to steer training; 0 steers by the test set.
         seed: Of the sample, the folds, the weights, shuffling and augmentation.
+        split_seed: Of the sample and the folds, where it is another: several seeds on the same
+            folds tell their spreads apart.
     """
 
     data: str
@@ -188,6 +192,7 @@ class Protocol:
     votes: str | None = None
     inner: float = 0.1
     seed: int = 0
+    split_seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check each value, so that a bad flag fails before any work."""
@@ -198,8 +203,9 @@ class Protocol:
                 raise wrong_setting(self, name, f"a list of {kind}")
         if self.folds < 1:
             raise DataError(f"Expected 1 fold or more, received {self.folds}")
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise DataError(f"Expected a seed from 0 to {LARGEST_SEED}, received {self.seed}")
+        for seed in (self.seed, self.seed_of_split):
+            if not 0 <= seed <= LARGEST_SEED:
+                raise DataError(f"Expected a seed from 0 to {LARGEST_SEED}, received {seed}")
         if not 0 <= self.inner <= 0.5:
             raise DataError(f"Expected an inner share from 0 to 0.5, received {self.inner}")
         classes = self.labelling.classes
@@ -213,6 +219,11 @@ class Protocol:
                 f"Expected at least two classes, received {', '.join(self.labels) or 'none'}"
                 + ("; drop fewer" if self.drop else "")
             )
+
+    @property
+    def seed_of_split(self) -> int:
+        """Seed of the sample and the folds."""
+        return self.seed if self.split_seed is None else self.split_seed
 
     @cached_property
     def labelling(self) -> Labelling:
@@ -344,12 +355,15 @@ def to_toml(protocol: Protocol, recipes: Mapping[str, Recipe]) -> str:
 
     What has no value, such as a limit of None, and the data themselves are left out.
     """
-    lines = _toml_lines(protocol, ("data",))
-    for model, recipe in recipes.items():
-        unused = {spec_field.name for spec_field in dataclasses.fields(Recipe)}
-        unused -= set(settings_of(model))
-        lines += ["", f"[{model}]", *_toml_lines(recipe, ("name", *unused))]
-    return "\n".join(lines) + "\n"
+    shared = "\n".join(_toml_lines(protocol, ("data",))) + "\n"
+    return "\n".join([shared, *(model_toml(model, recipe) for model, recipe in recipes.items())])
+
+
+def model_toml(model: str, recipe: Recipe) -> str:
+    """Return the settings of a model as a TOML table of its name."""
+    unused = {spec_field.name for spec_field in dataclasses.fields(Recipe)}
+    unused -= set(settings_of(model))
+    return "\n".join([f"[{model}]", *_toml_lines(recipe, ("name", *unused))]) + "\n"
 
 
 def _toml_lines(settings: Any, skip: Collection[str]) -> list[str]:

@@ -9,6 +9,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from fer_train.run.folder import (
 )
 
 _PLAN = ("folds.json", "config.json")
-_CHANGING = {"history.csv"}
+_CHANGING = ("history.csv", "record.json", "events.out.tfevents.*")
 """The files of a fold that change under their name; the others never do."""
 
 
@@ -127,7 +128,10 @@ class Store:
         folder = fold.folder
         here = {path.name for path in folder.iterdir() if path.name[0] != "."} - {"lock"}
         there = self._names(fold.part)
-        self._send(folder, fold.part, here - (there - _CHANGING))
+        unchanged = {
+            name for name in there if not any(fnmatch(name, pattern) for pattern in _CHANGING)
+        }
+        self._send(folder, fold.part, here - unchanged)
         with self._reached():
             for name in there - here:
                 self._files.delete_file(self._path(fold.part, name))

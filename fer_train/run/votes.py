@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_train.data.votes import Votes, emotion_votes
+from fer_train.run.metrics import Labels, Probabilities, classification_metrics
 
 LEAST_VOTES = 5
 """Votes for the emotions that an image needs to be counted in agreement."""
-
-Probabilities = NDArray[np.float32]
 
 
 class Explained(NamedTuple):
@@ -168,6 +167,24 @@ def vote_metrics(
             "majority_support": support.tolist(),
         }
     return scores
+
+
+def all_scores(
+    truth: Labels, probabilities: Probabilities, labels: Sequence[str], votes: Votes | None
+) -> dict[str, Any]:
+    """Score predictions by labels and, where there are any, by votes.
+
+    Args:
+        truth: (N,) int64 true classes.
+        probabilities: (N, K) float32.
+        labels: The K emotions.
+        votes: (N, 10), or None.
+
+    Returns:
+        What `classification_metrics` and `vote_metrics` return.
+    """
+    scores = classification_metrics(truth, probabilities)
+    return scores if votes is None else scores | vote_metrics(votes, labels, probabilities)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

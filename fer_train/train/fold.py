@@ -276,8 +276,7 @@ class FoldTrainer:
         }
         write_atomic(fold.keras_file, net.save)
         write_curves(fold.history_file, history)
-        votes = None if self.dataset.votes is None else self.dataset.votes[split.test]
-        fold.write_results(self.dataset.labels[split.test], probabilities, facts, votes)
+        fold.write_results(self.dataset, probabilities, facts)
         self._delete_begun()
 
     def _delete_begun(self) -> None:

@@ -2,12 +2,17 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 if TYPE_CHECKING:
     from fer_train.train.fold import Progress
+
+
+Watcher = Callable[["Progress"], None]
+"""Is told of each step of a training."""
 
 
 class FoldReporter:

@@ -8,12 +8,14 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from fer_edge.errors import DivergedError, RunError
 from fer_train.data.load import Dataset
 from fer_train.run.folder import FoldId, RunFold
+from fer_train.run.record import Recorder
 from fer_train.run.store import Store
 
 if TYPE_CHECKING:
@@ -49,38 +51,48 @@ def run_here(dataset: Dataset, folds: Sequence[RunFold]) -> None:
 def train_fold(fold: RunFold, dataset: Dataset, *, left: int = 1) -> None:
     """Train one fold in this process and show it on standard error.
 
-    With a store it goes on from the checkpoints that are there, and sends each epoch's.
+    With a store it goes on from the checkpoints that are there, and sends each epoch's. The run's
+    trackers are told of it, and its record is kept.
 
     Args:
         fold: What to train.
         dataset: All images of its run, labels in the order of the protocol's.
         left: Folds that this process still has to do, this one included.
     """
-    from fer_train.train.progress import FoldReporter
+    from fer_train.train.logs import open_log
+    from fer_train.train.progress import FoldReporter, Watcher
 
     trainer = trainer_of(fold, dataset)
     title = f"{fold.id} ({fold.index + 1} of {len(fold.run.folds)})"
-    with FoldReporter(title, trainer.device, left) as report:
-        if not fold.run.store:
-            trainer.train(report)
-            return
-        store = Store(fold.run.store)
+    store = Store(fold.run.store) if fold.run.store else None
+    with ExitStack() as stack:
+        watchers: list[Watcher] = [stack.enter_context(FoldReporter(title, trainer.device, left))]
+        if store:
+            store.fetch_fold(fold)
+        record = Recorder(fold)
+        watchers += [stack.enter_context(open_log(kind, fold)) for kind in fold.run.logs]
 
-        def report_and_send(progress: "Progress") -> None:
-            report(progress)
-            if progress.row is not None:
+        def report(progress: "Progress") -> None:
+            for watch in watchers:
+                watch(progress)
+            if progress.row is None:
+                return
+            record.update()
+            if store:
                 try:
                     store.send_fold(fold)
                 except RunError as error:
                     _log.warning("%s; training goes on", error)
 
-        store.fetch_fold(fold)
         try:
-            trainer.train(report_and_send)
+            trainer.train(report)
         except DivergedError:
-            # What is deleted here goes there too.
-            store.send_fold(fold)
+            if store:
+                # What is deleted here goes there too.
+                store.send_fold(fold)
             raise
+        record.update()
+    if store:
         store.send_fold(fold)
 
 
@@ -164,8 +176,9 @@ def end_with_parent() -> None:
 def fold_arguments(fold: RunFold) -> list[str]:
     """Return the arguments of ``fer-train`` that train one fold."""
     store = ["--store", fold.run.store] if fold.run.store else []
+    logs = ["--log", ",".join(fold.run.logs)] if fold.run.logs else []
     named = ["--model", fold.model, "--fold", str(fold.index)]
-    return ["fold", *named, "--run", str(fold.run.folder.resolve()), *store]
+    return ["fold", *named, "--run", str(fold.run.folder.resolve()), *store, *logs]
 
 
 def raise_failed(failed: Sequence[FoldId]) -> None:

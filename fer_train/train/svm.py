@@ -81,7 +81,7 @@ class SvmTrainer:
             gradient_histograms(self.dataset.images[split.test])
         )
         self.fold.write_results(
-            labels[split.test],
+            self.dataset,
             probabilities,
             {
                 "training_images": int(train.size),
@@ -90,7 +90,6 @@ class SvmTrainer:
                 "device": self.device,
                 "dtype_policy": "float64",
             },
-            None if self.dataset.votes is None else self.dataset.votes[split.test],
         )
 
 

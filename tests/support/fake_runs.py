@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fer_train.data.folds import Fold, make_folds
+from fer_train.data.load import Dataset
 from fer_train.run.folder import Run, write_text
 from fer_train.run.recipes import Protocol, recipe_for
 
@@ -43,11 +44,23 @@ def write_fold(run: Run, model: str, fold: Fold, labels: np.ndarray, skill: floa
     odds = np.exp(logits)
     probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
     folder = run.fold(model, fold.index).folder
-    names = ["epoch", *MEASURES, *(f"val_{name}" for name in MEASURES)]
+    names = ["epoch", "learning_rate", *MEASURES, *(f"val_{name}" for name in MEASURES)]
     rows = [[epoch, *rng.uniform(0.2, 0.9, len(names) - 1)] for epoch in (1, 2, 3)]
     lines = [",".join(names), *(",".join(map(str, row)) for row in rows)]
     write_text(folder / "history.csv", "\n".join(lines) + "\n")
     facts = {"penalty": 0.25, "kept_epoch": 2, "epochs": 3, "parameters": 123}
     facts |= {"training_s": 5.0 + fold.index, "evaluation_s": 0.5}
     facts |= {"device": "tensorflow on cpu:0", "dtype_policy": "float32"}
-    run.fold(model, fold.index).write_results(labels[fold.test], probabilities, facts)
+    run.fold(model, fold.index).write_results(
+        made_dataset(labels, run.protocol.labels), probabilities, facts
+    )
+
+
+def made_dataset(labels: np.ndarray, names: tuple[str, ...]) -> Dataset:
+    """Return black images with labels, as the runs of this module have them."""
+    count = len(labels)
+    images = np.zeros((count, 48, 48), np.uint8)
+    files = np.asarray(
+        [f"train/{names[label]}/{number}.jpg" for number, label in enumerate(labels)]
+    )
+    return Dataset(images, labels, np.full(count, "Training"), files, names)

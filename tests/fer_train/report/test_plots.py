@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from fer_edge.contract import EMOTIONS
 from fer_train.network.architecture import LayerRow
 from fer_train.report import plots
-from fer_train.run.metrics import CalibrationBin
+from fer_train.run.metrics import CalibrationBin, ClassCurve
 
 COUNTS = {"angry": 5, "disgust": 0, "happy": 15}
 
@@ -123,3 +123,43 @@ def test_the_true_emotion_is_hatched_whether_the_answer_is_right_or_not():
         assert [bool(bar.get_hatch()) for bar in bars] == [False, True]
         assert to_hex(bars[1].get_hatchcolor()).upper() == plots.ORANGE
         assert to_hex(bars[answer].get_facecolor()).upper() == plots.BLUE
+
+
+def test_mean_curves_have_a_band_and_allow_for_early_stops():
+    folds = [
+        {"loss": [3.0, 1.0, 0.5], "val_loss": [4.0, 2.0, 1.0]},
+        {"loss": [1.0, 1.0], "val_loss": [2.0, 2.0]},
+    ]
+    (axes,) = plots.mean_curves(folds, "loss", "mean").axes
+    validation, training = axes.lines
+    assert validation.get_ydata().tolist() == [3, 2, 1]
+    assert training.get_ydata().tolist() == [2, 1, 0.5]
+    band = axes.collections[0].get_paths()[0].vertices
+    at_first = band[band[:, 0] == 1][:, 1]
+    # Two values of 4 and 2: 3 and a standard deviation of the root of 2.
+    assert (at_first.min(), at_first.max()) == pytest.approx((3 - 2**0.5, 3 + 2**0.5))
+
+
+def test_curves_of_classes_say_their_areas():
+    curve = ClassCurve(np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.5)
+    figure = plots.class_curves([curve, None], ("sad", "fear"), "ROC", ("x", "y"), diagonal=True)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["sad 0.500"]
+
+
+def test_heat_lies_on_images_and_gaps_are_said():
+    cell = (np.zeros((48, 48), np.uint8), np.ones((48, 48), np.float32), "fear")
+    figure = plots.heat_rows([[cell, None]], ("sad", "fear"), ("wrong",), "Grad-CAM")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == ["sad, said\nfear", "fear"]
+    assert [len(axes.images) for axes in figure.axes] == [1, 0, 2, 0]
+    assert "none" in [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def test_wrong_answers_are_crosses_in_the_plane():
+    points = np.zeros((3, 2), np.float32)
+    right = np.array([True, False, True])
+    figure = plots.embedding(points, np.array([0, 0, 1]), right, ("sad", "fear"), "t-SNE")
+    (axes,) = figure.axes
+    assert [len(group.get_offsets()) for group in axes.collections] == [1, 1, 1, 0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["sad", "fear"]

@@ -82,8 +82,8 @@ def test_markdown_refers_to_pictures_that_are_there(built):
     folder, _ = built
     text = (folder / "report.md").read_text()
     names = re.findall(r"!\[[^\]]+\]\((pictures/[^)]+)\)", text)
-    # Per fold: three kinds of curves, confusion and classes; per model four pictures; one of all.
-    assert len(names) == len(set(names)) == 8 * 5 + 3 * 4 + 1
+    # Per fold: three kinds of curves, confusion and classes; per model nine pictures; one of all.
+    assert len(names) == len(set(names)) == 8 * 5 + 3 * 9 + 1
     assert {path.name for path in (folder / "pictures").iterdir()} == {
         name.removeprefix("pictures/") for name in names
     }

@@ -1,18 +1,18 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fer_edge.errors import RunError
+from fer_train.run.comparison import Comparison, SeedGroup, compare_models, group_seeds
 from fer_train.run.evaluation import (
-    Comparison,
-    compare_models,
     evaluate_model,
     evaluate_run,
     merge_predictions,
     predictions_csv,
 )
-from fer_train.run.folder import read_arrays, write_arrays
+from fer_train.run.folder import digest_of, read_arrays, write_arrays
 from fer_train.run.metrics import paired_test
 from tests.support.fake_runs import make_run
 
@@ -94,9 +94,10 @@ def test_an_empty_cell_of_a_history_is_not_a_number(tmp_path):
 def test_the_merged_predictions_as_csv(tmp_path):
     evaluation = evaluate_model(make_run(tmp_path / "run"), "sequential")
     lines = predictions_csv(evaluation.predictions, evaluation.labels).splitlines()
-    assert lines[0].startswith("index,fold,emotion,predicted,angry,disgust")
+    assert lines[0].startswith("index,name,fold,emotion,predicted,angry,disgust")
     assert len(lines) == 141
-    assert lines[4].split(",")[2] == "happy"
+    index, name, _, emotion = lines[4].split(",")[:4]
+    assert (index, name, emotion) == ("3", "train/happy/3.jpg", "happy")
 
 
 def test_a_good_and_a_bad_model_differ_and_two_alike_do_not(tmp_path):
@@ -119,7 +120,8 @@ def test_equal_differences_of_two_folds_prove_nothing(tmp_path):
     evaluation = evaluate_model(make_run(tmp_path / "run", folds=2), "sequential")
     test = paired_test([0.6, 0.5], [0.55, 0.45], 1.0)
     assert test.p < 1e-9
-    assert Comparison(evaluation, evaluation, test, test.p).verdict.startswith("open: 2 folds")
+    group = SeedGroup([evaluation])
+    assert Comparison(group, group, test, test.p).verdict.startswith("open: 2 folds")
 
 
 def test_models_of_other_folds_are_not_paired(tmp_path):
@@ -133,3 +135,80 @@ def test_a_fold_without_images_of_a_class_does_not_lower_its_average(tmp_path):
     for fold, counts in zip(evaluation.folds, ([[3, 1], [0, 0]], [[1, 1], [1, 3]]), strict=True):
         fold.score["confusion"] = counts
     assert evaluation.mean_confusion.tolist() == [[0.625, 0.375], [0.25, 0.75]]
+
+
+def test_a_score_lies_in_its_interval_and_above_what_needs_no_image(tmp_path):
+    evaluation = evaluate_model(make_run(tmp_path / "run"), "sequential")
+    low, high = evaluation.intervals["accuracy"]
+    assert low < evaluation.merged["accuracy"] < high
+    assert high - low < 0.2
+    majority, prior = evaluation.baselines
+    # The classes are equally many; what a fold has fewer of, the others have more of.
+    assert majority.name == "majority" and 0 < majority.merged["accuracy"] <= 1 / 7
+    assert prior.merged["log_loss"] == pytest.approx(np.log(7), abs=0.1)
+    assert prior.merged["log_loss"] < majority.merged["log_loss"]
+    assert len(prior.scores) == 3
+
+
+def test_a_baseline_answers_what_was_frequent_in_training(tmp_path):
+    (evaluation,) = evaluate_run(make_run(tmp_path / "run", folds=2))
+    for fold in evaluation.folds:
+        fold.score["training_support"] = [0, 0, 0, 30, 10, 0, 0]
+    majority, prior = evaluation.baselines
+    assert majority.merged["recall"] == [0, 0, 0, 1, 0, 0, 0]
+    happy, sad = (0.75, 0.25)
+    chances = np.array([1e-7, 1e-7, 1e-7, happy, sad, 1e-7, 1e-7])
+    assert prior.merged["log_loss"] == pytest.approx(-np.log(chances).mean(), rel=1e-4)
+
+
+def test_an_older_run_has_no_baselines_and_no_names(tmp_path):
+    run = make_run(tmp_path / "run", folds=2)
+    path = run.fold("sequential", 0).folder / "metrics.json"
+    path.write_text(path.read_text().replace("training_support", "other"))
+    path = run.fold("sequential", 0).folder / "predictions.npz"
+    arrays = read_arrays(path)
+    del arrays["name"]
+    write_arrays(path, arrays)
+    evaluation = evaluate_model(run, "sequential")
+    assert evaluation.baselines == []
+    assert set(evaluation.predictions.names[evaluation.predictions.fold == 0]) == {""}
+
+
+def test_models_on_one_split_are_told_apart_by_their_images(tmp_path):
+    run = make_run(tmp_path / "run", ("sequential", "vgg16"), folds=2, images=420, skill=3)
+    (run.fold("sequential", 1).folder / "metrics.json").unlink()
+    (run.fold("vgg16", 1).folder / "metrics.json").unlink()
+    (comparison,) = compare_models(evaluate_run(run, partial=True))
+    assert comparison.test is None
+    assert comparison.images.first_only > comparison.images.second_only
+    assert comparison.images_p_adjusted == comparison.images.p < 0.05
+    assert comparison.verdict == "differs by more than chance, on these images"
+
+
+def test_seeds_on_the_same_folds_are_one_model(tmp_path):
+    runs = [make_run(tmp_path / str(seed), ("sequential", "vgg16"), folds=6) for seed in (0, 1)]
+    runs[1] = replace(runs[1], protocol=replace(runs[1].protocol, seed=1, split_seed=0))
+    evaluations = [each for run in runs for each in evaluate_run(run)]
+    groups = group_seeds(evaluations)
+    assert [[member.model for member in group.members] for group in groups] == [
+        ["sequential"] * 2,
+        ["vgg16"] * 2,
+    ]
+    assert groups[0].values("accuracy").shape == (2, 6)
+    (comparison,) = compare_models(evaluations)
+    # The runs are alike, so that the mean over the seeds is what one of them has.
+    (alone,) = compare_models(evaluations[:2])
+    assert comparison.test == alone.test
+    assert comparison.images is None and alone.images is not None
+
+
+def test_intervals_of_people_are_wider_than_those_of_images(tmp_path):
+    run = make_run(tmp_path / "run")
+    alone = evaluate_model(run, "sequential").intervals["accuracy"]
+    people = np.where(evaluate_model(run, "sequential").predictions.right, "a", "b")
+    # As if each of a few people were always right or always wrong.
+    people = np.char.add(people, (np.arange(140) % 4).astype(str))
+    run.keep_groups(people)
+    grouped = replace(run, groups_digest=digest_of(people))
+    wide = evaluate_model(grouped, "sequential").intervals["accuracy"]
+    assert wide.high - wide.low > 2 * (alone.high - alone.low)

@@ -13,8 +13,12 @@ from fer_train.run.metrics import (
     classification_metrics,
     expected_calibration_error,
     holm,
+    mcnemar,
     normalise_confusion,
     paired_test,
+    precision_recall_curves,
+    roc_curves,
+    seed_spread,
     spread,
 )
 
@@ -145,3 +149,51 @@ def test_equal_models_do_not_differ_and_one_fold_tells_nothing():
 def test_holm_adjusts_for_the_number_of_tests():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
+
+
+def test_mcnemar_counts_images_that_one_alone_is_right_about():
+    first = np.array([True] * 9 + [False] * 1 + [True] * 50)
+    second = np.array([False] * 9 + [True] * 1 + [True] * 50)
+    # Of ten images nine or more on one side: 2 (10 + 1) / 2^10.
+    assert mcnemar(first, second) == (9, 1, pytest.approx(22 / 1024))
+    assert mcnemar(second, first) == (1, 9, pytest.approx(22 / 1024))
+    assert mcnemar(first, first) == (0, 0, 1.0)
+
+
+def test_the_spread_of_seeds_is_told_from_that_of_folds():
+    by_fold = seed_spread(np.array([[0.5, 0.6, 0.7], [0.5, 0.6, 0.7]]))
+    assert by_fold == (pytest.approx(0.6), pytest.approx(0.1), 0, 0)
+    by_seed = seed_spread(np.array([[0.5, 0.5], [0.7, 0.7]]))
+    sd = pytest.approx(np.sqrt(0.02))
+    assert by_seed == (pytest.approx(0.6), 0, sd, sd)
+    # Seeds that differ in each fold but not on the whole.
+    mixed = seed_spread(np.array([[0.5, 0.7], [0.7, 0.5]]))
+    assert mixed == (pytest.approx(0.6), pytest.approx(0), sd, pytest.approx(0))
+    assert seed_spread(np.array([[0.5]])) == (0.5, None, None, None)
+
+
+def test_curves_of_classes_are_those_of_scikit_learn(predictions):
+    labels, probabilities = predictions
+    # A class that nobody has.
+    labels = np.where(labels == 6, 5, labels)
+    roc, precision = (
+        roc_curves(labels, probabilities),
+        precision_recall_curves(labels, probabilities),
+    )
+    assert roc[6] is precision[6] is None
+    own = labels == 2
+    assert roc[2].area == pytest.approx(sk.roc_auc_score(own, probabilities[:, 2]))
+    assert precision[2].area == pytest.approx(sk.average_precision_score(own, probabilities[:, 2]))
+    assert (roc[2].x[0], roc[2].y[0], roc[2].x[-1], roc[2].y[-1]) == (0, 0, 1, 1)
+    assert np.all(np.diff(roc[2].x) >= 0) and np.all(np.diff(roc[2].y) >= 0)
+
+
+def test_curves_of_many_images_keep_their_shape_in_few_points():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 20_000)
+    values = np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1).astype(np.float32)
+    probabilities = np.stack([1 - values, values], axis=1)
+    for curves in (roc_curves, precision_recall_curves):
+        curve = curves(labels, probabilities)[1]
+        assert curve.x.size < 200
+        assert sk.auc(curve.x, curve.y) == pytest.approx(curve.area, abs=0.01)

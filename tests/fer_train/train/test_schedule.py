@@ -134,7 +134,7 @@ def test_a_student_learns_from_a_finished_model(tmp_path):
     config.write_text('drop = ["fear"]\n')
     result = _invoke("distill", str(teacher), *flags, "--config", str(config))
     assert result.exit_code == 2
-    assert "expected no limit, pool and drop" in result.stderr
+    assert "expected no limit, pool, drop and split_seed" in result.stderr
     assert not student.exists()
     config.write_text("folds = 1\nseed = 9\ninner = 0.2\nbatch_size = 32\nepochs = 7\n")
     result = _invoke("distill", str(teacher), *flags, "--config", str(config))
@@ -624,3 +624,43 @@ def test_weights_that_were_trained_on_other_levels_are_refused(tmp_path):
     other = recipe_for("modern", "edge", given | {"preprocessing": "unit"})
     with pytest.raises(RunError, match="give the --preprocessing that it was trained with"):
         build_model("edge", other, 7)
+
+
+def test_several_seeds_train_on_the_same_folds(tmp_path):
+    common = ("all", "--data", "synthetic:140", "--models", "svm", "--folds", "2", "--no-export")
+    run = tmp_path / "run"
+    result = _invoke(*common, "--seeds", "3,1", "--run", str(run))
+    assert result.exit_code == 0, result.output
+    first, second = (open_run(run / f"seed-{seed}") for seed in (3, 1))
+    assert (first.protocol.seed, second.protocol.seed) == (3, 1)
+    assert first.dataset_digest == second.dataset_digest
+    assert all(
+        one.test.tolist() == other.test.tolist()
+        for one, other in zip(first.folds, second.folds, strict=True)
+    )
+    assert "svm, 2 seeds (3, 1) on 2 folds" in result.stdout
+    assert "sd of seeds" in result.stdout and "majority" in result.stdout
+    again = _invoke(*common, "--seeds", "3,1", "--run", str(run))
+    assert "2 of 2 folds are done" in again.stderr
+    compared = _invoke("compare", str(run))
+    assert compared.exit_code == 0, compared.output
+    assert "seed-3: svm" in compared.stdout and "SEEDS AND FOLDS" in compared.stdout
+    assert _invoke(*common, "--run", str(run / "seed-3"), "--seed", "3").exit_code == 1
+    refused = _invoke(*common, "--seeds", "0,1", "--run", str(run / "seed-3"))
+    assert refused.exit_code == 1 and "holds a run of one seed" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--seeds", "1,1"), "expected seeds that differ"),
+        (("--seeds", "1,x"), "'x' is not a valid integer"),
+        (("--seeds", "1,2", "--seed", "1"), "--seeds excludes --seed"),
+        (("--seeds", "1,2", "--emit", "slurm"), "--seeds excludes --seed and --emit"),
+    ],
+)
+def test_seeds_that_make_no_sense_are_wrong_usage(tmp_path, flags, message):
+    result = _invoke("all", *flags, "--run", str(tmp_path / "run"))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
