@@ -692,6 +692,74 @@ def _emit_jobs(kind: str, run: "Run", folds: "Sequence[RunFold]") -> None:
 
 
 @main.command()
+@data_options
+@section(
+    "Search",
+    click.option(
+        "--search",
+        "searched",
+        multiple=True,
+        metavar="SETTING=LOW:HIGH|A,B,C",
+        help="What a setting may be; once for each. [default: learning rate, weight decay, label "
+        "smoothing, augmentation, erasing, mixup and batch size, around the recipe's own]",
+    ),
+    click.option(
+        "--trials",
+        type=click.IntRange(1),
+        default=20,
+        show_default=True,
+        help="In all, those of earlier commands on the same RUN included.",
+    ),
+    click.option(
+        "--hours",
+        type=click.FloatRange(0, min_open=True),
+        help="Most time of this command; the trial that it ends goes on next time.",
+    ),
+)
+@section(_RUNNING, run_option)
+def tune(
+    data: str,
+    models: tuple[str, ...],
+    recipe: str,
+    config: Path | None,
+    searched: tuple[str, ...],
+    trials: int,
+    hours: float | None,
+    run_folder: Path,
+    **flags: Any,
+) -> None:
+    """Search for the settings of one model with Optuna; write RUN/best.toml for --config.
+
+    Trials train on the first fold and are judged by its inner images, which steer training; those
+    that the fold holds out are never seen. What is given as a flag is the same in all trials. The
+    same command on the same RUN goes on where it was.
+    """
+    if len(models) != 1 or models[0] not in KERAS_MODELS:
+        raise click.UsageError(
+            f"expected one network to search for, of {', '.join(KERAS_MODELS)}; give --models edge"
+        )
+    protocol, recipes = _read_settings(data, models, recipe, config, flags)
+    (own,) = recipes.values()
+    from fer_train.run.plan import load_images
+    from fer_train.train.tune import Search, default_ranges, parse_range
+
+    with _usage():
+        ranges = [parse_range(text, models[0]) for text in searched] or [
+            each for each in default_ranges(own) if flags[each.name] is None
+        ]
+        if repeated := {one.name for one in ranges if sum(one.name == o.name for o in ranges) > 1}:
+            raise click.UsageError(f"--search names {', '.join(sorted(repeated))} twice")
+        search = Search(run_folder, protocol, models[0], own, ranges)
+    _check_pretrained(recipes)
+    dataset = load_images(protocol)
+    _tell_of_left_out(dataset)
+    _tell_of_votes(dataset)
+    search.run(dataset, trials, hours, partial(click.echo, err=True))
+    if search.best_file.is_file():
+        click.echo(search.best_file)
+
+
+@main.command()
 @click.argument(
     "teacher_paths",
     metavar="RUN|FILE...",
