@@ -116,7 +116,7 @@ class SeedList(click.ParamType[tuple[int, ...]]):
 
 _DATA, _OTHERWISE, _RUNNING, _EXPORTING = "Data and folds", "Training", "Running", "Export"
 _SECTIONS = {
-    **dict.fromkeys(("pool", "grouping", "inner"), _DATA),
+    **dict.fromkeys(("pool", "grouping", "steer", "inner"), _DATA),
     **dict.fromkeys(("preprocessing", "weights", "head", "normalization", "l2"), "Network"),
     **dict.fromkeys(
         ("augmentation", "erasing", "mixup", "label_smoothing", "balance", "votes_share"),
@@ -294,7 +294,8 @@ def data_options(function: F) -> F:
         click.option(
             "--folds",
             type=click.IntRange(1),
-            help=f"1: Training against PublicTest. [default: {Protocol.folds}]",
+            help="1: the data set's own split, Training against PublicTest and PrivateTest. "
+            f"[default: {Protocol.folds}]",
         ),
         votes_option,
         groups_option,
@@ -838,7 +839,8 @@ def distill(
         raise click.UsageError(
             "--classes and --labels-map are for files as teachers; a student has RUN's classes"
         )
-    split = PROTOCOL_DEFAULTS["modern"] | {"seed": 0, "votes": None, "groups": None}
+    usual: dict[str, Any] = {"seed": 0, "votes": None, "groups": None, "steer": "inner"}
+    split = PROTOCOL_DEFAULTS["modern"] | usual
     if teacher:
         # What was left out of the teacher's training is no class of the student's either.
         classes: dict[str, Any] = {
@@ -1400,6 +1402,15 @@ def _publish_source(
     return publish(source, folder, pictures, forms, report=click.echo)
 
 
+def _test_rows(score: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each test set of a fold, and the same without copies, with its scores."""
+    for name, own in score.get("tests", {}).items():
+        yield name, own
+        if "without_copies" in own:
+            title = f"{name} without the {own['copies']:,} that have a copy outside"
+            yield title, own["without_copies"]
+
+
 def _print_scores(runs: "Sequence[Run]", models: Sequence[str]) -> None:
     """Print the scores of each fold, what they are worth, and the spread of several seeds."""
     from fer_train.report.compare import model_names, seed_blocks
@@ -1416,13 +1427,13 @@ def _print_scores(runs: "Sequence[Run]", models: Sequence[str]) -> None:
         title = titles[id(evaluation)]
         width = max(12, len(title) + 1)
         click.echo(f"{title:{width}}" + "".join(f"{name:>20}" for name in (*names, "training_s")))
-        rows = {
-            f"fold {index}": [
-                *(f"{score[name]:.4f}" for name in names),
-                f"{score['training_s']:.0f}",
-            ]
-            for index, score in enumerate(scores)
-        }
+        rows: dict[str, list[str]] = {}
+        for index, score in enumerate(scores):
+            shown = [f"{score[name]:.4f}" for name in names]
+            rows[f"fold {index}"] = [*shown, f"{score['training_s']:.0f}"]
+            for test, own in _test_rows(score):
+                cells = [f"{own[name]:.4f}" if name in own else "-" for name in names]
+                rows[f"  fold {index}, {test}, {own['images']:,} images"] = cells
         if len(scores) > 1:
             spreads = [evaluation.spread(name) for name in names]
             rows["mean +- sd"] = [f"{mean:.4f} +- {sd:.4f}" for mean, sd in spreads]
@@ -1431,6 +1442,9 @@ def _print_scores(runs: "Sequence[Run]", models: Sequence[str]) -> None:
         for baseline in evaluation.baselines:
             rows[baseline.name] = [f"{baseline.merged[name]:.4f}" for name in names]
         for row, cells in rows.items():
+            if len(row) >= width:
+                click.echo(row)
+                row = ""
             click.echo(f"{row:{width}}" + "".join(f"{cell:>20}" for cell in cells))
     if blocks := seed_blocks(evaluations, titles):
         click.echo(to_text(blocks), nl=False)

@@ -1,13 +1,14 @@
 """Labels and duplicate groups -> folds; pure functions, the same folds for the same seed."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from fer_edge.errors import DataError
+from fer_train.data.load import USAGES
 
 Index = NDArray[np.int64]
 
@@ -22,12 +23,15 @@ class Fold:
         inner: Images that steer training (early stopping, best epoch); empty where the recipe has
             no inner split and the test images steer it.
         test: The test set: images that only evaluate the model.
+        copies: Those of the test images of which the data set has a copy outside of the test set,
+            whether that copy trains or not.
     """
 
     index: int
     train: Index
     inner: Index
     test: Index
+    copies: Index = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def validation(self) -> Index:
@@ -95,25 +99,40 @@ def holdout_fold(
     grouping: str,
     inner: float,
     seed: int,
+    steer: str = "inner",
     trainable: NDArray[np.bool_] | None = None,
 ) -> Fold:
-    """Take the data set's own split: train on Training, test on PublicTest.
+    """Take the data set's own split: train on Training, test on PublicTest and PrivateTest.
+
+    With ``steer="PublicTest"`` that one steers training, and PrivateTest alone is the test set.
 
     But with ``grouping="none"`` Training images of which a copy, or another of their group, lies
     outside of it do not train.
 
     Raises:
-        DataError: The data set has no Training or no PublicTest images.
+        DataError: The data set lacks a share that is needed.
     """
-    train, test = (np.flatnonzero(usage == name) for name in ("Training", "PublicTest"))
+    shares = {name: np.flatnonzero(usage == name) for name in USAGES}
+    train, public, private = shares.values()
+    test = np.sort(np.concatenate([public, private]))
     if not train.size or not test.size:
         raise DataError(
             "Expected a data set with its own Training and PublicTest images for one fold, "
             f"received {train.size} and {test.size}; use --folds 2 or more"
         )
+    by_public = steer == "PublicTest"
+    if by_public and not (public.size and private.size):
+        counts = ", ".join(f"{own.size:,} {name}" for name, own in shares.items())
+        raise DataError(
+            "Expected a data set with its own Training, PublicTest and PrivateTest images for "
+            f"--steer PublicTest, received {counts}; use --steer inner"
+        )
     if grouping != "none":
         outside = np.unique(groups[usage != "Training"])
         train = train[~np.isin(groups[train], outside)]
+    if by_public:
+        fold = _make_fold(0, train, private, labels, groups, grouping, 0, seed, trainable)
+        return replace(fold, inner=public)
     return _make_fold(0, train, test, labels, groups, grouping, inner, seed, trainable)
 
 
@@ -174,6 +193,18 @@ def _share_of_groups(
         warnings.simplefilter("ignore", UserWarning)
         _, held = next(splitter.split(among, labels[among], groups[among]))
     return np.sort(among[held])
+
+
+def with_copies(fold: Fold, copies: Index) -> Fold:
+    """Return a fold that knows which of its test images have a copy outside of its test set.
+
+    Args:
+        fold: The fold.
+        copies: (N,) id of each image's group of copies, of all images of the data set.
+    """
+    inside = np.zeros(len(copies), np.bool_)
+    inside[fold.test] = True
+    return replace(fold, copies=fold.test[np.isin(copies[fold.test], copies[~inside])])
 
 
 def check_folds(folds: list[Fold], images: int, groups: Index | None = None) -> None:

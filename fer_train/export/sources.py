@@ -329,6 +329,6 @@ def _judges(name: str, held: Dataset) -> Judges:
 
 
 def _usage_of(dataset: Dataset) -> str:
-    """Return the name of the share of FER-2013 that images are, or say what they are."""
-    usages = set(dataset.usage.tolist())
-    return usages.pop() if len(usages) == 1 else HELD_OUT
+    """Return the names of the shares of FER-2013 that images are, or say what they are."""
+    usages = sorted(set(dataset.usage.tolist()), reverse=True)
+    return " and ".join(usages) if all(usages) else HELD_OUT

@@ -35,6 +35,7 @@ from fer_train.report.document import (
 )
 from fer_train.report.images import image_blocks
 from fer_train.report.thesis import REFERENCE, Published, published
+from fer_train.report.usages import usage_blocks
 from fer_train.report.votes import vote_blocks
 from fer_train.run.evaluation import ModelEvaluation, predictions_csv, run_names
 from fer_train.run.folder import RESULTS, Run, read_json
@@ -86,6 +87,7 @@ def build_report(
         ),
         *_overview(evaluations, names, columns),
         *vote_blocks(columns),
+        *usage_blocks(evaluations, [names[id(evaluation)] for evaluation in evaluations]),
         *seed_blocks(evaluations, names),
         *difference_blocks(evaluations, names),
         *_settings(evaluations, names),
@@ -261,6 +263,8 @@ def _describe_run(run: Run) -> dict[str, str]:
         "left out": ", ".join(protocol.drop) or "nothing",
         "folds": str(len(run.folds)),
         "grouping": protocol.grouping,
+        "groups": "none" if run.groups is None else f"{np.unique(run.groups).size:,}",
+        "steer": protocol.steer,
         "votes": Path(protocol.votes).name if protocol.votes else "none",
         "inner share": _plain(protocol.inner),
         "seed": str(protocol.seed),

@@ -322,6 +322,7 @@ class Run:
                     "train": fold.train.tolist(),
                     "inner": fold.inner.tolist(),
                     "test": fold.test.tolist(),
+                    "copies": fold.copies.tolist(),
                 }
                 for fold in self.folds
             ],
@@ -574,7 +575,11 @@ def open_run(folder: Path) -> Run:
     folds = [
         Fold(
             fold["index"],
-            *(np.asarray(fold[part], np.int64) for part in ("train", "inner", "test")),
+            # Older folders do not tell of copies.
+            *(
+                np.asarray(fold.get(part, ()), np.int64)
+                for part in ("train", "inner", "test", "copies")
+            ),
         )
         for fold in read_json(folder / "folds.json")
     ]

@@ -16,7 +16,7 @@ from fer_train.data.duplicates import (
     joined_groups,
 )
 from fer_train.data.emotions import SEVEN
-from fer_train.data.folds import Fold, holdout_fold, make_folds
+from fer_train.data.folds import Fold, holdout_fold, make_folds, with_copies
 from fer_train.data.load import Dataset, load_dataset
 from fer_train.data.votes import vote_targets
 from fer_train.run.folder import Run, RunFold, Teacher, digest_of, open_run, refuse_foreign
@@ -103,11 +103,12 @@ def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
     Raises:
         DataError: The data set does not suffice for them.
     """
+    copies = duplicate_groups(dataset.images)
     groups = np.arange(len(dataset))
     grouping: str = protocol.grouping
     trainable = np.ones(len(dataset), np.bool_)
     if protocol.grouping == "duplicates":
-        groups = duplicate_groups(dataset.images)
+        groups = copies
         trainable = ~blank_images(dataset.images)
         if dataset.votes is None:
             # A near copy under another label is a doubtful label; the very same pixels are a wrong
@@ -130,8 +131,12 @@ def split(protocol: Protocol, dataset: Dataset) -> list[Fold]:
         "trainable": trainable,
     }
     if protocol.folds == 1:
-        return [holdout_fold(dataset.labels, groups, dataset.usage, **settings)]
-    return make_folds(dataset.labels, groups, protocol.folds, **settings)
+        folds = [
+            holdout_fold(dataset.labels, groups, dataset.usage, steer=protocol.steer, **settings)
+        ]
+    else:
+        folds = make_folds(dataset.labels, groups, protocol.folds, **settings)
+    return [with_copies(fold, copies) for fold in folds]
 
 
 def load_run_images(run: Run, data: str | None = None, votes: str | None = None) -> Dataset:

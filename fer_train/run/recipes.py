@@ -165,7 +165,8 @@ class Protocol:
         labels_map: What other names and numbers of labels mean, ``NAME=CLASS`` each; ``NAME=``
             leaves images out.
         drop: Classes left out.
-        folds: Number of folds; 1 is the data set's own split into Training and PublicTest.
+        folds: Number of folds; 1 is the data set's own split into Training and what tests:
+            PublicTest and PrivateTest.
         grouping: ``none`` is plain KFold; ``duplicates`` is stratified, keeps copies of an image in
             one fold, and lets neither blank images nor identical ones with conflicting labels
             train.
@@ -174,6 +175,8 @@ class Protocol:
             first group counts), or ckplus, jaffe, kdef or frames, whose patterns are known.
         votes: Csv of what people saw in the images, see `fer_train.data.votes`; None teaches the
             labels.
+        steer: With one fold, what steers training: an ``inner`` split of Training, so that
+            PublicTest and PrivateTest both are test sets, or PublicTest, so that PrivateTest is.
         inner: Share of the training images held out to steer training; 0 steers by the test set.
         seed: Of the sample, the folds, the weights, shuffling and augmentation.
         split_seed: Of the sample and the folds, where it is another: several seeds on the same
@@ -190,6 +193,7 @@ class Protocol:
     grouping: Literal["none", "duplicates"] = "duplicates"
     groups: str | None = None
     votes: str | None = None
+    steer: Literal["inner", "PublicTest"] = "inner"
     inner: float = 0.1
     seed: int = 0
     split_seed: int | None = None
@@ -197,6 +201,8 @@ class Protocol:
     def __post_init__(self) -> None:
         """Check each value, so that a bad flag fails before any work."""
         check_kinds(self)
+        if self.steer != "inner" and self.folds != 1:
+            raise wrong_setting(self, "steer", "inner but with --folds 1")
         for name, kind in (("classes", "names"), ("labels_map", "texts"), ("drop", "emotions")):
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
@@ -307,7 +313,7 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
         # There is no new head whose first steps would spoil the backbone.
         merged["frozen_epochs"] = 0
     recipe = saved_recipe(model, merged)
-    if recipe.frozen_epochs and recipe.weights == "none":
+    if model in KERAS_MODELS and recipe.frozen_epochs and recipe.weights == "none":
         raise DataError(
             f"Expected trained weights for {model}, whose backbone is frozen for "
             f"{recipe.frozen_epochs} epochs, received none: its head would learn from random "

@@ -34,6 +34,7 @@ def training_command(
             seed=protocol.seed,
             votes=protocol.votes,
             groups=protocol.groups,
+            steer=protocol.steer,
         )
         if teachers:
             # A run's students have its classes.

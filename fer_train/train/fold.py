@@ -33,6 +33,7 @@ from fer_train.run.folder import (
     write_curves,
 )
 from fer_train.run.recipes import Recipe
+from fer_train.run.usages import usage_scores
 from fer_train.run.votes import agreement, counted
 from fer_train.train.checkpoints import Checkpoints, restore
 from fer_train.train.curves import (
@@ -262,7 +263,7 @@ class FoldTrainer:
         start = time.perf_counter()
         lesson = self.lessons[self._stage(self.recipe.epochs - 1)]
         probabilities = lesson.predict(net, split.test)
-        facts = {
+        facts: dict[str, Any] = {
             "penalty": float(sum(keras.ops.convert_to_numpy(loss) for loss in net.losses)),
             "kept_epoch": kept,
             "epochs": len(history),
@@ -276,6 +277,9 @@ class FoldTrainer:
         }
         write_atomic(fold.keras_file, net.save)
         write_curves(fold.history_file, history)
+        by_public = fold.run.protocol.steer == "PublicTest"
+        steering = lesson.predict(net, split.inner) if by_public else None
+        facts |= usage_scores(fold, self.dataset, probabilities, steering)
         fold.write_results(self.dataset, probabilities, facts)
         self._delete_begun()
 

@@ -20,6 +20,7 @@ from fer_edge.errors import DataError
 from fer_train.data.load import Dataset
 from fer_train.data.votes import vote_targets
 from fer_train.run.folder import LOCK, RunFold, locked
+from fer_train.run.usages import usage_scores
 
 SVM = "svm"
 _INNER_FOLDS = 3
@@ -30,7 +31,7 @@ class SvmTrainer:
     """Trains the baseline on one fold; no epochs, so nothing to resume and no curves.
 
     Args:
-        fold: The fold; its inner images train too, as nothing is steered by them.
+        fold: The fold; an inner split of its training images trains too.
         dataset: All images of its run, labels in the order of the protocol's.
     """
 
@@ -58,7 +59,9 @@ class SvmTrainer:
     def _fit(self) -> None:
         start = time.perf_counter()
         split, protocol, labels = self.fold.split, self.fold.run.protocol, self.dataset.labels
-        train = np.concatenate([split.train, split.inner])
+        by_public = protocol.steer == "PublicTest"
+        # Nothing is steered by them: an inner split of the training images trains too.
+        train = split.train if by_public else np.concatenate([split.train, split.inner])
         taught = labels[train]
         if self.dataset.votes is not None:
             # It learns classes alone: that of most votes.
@@ -76,10 +79,8 @@ class SvmTrainer:
         model.fit(gradient_histograms(self.dataset.images[train]), taught)
         training_s = time.perf_counter() - start
         start = time.perf_counter()
-        probabilities = np.zeros((split.test.size, len(protocol.labels)), np.float32)
-        probabilities[:, model.classes_] = model.predict_proba(
-            gradient_histograms(self.dataset.images[split.test])
-        )
+        probabilities = self._answers(model, split.test)
+        steering = self._answers(model, split.inner) if by_public else None
         self.fold.write_results(
             self.dataset,
             probabilities,
@@ -89,8 +90,16 @@ class SvmTrainer:
                 "evaluation_s": time.perf_counter() - start,
                 "device": self.device,
                 "dtype_policy": "float64",
+                **usage_scores(self.fold, self.dataset, probabilities, steering),
             },
         )
+
+    def _answers(self, model: Any, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the probabilities of images: (n, K); 0 of classes that none trained."""
+        answers = np.zeros((numbers.size, len(self.fold.run.protocol.labels)), np.float32)
+        images = gradient_histograms(self.dataset.images[numbers])
+        answers[:, model.classes_] = model.predict_proba(images)
+        return answers
 
 
 def gradient_histograms(images: NDArray[np.uint8]) -> NDArray[np.float32]:
