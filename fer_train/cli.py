@@ -273,7 +273,7 @@ def data_options(function: F) -> F:
             "--data",
             default="synthetic",
             show_default=True,
-            help="FER-2013 as csv, folder or zip, or synthetic[:COUNT] for drawn faces; "
+            help="FER-2013 as csv, folder, zip or tar.gz, or synthetic[:COUNT] for drawn faces; "
             "synthetic:COUNT,people=N,clips=N draws few people, or frames of few clips.",
         ),
         click.option(

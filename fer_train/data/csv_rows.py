@@ -2,20 +2,36 @@
 
 import csv
 import gzip
+import lzma
+import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from fer_edge.errors import DataError
 
+UNPACKING_ERRORS = (
+    *(EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError),
+    # Of zipfile: a damaged archive, and a format that it does not know.
+    *(zipfile.BadZipFile, NotImplementedError),
+)
+"""What the decompressors raise; bz2 has no error of its own but OSError."""
+
 LONGEST_LINE = 8 * 48 * 48
 """Characters; eight for each pixel of FER-2013's images."""
 
 
-def csv_rows(path: Path) -> Iterator[list[str]]:
+def csv_rows(
+    path: Path, text: Callable[[], AbstractContextManager[IO[str]]] | None = None
+) -> Iterator[list[str]]:
     """Yield the rows of a ``.csv`` or ``.csv.gz``, the header first; an empty line is ``[]``.
+
+    Args:
+        path: The file.
+        text: Opens the csv inside of it, where it is an archive.
 
     Raises:
         DataError: It is no such file, or a line is longer than `LONGEST_LINE`.
@@ -23,9 +39,9 @@ def csv_rows(path: Path) -> Iterator[list[str]]:
     """
     opener: Callable[..., IO[str]] = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+        with text() if text else opener(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield from csv.reader(_short_lines(file, path))
-    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (UnicodeDecodeError, csv.Error, *UNPACKING_ERRORS) as error:
         raise DataError(f"{path} is not a readable csv: {error}") from error
 
 

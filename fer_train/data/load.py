@@ -1,9 +1,10 @@
 """FER-2013 and data sets shaped like it: one csv, a tree of folders or a zip of it -> arrays.
 
-Three forms of the same data are read:
+These forms of the same data are read:
 
 - the csv with the columns ``emotion`` (code 0-6), ``pixels`` and, optionally, ``Usage``; plain or
   gzip;
+- the same csv in an archive, as the challenge handed it out: ``fer2013.tar.gz``, or a zip;
 - folders ``[train|test|validation/]<emotion>/*.jpg``;
 - a zip of such folders, read in place, with or without one folder around them.
 
@@ -17,12 +18,10 @@ and PublicTest without one.
 
 import dataclasses
 import hashlib
-import lzma
 import os
 import re
 import stat
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +36,14 @@ from fer_edge.contract import EMOTIONS, IMAGE_SIZE
 from fer_edge.errors import DataError, ImageError
 from fer_edge.image.read import IMAGE_SUFFIXES, read_image
 from fer_edge.inference.preprocess import to_gray
-from fer_train.data.csv_rows import csv_rows
+from fer_train.data.archives import (
+    TAR_SUFFIXES,
+    OpenText,
+    choose_csv,
+    csvs_of_tar,
+    csvs_of_zip,
+)
+from fer_train.data.csv_rows import UNPACKING_ERRORS, csv_rows
 from fer_train.data.duplicates import (
     blank_images,
     conflicting_labels,
@@ -68,15 +74,6 @@ _SPLITS = {
 }
 _PIXELS = IMAGE_SIZE * IMAGE_SIZE
 _LEVELS = {str(level): level for level in range(256)}
-# What zipfile and the three decompressors below it raise; bz2 has no error of its own but OSError.
-_UNPACKING_ERRORS = (
-    zipfile.BadZipFile,
-    NotImplementedError,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    OSError,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,11 +231,13 @@ def _load(
             path, files, lambda name: _read_file(path / name), limit, seed, ballots, labelling
         )
     if path.name.lower().endswith((".csv", ".csv.gz")):
-        rows = _with_votes(_load_csv(path, labelling), ballots, by_row=True)
-        return _limited(_named(rows, labelling), limit, seed)
+        return _load_rows(path, limit, seed, ballots, labelling)
+    if path.name.lower().endswith(TAR_SUFFIXES):
+        opener = choose_csv(path, csvs_of_tar(path), _suits)
+        return _load_rows(path, limit, seed, ballots, labelling, opener)
     if path.suffix.lower() == ".zip":
         return _load_zip(path, limit, seed, ballots, labelling)
-    raise DataError(f"Expected a .csv, .csv.gz, .zip or folder, received {path}")
+    raise DataError(f"Expected a .csv, .csv.gz, .tar.gz, .zip or folder, received {path}")
 
 
 def sample(
@@ -396,15 +395,27 @@ def _load_synthetic(source: str, seed: int) -> Dataset:
     return Dataset(images, labels, synthetic_usage(count), names, name="synthetic")
 
 
+def _load_rows(
+    path: Path,
+    limit: int | None,
+    seed: int,
+    votes: Path | None,
+    labelling: Labelling,
+    text: OpenText | None = None,
+) -> Dataset:
+    rows = _with_votes(_load_csv(path, labelling, text), votes, by_row=True)
+    return _limited(_named(rows, labelling), limit, seed)
+
+
 # --- csv ----------------------------------------------------------------------------------------
 
 
-def _load_csv(path: Path, labelling: Labelling) -> Dataset:
-    """Read a csv, its labels as its cells write them."""
+def _load_csv(path: Path, labelling: Labelling, text: OpenText | None = None) -> Dataset:
+    """Read a csv, or that inside an archive, its labels as its cells write them."""
     images, usages, names = bytearray(), [], []
     labels: list[int] = []
     cells: dict[str, int] = {}
-    rows = csv_rows(path)
+    rows = csv_rows(path, text)
     emotion, pixels, usage = _columns(next(rows, []), path)
     for number, row in enumerate(rows, 1):
         if not row:
@@ -531,7 +542,7 @@ def _pictures(
         parts = PurePosixPath(name).parts
         if _is_clutter(parts):
             continue
-        is_picture = PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+        is_picture = _is_picture(name)
         folder = parts[-2] if len(parts) > 1 else ""
         means = labelling.meaning(folder) if folder else None
         if means is None:
@@ -631,6 +642,10 @@ def _load_zip(
     try:
         with zipfile.ZipFile(path) as archive:
             entries = _checked_entries(archive, path)
+            csvs = csvs_of_zip(archive, entries)
+            if csvs and not any(_is_picture(name) for name in entries):
+                text = choose_csv(path, csvs, _suits)
+                return _load_rows(path, limit, seed, votes, labelling, text)
             return _load_tree(
                 path,
                 list(entries),
@@ -643,6 +658,16 @@ def _load_zip(
     # zipfile raises NotImplementedError for a format that it does not know.
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(f"{path} is not a whole zip archive: {error}") from error
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _suits(header: Sequence[str]) -> int:
+    """Tell how well a csv suits: 2 with usages, 1 without, 0 if it holds no images."""
+    names = {name.strip().lower() for name in header}
+    return 0 if not {"emotion", "pixels"} <= names else 1 + ("usage" in names)
 
 
 def _checked_entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -677,5 +702,5 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         # zipfile stops at the declared size and then finds the wrong checksum of a lying entry.
         return archive.read(info)
-    except _UNPACKING_ERRORS as error:
+    except (*UNPACKING_ERRORS, OSError) as error:
         raise DataError(f"{where} cannot be unpacked: {error}") from error

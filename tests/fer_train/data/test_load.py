@@ -392,7 +392,9 @@ def test_missing_and_unknown_sources(tmp_path):
         tmp_path / "fer.csv"
     )
     (tmp_path / "fer.npz").write_bytes(b"x")
-    assert "Expected a .csv, .csv.gz, .zip or folder, received" in refusal(tmp_path / "fer.npz")
+    assert "Expected a .csv, .csv.gz, .tar.gz, .zip or folder, received" in refusal(
+        tmp_path / "fer.npz"
+    )
 
 
 @pytest.mark.parametrize(
