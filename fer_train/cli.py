@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_LAYOUTS = ("folders", "jaffe", "ckplus", "kdef", "rafdb")
 DEFAULT_RUN = Path("runs/default")
 EXPORTED = Path("exported")
 SEED = click.IntRange(0, LARGEST_SEED)
@@ -1020,6 +1021,92 @@ def explore(
     _echo_paths(save(document, output, "explore"))
 
 
+@main.command("prepare")
+@click.argument(
+    "sources",
+    nargs=-1,
+    required=True,
+    metavar="FOLDER|VIDEO...",
+    type=click.Path(path_type=Path, exists=True),
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for the faces and faces.csv; empty, or not there yet.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(_LAYOUTS),
+    default="folders",
+    show_default=True,
+    help="How pictures name their emotions. folders: the nearest folder that means one.",
+)
+@classes_option
+@labels_map_option
+@detector_options
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 2),
+    default=0.0,
+    show_default=True,
+    help="Share of a face's longer side added on each side.",
+)
+@click.option(
+    "--fps",
+    "frames_per_s",
+    type=click.FloatRange(0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="Frames of a video's second that are taken.",
+)
+def prepare_command(
+    sources: tuple[Path, ...],
+    output: Path,
+    layout: str,
+    classes: tuple[str, ...] | None,
+    labels_map: tuple[str, ...] | None,
+    detector: DetectorName,
+    detector_model: Path | None,
+    margin: float,
+    frames_per_s: float,
+) -> None:
+    """Cut the faces out of pictures and videos, as a data set to train on.
+
+    The largest face of each picture, and of some frames of each video, is turned upright and cut as
+    fer-edge does, grey and 48 x 48. OUTPUT/faces.csv keeps what each came from, and what had no
+    face; --groups OUTPUT/faces.csv keeps the frames of a video together.
+    """
+    from fer_edge.contract import ModelSpec
+    from fer_edge.inference.detectors import open_detector
+    from fer_train.data.prepare import prepare_faces
+
+    with _usage():
+        labelling = make_labelling(classes or (), labels_map or ())
+    finder = open_detector(detector, detector_model)
+    made = prepare_faces(
+        sources,
+        output,
+        finder,
+        layout=layout,
+        labelling=labelling,
+        labels_map=labels_map or (),
+        spec=ModelSpec(margin=margin),
+        frames_per_s=frames_per_s,
+    )
+    for reason, count in sorted(made.skipped.items()):
+        click.echo(f"left out: {count:,} x {reason}", err=True)
+    for error in made.errors:
+        click.echo(error, err=True)
+    counts = ", ".join(f"{count:,} of {label}" for label, count in sorted(made.faces.items()))
+    click.echo(f"{made.faces.total():,} faces ({counts or 'none'})", err=True)
+    if made.no_face:
+        click.echo(f"{made.no_face:,} pictures and frames without a face that was found", err=True)
+    click.echo(made.table)
+    if made.errors:
+        sys.exit(1)
+
+
 runs_argument = click.argument(
     "run_folders",
     nargs=-1,
@@ -1117,7 +1204,7 @@ def compare(run_folders: tuple[Path, ...], only_done: bool) -> None:
 )
 @click.option(
     "--layout",
-    type=click.Choice(["folders", "jaffe", "ckplus", "kdef", "rafdb"]),
+    type=click.Choice(_LAYOUTS),
     default="folders",
     show_default=True,
     help="How the data set names its emotions.",

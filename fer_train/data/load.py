@@ -63,7 +63,7 @@ MAX_PICTURE_BYTES = 64 * 1024
 
 MAX_ENTRIES = 1_000_000
 
-_SPLITS = {
+SPLITS = {
     "train": "train",
     "training": "train",
     "test": "test",
@@ -562,7 +562,7 @@ def _pictures(
         if means == LEFT_OUT:
             left_out[folder] += 1
             continue
-        split = _SPLITS.get(parts[-3].lower(), "") if len(parts) > 2 else ""
+        split = SPLITS.get(parts[-3].lower(), "") if len(parts) > 2 else ""
         found.append((name, means, split))
     if not found:
         raise DataError(f"{path} holds no pictures; {expected}")

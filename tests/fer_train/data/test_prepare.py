@@ -1,0 +1,151 @@
+"""Faces found, turned upright and cut from pictures and videos, as a data set to train on."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fer_edge.contract import ModelSpec
+from fer_edge.image.read import read_image
+from fer_edge.inference.detectors import open_detector
+from fer_edge.inference.preprocess import prepare
+from fer_train.cli import main
+from fer_train.data.groups import read_groups
+from fer_train.data.load import load_dataset
+from tests.support.clips import portrait_frames, write_clip
+
+PORTRAIT = Path(__file__).parents[2] / "data" / "portrait.jpg"
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def rows_of(folder):
+    with (folder / "faces.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def put(path, picture=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if picture is None:
+        shutil.copyfile(PORTRAIT, path)
+    else:
+        cv2.imwrite(str(path), picture)
+    return path
+
+
+def test_faces_become_a_data_set_that_says_what_they_came_from(tmp_path):
+    source, output = tmp_path / "mine", tmp_path / "faces"
+    put(source / "train" / "Happiness" / "anna" / "1.jpg")
+    put(source / "train" / "Happiness" / "bo" / "1.jpg")
+    put(source / "test" / "sad" / "PublicTest_7.jpg")
+    put(source / "test" / "sad" / "wall.png", np.full((120, 160, 3), 90, np.uint8))
+    put(source / "holiday" / "2.jpg")
+    (source / "test" / "sad" / "broken.jpg").write_bytes(b"no picture")
+    (source / "notes.txt").write_text("x")
+    result = invoke("prepare", source, "--output", output)
+    assert result.exit_code == 1, result.output  # one cannot be read
+    assert "broken.jpg: " in result.stderr
+    assert "3 faces (2 of happy, 1 of sad)" in result.stderr
+    assert "1 pictures and frames without a face" in result.stderr
+    assert "left out: 1 x folder 'holiday' is no class that is known" in result.stderr
+    assert result.stdout.strip() == str(output / "faces.csv")
+
+    dataset = load_dataset(output)
+    assert dataset.names.tolist() == [
+        "test/sad/PublicTest_7.png",
+        "train/happy/1.png",
+        "train/happy/Happiness_bo_1.png",
+    ]
+    assert dataset.usage.tolist() == ["PublicTest", "Training", "Training"]
+    rows = {row["source"]: row for row in rows_of(output)}
+    assert [*rows] == [
+        "mine/test/sad/PublicTest_7.jpg",
+        "mine/test/sad/broken.jpg",
+        "mine/test/sad/wall.png",
+        "mine/train/Happiness/anna/1.jpg",
+        "mine/train/Happiness/bo/1.jpg",
+    ]
+    assert [row["status"] for row in rows.values()] == ["ok", "error", "no_face", "ok", "ok"]
+    assert rows["mine/train/Happiness/bo/1.jpg"]["file"] == dataset.names[2]
+    # The model sees in training what it sees in use.
+    frame = read_image(PORTRAIT)
+    (face,) = open_detector("face").detect(frame)
+    expected = prepare(frame, [face.box], ModelSpec(), [face.points])[0, ..., 0]
+    assert np.array_equal(dataset.images[1], np.rint(expected))
+    told = rows["mine/train/Happiness/anna/1.jpg"]
+    assert tuple(int(told[key]) for key in ("left", "top", "width", "height")) == face.box
+    assert float(told["score"]) == pytest.approx(face.score, abs=1e-4)
+
+
+def test_frames_of_a_video_stay_together(tmp_path):
+    clips, output = tmp_path / "clips", tmp_path / "faces"
+    for name in ("happy/one.avi", "sad/two.avi"):
+        (clips / name).parent.mkdir(parents=True)
+        write_clip(clips / name, portrait_frames(30), fps=10)
+    result = invoke("prepare", clips, "--output", output, "--fps", "2")
+    assert result.exit_code == 0, result.output
+    dataset = load_dataset(output, groups="frames")
+    assert dataset.groups.tolist() == ["one"] * 6 + ["two"] * 6
+    assert dataset.names[1] == "happy/one_frame-000005.png"
+    by_table = read_groups(str(output / "faces.csv"), dataset.names)
+    assert by_table.tolist() == ["clips/happy/one.avi"] * 6 + ["clips/sad/two.avi"] * 6
+    times = [float(row["time_s"]) for row in rows_of(output)][:6]
+    assert times == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5])
+
+    single = tmp_path / "single"
+    result = invoke("prepare", clips / "sad" / "two.avi", "--output", single, "--fps", "1")
+    assert result.exit_code == 0, result.output
+    assert len(list((single / "sad").iterdir())) == 3
+
+
+def test_what_nobody_has_labelled_is_cut_all_the_same(tmp_path):
+    put(tmp_path / "album" / "1.jpg")
+    result = invoke("prepare", tmp_path / "album", "--output", tmp_path / "faces")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "faces" / "unlabelled" / "1.png").is_file()
+
+
+def test_layouts_and_maps_name_the_faces(tmp_path):
+    put(tmp_path / "jaffe" / "KA.AN1.39.jpg")
+    put(tmp_path / "jaffe" / "KA.HA1.29.jpg")
+    output = tmp_path / "faces"
+    flags = ("--layout", "jaffe", "--labels-map", "angry=bad,happy=good")
+    result = invoke("prepare", tmp_path / "jaffe", "--output", output, *flags)
+    assert result.exit_code == 0, result.output
+    files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*.png"))
+    assert files == ["bad/KA.AN1.39.png", "good/KA.HA1.29.png"]
+    # Names that tell people are kept.
+    assert read_groups("jaffe", np.array(files)).tolist() == ["KA", "KA"]
+
+
+def test_pictures_that_are_faces_are_scaled(tmp_path):
+    face = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    put(tmp_path / "aligned" / "5" / "a.png", face)
+    output = tmp_path / "faces"
+    flags = ("--detector", "none", "--labels-map", "rafdb")
+    result = invoke("prepare", tmp_path / "aligned", "--output", output, *flags)
+    assert result.exit_code == 0, result.output
+    assert load_dataset(output).images.shape == (1, 48, 48)
+    assert load_dataset(output).names.tolist() == ["sad/a.png"]
+
+
+def test_nothing_is_replaced_and_nothing_is_an_error(tmp_path):
+    put(tmp_path / "mine" / "happy" / "1.jpg")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("x")
+    result = invoke("prepare", tmp_path / "mine", "--output", tmp_path / "full")
+    assert result.exit_code == 1
+    assert "Expected an empty folder for the faces" in result.stderr
+    (tmp_path / "none").mkdir()
+    result = invoke("prepare", tmp_path / "none", "--output", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "Expected pictures or videos in" in result.stderr
+    result = invoke("prepare", tmp_path / "full" / "x", "--output", tmp_path / "out")
+    assert "Expected folders and videos" in result.stderr
+    assert not (tmp_path / "out").exists()
