@@ -39,7 +39,6 @@ from fer_train.run.recipes import (
     MODEL_NAMES,
     PROTOCOL_DEFAULTS,
     THESIS_MODELS,
-    TRANSFER_MODELS,
     Protocol,
     Recipe,
     default_text,
@@ -343,7 +342,7 @@ def _plan(
     run_folder: Path,
     store: str | None,
     flags: dict[str, Any],
-    check: "Callable[[Mapping[str, Recipe]], None]" = lambda recipes: None,
+    check: "Callable[[Mapping[str, Recipe], int], None]" = lambda recipes, classes: None,
 ) -> "tuple[Run, Dataset]":
     """Plan a run, or go on with it; ``check`` sees the recipes before anything is written."""
     from fer_train.run.plan import load_images, plan_run
@@ -356,7 +355,7 @@ def _plan(
     dataset = load_images(protocol)
     _tell_of_left_out(dataset)
     _tell_of_votes(dataset)
-    check(recipes)
+    check(recipes, len(protocol.labels))
     run = plan_run(run_folder, protocol, recipes, dataset)
     _tell_of_groups(run, dataset)
     if there:
@@ -437,18 +436,18 @@ def _tell_of_votes(dataset: "Dataset") -> None:
     )
 
 
-def _check_pretrained(recipes: Mapping[str, Recipe]) -> None:
-    """Look for pretrained weights before the first fold of any model, not in mid-run."""
+def _check_weights(recipes: Mapping[str, Recipe], classes: int) -> None:
+    """Look for weights to start from before the first fold of any model, not in mid-run."""
     needed = {
         model: recipe
         for model, recipe in recipes.items()
-        if model in TRANSFER_MODELS and recipe.weights != "none"
+        if model in KERAS_MODELS and recipe.weights != "none"
     }
     if needed:
         from fer_train.network.models import check_pretrained
 
         for model, recipe in needed.items():
-            check_pretrained(model, recipe)
+            check_pretrained(model, recipe, classes)
 
 
 @main.command()
@@ -637,7 +636,7 @@ def train_all(
             address, mark, options = store.partition("?")
             there = f"{address.rstrip('/')}/{part}{mark}{options}"
         with locked_run(place):
-            check = _check_pretrained if not emit else lambda recipes: None
+            check = _check_weights if not emit else lambda recipes, classes: None
             run, dataset = _plan(data, models, recipe, config, place, there, own, check)
             run = dataclasses.replace(run, logs=logs)
             folds = pending(run, models)
@@ -752,7 +751,7 @@ def tune(
         if repeated := {one.name for one in ranges if sum(one.name == o.name for o in ranges) > 1}:
             raise click.UsageError(f"--search names {', '.join(sorted(repeated))} twice")
         search = Search(run_folder, protocol, models[0], own, ranges)
-    _check_pretrained(recipes)
+    _check_weights(recipes, len(protocol.labels))
     dataset = load_images(protocol)
     _tell_of_left_out(dataset)
     _tell_of_votes(dataset)

@@ -5,6 +5,7 @@ Whatever a model needs between the pixels and its first convolution is inside it
 two parts, ``backbone`` and ``head``, so that a frozen backbone's features can be computed once.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -19,6 +20,7 @@ from fer_train.network.device import PREDICTION_BATCH
 from fer_train.run.recipes import Recipe
 
 layers = keras.layers
+_log = logging.getLogger(__name__)
 
 
 # Keras's "caffe" preprocessing: ImageNet's mean colour in BGR order, pixel levels 0-255.
@@ -27,6 +29,7 @@ _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 BACKBONE = "backbone"
 _WHOLE_MODEL = ".keras"
 HEAD = "head"
+LOGITS = "logits"
 _LONGEST_REASON = 300
 """Letters of Keras's own words in a message."""
 
@@ -97,7 +100,7 @@ def build_model(name: str, recipe: Recipe, classes: int, *, fused: bool = False)
 
     features_in = keras.Input(features.shape[1:], name="features")
     x = _HEADS[name](features_in, recipe)
-    x = layers.Dense(classes, name="logits")(x)
+    x = layers.Dense(classes, name=LOGITS)(x)
     # Softmax in bfloat16 would round probabilities to two digits.
     probabilities = layers.Softmax(name=OUTPUT_NAME, dtype="float32")(x)
     head = keras.Model(features_in, probabilities, name=HEAD)
@@ -116,10 +119,29 @@ def _start_from(net: keras.Model, path: Path) -> None:
             f"{_rescalings(trained)} for {_rescalings(net)} (factor and offset); its answers would "
             "be wrong: give the --preprocessing that it was trained with"
         )
+    classes = (trained.output_shape[-1], net.output_shape[-1])
     try:
-        net.set_weights(trained.get_weights())
+        if classes[0] == classes[1]:
+            net.set_weights(trained.get_weights())
+        else:
+            _take_all_but_logits(net, trained)
+            _log.warning(
+                "%s tells %d classes apart, not %d: its last layer is left out, and a new one "
+                "learns from the start",
+                path,
+                *classes,
+            )
     except ValueError as error:
         raise RunError(f"Expected {expected}, received {path}: {_brief(error)}") from error
+
+
+def _take_all_but_logits(net: keras.Model, trained: keras.Model) -> None:
+    """Give a model the weights of another of the same kind, whose classes are others."""
+    net.get_layer(BACKBONE).set_weights(trained.get_layer(BACKBONE).get_weights())
+    layers_of = [leaves(model.get_layer(HEAD)) for model in (net, trained)]
+    for own, other in zip(*layers_of, strict=True):
+        if own.name != LOGITS:
+            own.set_weights(other.get_weights())
 
 
 def _rescalings(net: keras.Model) -> list[tuple[list[float], list[float]]]:
@@ -246,13 +268,14 @@ def _of_kind(net: keras.Model, kind: type) -> list[Any]:
     return [layer for layer in leaves(net) if isinstance(layer, kind)]
 
 
-def check_pretrained(name: str, recipe: Recipe) -> None:
-    """Fetch or read the pretrained weights of a backbone, so that a training has them later.
+def check_pretrained(name: str, recipe: Recipe, classes: int) -> None:
+    """Fetch or read the pretrained weights of a model, so that a training has them later.
 
     Raises:
         DataError: They cannot be had or do not fit.
+        RunError: The model to go on from cannot be read or is another.
     """
-    build_model(name, recipe, 2)
+    build_model(name, recipe, classes)
 
 
 def _weights_message(weights: str, error: Exception) -> str:

@@ -55,7 +55,8 @@ class Recipe:
             what the ImageNet weights were trained with (Keras "caffe" mode: BGR less its mean).
         weights: ``imagenet``, ``none`` or a weights file of the backbone, for the transfer models;
             or a ``.keras`` file of the same model to go on from, for all: with another seed, since
-            under its own the same shuffling, augmentation and dropout come again.
+            under its own the same shuffling, augmentation and dropout come again. Of a model of
+            more or fewer classes all but the last layer is taken.
         normalization: ``batch`` normalises after each convolution of vgg16, which from scratch
             learns better so, and is folded into the convolutions when training ends. ``none`` is
             vgg16 as published; other models have normalisation of their own.

@@ -82,3 +82,28 @@ def test_a_teacher_that_ends_in_a_dense_softmax_teaches(tmp_path, precision):
         keras.config.set_dtype_policy("float32")
     assert np.isfinite(fitted.history["loss"]).all()
     assert len(lesson.prior()) == 7
+
+
+def test_a_model_of_other_classes_gives_all_but_its_last_layer(tmp_path, caplog):
+    recipe = recipe_for("modern", "edge", {"epochs": 1})
+    trained = build_model("edge", recipe, 7)
+    path = tmp_path / "seven.keras"
+    trained.save(path)
+    recipe = recipe_for("modern", "edge", {"weights": str(path)})
+    with caplog.at_level("WARNING"):
+        net = build_model("edge", recipe, 3, fused=True)
+    assert net.output_shape == (None, 3)
+    assert "tells 7 classes apart, not 3: its last layer is left out" in caplog.text
+    weights = {weight.path: weight.numpy() for weight in net.weights}
+    logits = [name for name in weights if "logits" in name]
+    assert len(logits) == 2
+    same = [weight.numpy() for name, weight in zip(weights, trained.weights, strict=True)]
+    for (name, own), other in zip(weights.items(), same, strict=True):
+        if name not in logits:
+            np.testing.assert_array_equal(own, other)
+    caplog.clear()
+    build_model("edge", recipe, 7)
+    assert not caplog.text
+    # Another kind of model is no start, whatever its classes.
+    with pytest.raises(RunError, match="Keras file of a sequential model to go on from"):
+        build_model("sequential", recipe_for("modern", "sequential", {"weights": str(path)}), 3)
