@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from fer_edge.inference.onnx_file import ModelFile, read_model
 
 _LONGEST_ENTRY = 200
 _FREE_SIDE = 64
+_LEADING = ("agreement", "clear_accuracy", "accuracy")
+"""Scores that lead in cards and tables."""
 # What is tried first of what a file does not say; most networks from PyTorch are fed so.
 _LIKELY = {"input_size": "224x224", "layout": "nchw", "color": "rgb", "range": "0,1"}
 _ELSE = (("color", "bgr"), ("range", "0,255"), ("range", "-1,1"))
@@ -33,7 +36,7 @@ def list_models() -> list[dict[str, Any]]:
 
     Returns:
         Plain values: ``name``, ``folder``, ``bytes``, ``task`` and ``scores`` as the file says
-        them, and a ``note`` about files that do not.
+        them, or the ``NAME.json`` beside it, and a ``note`` about files that do not.
     """
     found, seen = [], set()
     for folder in model_folders():
@@ -56,7 +59,16 @@ def _task(path: Path) -> dict[str, Any]:
         beside = path.with_suffix(".toml")
         note = f"described by {beside.name}" if beside.is_file() else "undescribed"
         return {"task": "", "scores": {}, "note": note}
-    return {"task": spec.task, "scores": dict(spec.scores), "note": ""}
+    return {"task": spec.task, "scores": _scores_beside(path) or dict(spec.scores), "note": ""}
+
+
+def _scores_beside(path: Path) -> dict[str, float]:
+    """Return the scores that `fer-train` wrote beside a file, agreement with people first."""
+    try:
+        single = json.loads(path.with_suffix(".json").read_text("utf-8"))["single"]
+        return {name: float(single[name]) for name in _LEADING if name in single}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
 
 
 def model_facts(

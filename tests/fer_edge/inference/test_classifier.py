@@ -17,7 +17,7 @@ import fer_edge
 from fer_edge import Classifier, Emotion, FaceResult
 from fer_edge.contract import EMOTIONS, OUTPUT_NAME, ModelSpec
 from fer_edge.errors import ModelError, ProviderError
-from fer_edge.inference.detectors import Face, HaarDetector, WholeFrame
+from fer_edge.inference.detectors import Face, OnnxDetector, WholeFrame
 from fer_edge.inference.providers import choose_providers
 from fer_edge.inference.session import _warn_of_fallback
 from tests.support.models import (
@@ -374,7 +374,7 @@ def test_results_give_plain_values_and_tables(model):
     assert len(Classifier(model)(gray("sad")).to_dataframe()) == 0
 
 
-@pytest.mark.parametrize("detector", ["haar", "none", HaarDetector(min_face=40)])
+@pytest.mark.parametrize("detector", ["face", "none", OnnxDetector(min_face=40)])
 def test_a_classifier_is_opened_again_where_it_is_unpickled(model, detector, tmp_path, monkeypatch):
     monkeypatch.chdir(model.parent)
     classifier = Classifier(model.name, detector=detector, uncertain=0.3, threads=1)

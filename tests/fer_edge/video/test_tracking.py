@@ -30,7 +30,7 @@ def run(tracker, frames, fps=30.0):
 
 def test_a_moving_face_is_followed_between_detections():
     frames = portrait_frames(31)
-    detector = open_detector("haar")
+    detector = open_detector("face")
     tracker = FaceTracker(detector, detect_every=10)
     results = run(tracker, frames)
     assert tracker.detections == 4
@@ -54,7 +54,7 @@ def test_points_go_with_the_face():
 def test_a_scene_cut_is_detected_in_the_same_frame():
     frames = portrait_frames(4)
     mirrored = [np.ascontiguousarray(frame[:, ::-1]) for frame in portrait_frames(4)]
-    tracker = FaceTracker(open_detector("haar"), detect_every=100)
+    tracker = FaceTracker(open_detector("face"), detect_every=100)
     results = run(tracker, frames + mirrored)
     assert tracker.detections == 2
     assert overlap(results[4][0].face.box, results[3][0].face.box) < 0.5
@@ -62,7 +62,7 @@ def test_a_scene_cut_is_detected_in_the_same_frame():
 
 def test_a_face_that_is_covered_is_no_longer_reported():
     frames = portrait_frames(3)
-    tracker = FaceTracker(open_detector("haar"), detect_every=100)
+    tracker = FaceTracker(open_detector("face"), detect_every=100)
     results = run(tracker, [*frames, np.zeros_like(frames[0]), frames[2]])
     assert [len(found) for found in results] == [1, 1, 1, 0, 1]
     # It is back within a second, where it was: the same face.
@@ -118,7 +118,7 @@ def test_a_face_gone_for_long_gets_a_new_number():
 
 def test_one_missed_detection_does_not_lose_a_face_that_is_followed_surely():
     frame = portrait_frames(1)[0]
-    box = open_detector("haar").detect(frame)[0].box
+    box = open_detector("face").detect(frame)[0].box
     detector = ScriptedDetector(faces(box), faces(), faces(box))
     tracker = FaceTracker(detector, detect_every=2)
     results = run(tracker, [frame] * 4)
