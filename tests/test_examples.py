@@ -1,6 +1,8 @@
 """Each example runs as its head says."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,3 +107,48 @@ def test_training_on_folders_of_ones_own(tmp_path):
     assert "edge" in done.stdout
     assert (tmp_path / "out/models/edge.onnx").is_file()
     assert (tmp_path / "out/report/report.html").is_file()
+
+
+def script(name: str, folder: Path, *arguments: object) -> list[str]:
+    """Run one of the scripts of boards, which installs into a folder, and return what it prints."""
+    done = subprocess.run(
+        ["sh", ROOT / "examples" / name, *map(str, arguments)],
+        env={**os.environ, "VENV": str(folder), "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(sys.platform == "win32", reason="are shell scripts")
+def test_boards_install_and_watch(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", portrait_frames(10))
+    pi = script("raspberry_pi.sh", tmp_path / "pi", clip)
+    assert [json.loads(line)["faces"][0]["emotion"] for line in pi] == ["happy"] * 5
+    # Here without its GPU; what is given last counts.
+    jetson = script("jetson.sh", tmp_path / "jetson", "onnxruntime", clip, "--provider", "cpu")
+    assert [json.loads(line)["faces"][0]["emotion"] for line in jetson] == ["happy"] * 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(sys.platform != "linux", reason="is a step of a Linux image")
+def test_docker_fills_an_image_of_at_most_450_mb(tmp_path):
+    """The Dockerfile's own step, elsewhere; Debian and its Python take 115 MB beside it."""
+    text = (ROOT / "examples/docker/Dockerfile").read_text()
+    step = re.search(r"^RUN (python3 -m venv .*?)\n\n", text, re.DOTALL | re.MULTILINE)[1]
+    place = tmp_path / "fer-edge"
+    step = step.replace("/opt/fer-edge", str(place)).replace("/source", str(ROOT))
+    step = step.replace("python3 -m", f"{sys.executable} -m")
+    subprocess.run(["sh", "-ec", step], check=True, timeout=600, stdout=subprocess.DEVNULL)
+    sizes = [path.lstat().st_size for path in place.rglob("*") if not path.is_dir()]
+    assert sum(sizes) <= 335e6
+    done = subprocess.run(
+        [place / "bin/fer-edge", "classify", PORTRAIT], env={}, capture_output=True, text=True
+    )
+    assert "happy" in done.stdout and done.returncode == 0, done.stderr

@@ -215,3 +215,21 @@ def test_an_opencv_built_for_numpy_1_says_what_to_install(wheel, files, tmp_path
     assert done.stderr.count("\n") == 1
     done = fer_edge(python, files, "doctor")
     assert done.returncode == 1 and "problem: opencv-python-headless 4.8.0." in done.stderr
+
+
+@pytest.mark.parametrize("extras", ["cpu,headless", "cpu,gui", "cpu,headless,heic,tables", "gpu"])
+def test_boards_with_64_bit_arm_get_wheels_alone(wheel, extras, tmp_path):
+    assert wheel.name.endswith("-py3-none-any.whl")
+    # Those that glibc 2.35 takes; pip knows no range of them.
+    tags = ("2014", "_2_17", "_2_24", "_2_26", "_2_27", "_2_28", "_2_31", "_2_34", "_2_35")
+    platforms = [f"--platform=manylinux{tag}_aarch64" for tag in tags]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed",
+         *platforms, "--only-binary=:all:", "--target", tmp_path, "--report", "-",
+         f"{wheel}[{extras}]"],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-500:]
+    chosen = {part["metadata"]["name"] for part in json.loads(done.stdout)["install"]}
+    assert {"fer-edge", "numpy"} <= chosen
+    assert not extras.startswith("cpu") or "onnxruntime" in chosen
