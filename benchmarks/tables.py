@@ -262,7 +262,7 @@ def _is_told(slower: str, faster: str) -> bool:
 def speed_table(measured: Measured) -> str:
     """Return what the commands cost beside the least that they could."""
     startup, throughput = measured.read("startup"), measured.read("throughput")
-    video = measured.read("video")
+    video, page = measured.read("video"), measured.read("browser")
     modes, clip = video["modes"], video["clip"]
     rows = [
         [
@@ -287,6 +287,12 @@ def speed_table(measured: Measured) -> str:
             "the same, detecting in every frame (`--detect-every 1`)",
             f"{modes['detect-every-1']['frames_per_s']:.1f} frames/s: finding faces is what costs",
             "video",
+        ],
+        [
+            f"the page of `fer-edge web`, {page['camera']['width']} x {page['camera']['height']}, "
+            "one face, in Chromium without a window",
+            f"{page['forms']['float32']['frames_per_s']:.0f} frames/s",
+            "browser",
         ],
     ]
     return markdown(
