@@ -1178,7 +1178,7 @@ def compare(run_folders: tuple[Path, ...], only_done: bool) -> None:
         score_columns,
         seed_blocks,
     )
-    from fer_train.report.document import to_text
+    from fer_train.report.document import Text, to_text
     from fer_train.report.votes import vote_blocks
 
     evaluations = _evaluations(run_folders, only_done)
@@ -1186,7 +1186,8 @@ def compare(run_folders: tuple[Path, ...], only_done: bool) -> None:
     columns = score_columns(evaluations, names)
     blocks = [
         *score_blocks(columns),
-        *vote_blocks(columns),
+        # What the scores mean is told in the report.
+        *(block for block in vote_blocks(columns) if not isinstance(block, Text)),
         *seed_blocks(evaluations, names),
         *difference_blocks(evaluations, names),
     ]

@@ -79,7 +79,7 @@ def _network_blocks(
     net = load_trained(fold.keras_file, "a trained model")
     predictions = evaluation.predictions
     own = np.flatnonzero(predictions.fold == fold.index)
-    pictures = []
+    blocks: list[Block] = []
     shown = _one_of_each(evaluation, own)
     places = [place for pair in shown for place in pair if place is not None]
     answers = predictions.probabilities.argmax(axis=1)
@@ -109,7 +109,9 @@ def _network_blocks(
             f"{name}: for each emotion the surest right and the surest wrong answer, with what "
             "speaks for the answer in warm colours"
         )
-        pictures.append(Picture(f"{key}-grad-cam", alt, plots.to_png(figure)))
+        blocks.append(
+            Gallery([Picture(f"{key}-grad-cam", alt, plots.to_png(figure, 150))], wide=True)
+        )
     some = own[np.unique(np.linspace(0, own.size - 1, min(_EMBEDDED, own.size)).astype(int))]
     features = last_features(net, dataset.images[predictions.index[some]])
     if features is not None and len(some) > 3:
@@ -124,8 +126,8 @@ def _network_blocks(
             f"{name}: images of fold {fold.index} as points, near one another where the last "
             "layer sees them alike; colours are the true emotions, crosses wrong answers"
         )
-        pictures.append(Picture(f"{key}-embedding", alt, plots.to_png(figure)))
-    if not pictures:
+        blocks.append(Gallery([Picture(f"{key}-embedding", alt, plots.to_png(figure))]))
+    if not blocks:
         return []
     about = (
         f"Grad-CAM and t-SNE are of the model of fold {fold.index}, on images that it did not "
@@ -133,7 +135,7 @@ def _network_blocks(
         "wrong, on the last maps of 3 x 3 or more. t-SNE (van der Maaten and Hinton, 2008) keeps "
         "neighbours together; distances between groups and their sizes tell nothing."
     )
-    return [Gallery(pictures), Text(about)]
+    return [*blocks, Text(about)]
 
 
 def _one_of_each(

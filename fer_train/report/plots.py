@@ -22,6 +22,8 @@ from fer_train.run.metrics import CalibrationBin, ClassCurve
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, GRAY = "#56B4E9", "#F0E442", "#999999"
+LINES = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#E69F00", "#000000", GRAY)
+"""For lines and points, on which yellow would hardly be seen on white."""
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GRAY)
 
 _WIDTH = 4.8
@@ -192,7 +194,7 @@ def class_curves(
             axes.plot(
                 curve.x,
                 curve.y,
-                color=COLORS[number % len(COLORS)],
+                color=LINES[number % len(LINES)],
                 linestyle=_DASHES[number % len(_DASHES)],
                 label=f"{label} {curve.area:.3f}",
             )
@@ -251,7 +253,7 @@ def embedding(
     figure = _figure(_WIDTH, 4.6)
     axes = figure.add_subplot()
     for number, label in enumerate(labels):
-        color = COLORS[number % len(COLORS)]
+        color = LINES[number % len(LINES)]
         for chosen, marker in ((right, "o"), (~right, "x")):
             own = points[(classes == number) & chosen]
             axes.scatter(

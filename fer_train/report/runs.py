@@ -200,6 +200,7 @@ def _settings(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) 
             ],
         ),
         _records(evaluations, names),
+        *(Text(f"{names[id(each)]}: `{_command(each)}`") for each in evaluations),
         Text(
             "Wall time is that of all sittings of the folds, device time that of their epochs and "
             "evaluation. `results.csv` has a row for each fold; `record.json` in each fold's "
@@ -219,12 +220,11 @@ def _records(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) -
 
 
 def _describe_training(evaluation: ModelEvaluation) -> dict[str, str]:
-    run, folds = evaluation.run, evaluation.folds
+    folds = evaluation.folds
     sittings = [sitting for fold in folds for sitting in fold.record]
     walls = [seconds for fold in folds if (seconds := wall_seconds(fold)) is not None]
     packages = dict.fromkeys(name for sitting in sittings for name in sitting["versions"])
     return {
-        "command": training_command(run.protocol, evaluation.model, evaluation.recipe),
         "begun": min((sitting["started"] for sitting in sittings), default=NONE),
         "wall time, s": f"{sum(walls):,.0f}" if len(walls) == len(folds) else NONE,
         "device time, s": f"{sum(map(device_seconds, folds)):,.0f}",
@@ -234,6 +234,10 @@ def _describe_training(evaluation: ModelEvaluation) -> dict[str, str]:
             for name in packages
         },
     }
+
+
+def _command(evaluation: ModelEvaluation) -> str:
+    return training_command(evaluation.run.protocol, evaluation.model, evaluation.recipe)
 
 
 def _each_once(values: Iterable[Any]) -> str:

@@ -4,6 +4,7 @@ import csv
 import importlib.metadata
 import io
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -52,7 +53,8 @@ def describe_sitting(argv: Sequence[str] | None = None) -> dict[str, Any]:
     name, *arguments = argv or sys.argv
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(name).name, *arguments]),
+        # An address may hold keys.
+        "command": re.sub(r"://[^@\s]*@", "://...@", shlex.join([Path(name).name, *arguments])),
         "host": platform.node(),
         "platform": platform.platform(),
         "versions": {"fer-edge": __version__, "python": platform.python_version(), **_versions()},

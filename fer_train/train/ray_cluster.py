@@ -80,7 +80,7 @@ def run_on_ray(
             _train_on_node
         )
         shared = replace(run, folder=run.folder.resolve())
-        data = ray.put((shared, _identity(shared), dataset))
+        data = ray.put((shared, _identity(shared), dataset, sys.argv))
         backend = os.environ.get("KERAS_BACKEND")
         left = {train.remote(data, fold.id, backend): fold for fold in folds}
         failed = []
@@ -133,7 +133,7 @@ def _identity(run: Run) -> tuple[int, int] | None:
 
 def _train_on_node(data: Any, fold_id: FoldId, backend: str | None) -> dict[str, bytes]:
     """Train a fold on a Ray node; return its files if the run folder is not shared with it."""
-    run, identity, dataset = data
+    run, identity, dataset, argv = data
     if backend:
         # A node has the environment of its `ray start`, not that of the command.
         os.environ["KERAS_BACKEND"] = backend
@@ -142,10 +142,10 @@ def _train_on_node(data: Any, fold_id: FoldId, backend: str | None) -> dict[str,
         fold = run.fold(*fold_id)
         with locked(fold.folder / LOCK, wait=True):
             pass
-        train_fold(fold, dataset)
+        train_fold(fold, dataset, argv=argv)
         return {}
     with tempfile.TemporaryDirectory() as folder:
         fold = replace(run, folder=Path(folder)).fold(*fold_id)
-        train_fold(fold, dataset)
+        train_fold(fold, dataset, argv=argv)
         files = fold.folder.iterdir()
         return {path.name: path.read_bytes() for path in files if path.name != LOCK}

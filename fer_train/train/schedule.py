@@ -48,7 +48,9 @@ def run_here(dataset: Dataset, folds: Sequence[RunFold]) -> None:
     raise_failed(failed)
 
 
-def train_fold(fold: RunFold, dataset: Dataset, *, left: int = 1) -> None:
+def train_fold(
+    fold: RunFold, dataset: Dataset, *, left: int = 1, argv: Sequence[str] | None = None
+) -> None:
     """Train one fold in this process and show it on standard error.
 
     With a store it goes on from the checkpoints that are there, and sends each epoch's. The run's
@@ -58,6 +60,7 @@ def train_fold(fold: RunFold, dataset: Dataset, *, left: int = 1) -> None:
         fold: What to train.
         dataset: All images of its run, labels in the order of the protocol's.
         left: Folds that this process still has to do, this one included.
+        argv: The words of the command, for the record; those of this process by default.
     """
     from fer_train.train.logs import open_log
     from fer_train.train.progress import FoldReporter, Watcher
@@ -69,7 +72,7 @@ def train_fold(fold: RunFold, dataset: Dataset, *, left: int = 1) -> None:
         watchers: list[Watcher] = [stack.enter_context(FoldReporter(title, trainer.device, left))]
         if store:
             store.fetch_fold(fold)
-        record = Recorder(fold)
+        record = Recorder(fold, argv)
         watchers += [stack.enter_context(open_log(kind, fold)) for kind in fold.run.logs]
 
         def report(progress: "Progress") -> None:

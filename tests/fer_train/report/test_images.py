@@ -93,7 +93,7 @@ def test_images_are_shown_where_asked_for_alone(tmp_path):
     assert "Grad-CAM (Selvaraju et al., 2017)" in (tmp_path / "all/report.md").read_text()
     assert len(open_run(run).fold("sequential", 0).record) == 1
     text = (tmp_path / "all/report.md").read_text()
-    assert "| command | fer-train all --data synthetic:140 --models sequential --folds 2" in text
+    assert "sequential: `fer-train all --data synthetic:140 --models sequential --folds 2" in text
     assert "| wall time, s | " in text
 
 

@@ -31,6 +31,13 @@ def test_each_sitting_of_a_fold_is_kept(tmp_path):
     assert wall_seconds(fold) == pytest.approx(sum(each["wall_s"] for each in fold.record))
 
 
+def test_keys_in_an_address_are_kept_from_the_record():
+    argv = ["fer-train", "all", "--store", "s3://key:secret/+1@bucket/run", "--run", "r"]
+    command = describe_sitting(argv)["command"]
+    assert "secret" not in command and "key" not in command
+    assert "bucket/run" in command and command.endswith("--run r")
+
+
 def test_a_fold_that_is_done_is_left_as_it_is(tmp_path):
     fold = make_run(tmp_path / "run", folds=2).fold("sequential", 0)
     Recorder(fold).update()

@@ -108,7 +108,7 @@ def test_a_fold_that_another_machine_finished_is_taken_whole(tmp_path, store):
 def test_a_ray_node_without_the_run_folder_leaves_its_fold_in_the_store(tmp_path, store):
     assert _invoke("plan", *SVM, "--run", tmp_path / "a", "--store", store).exit_code == 0
     run = replace(open_run(tmp_path / "a"), store=store)
-    files = _train_on_node((run, None, load_run_images(run)), FoldId("svm", 1), None)
+    files = _train_on_node((run, None, load_run_images(run), ["fer-train"]), FoldId("svm", 1), None)
     assert not run.fold("svm", 1).is_done
     for name, content in files.items():
         assert (_there(tmp_path) / "svm" / "fold-01" / name).read_bytes() == content

@@ -82,16 +82,21 @@ def test_a_node_without_the_run_folder_sends_the_files(tmp_path, expected):
     assert CliRunner().invoke(main, ["plan", *FLAGS[:-1], "--run", str(folder)]).exit_code == 0
     run = open_run(folder)
     dataset = load_run_images(run)
-    files = _train_on_node((run, None, dataset), FoldId("svm", 0), None)
-    assert set(files) == {"predictions.npz", "metrics.json"}
+    files = _train_on_node((run, None, dataset, ["fer-train", "all"]), FoldId("svm", 0), None)
+    assert set(files) == {"predictions.npz", "metrics.json", "record.json"}
     assert not run.fold("svm", 0).is_done
     for name, content in files.items():
         run.fold("svm", 0).write_file(name, content)
     assert (run.fold("svm", 0).score["accuracy"], run.fold("svm", 0).score["log_loss"]) == expected[
         0
     ]
-    assert _train_on_node((run, _identity(run), dataset), FoldId("svm", 1), None) == {}
+    assert (
+        _train_on_node((run, _identity(run), dataset, ["fer-train", "all"]), FoldId("svm", 1), None)
+        == {}
+    )
     assert run.fold("svm", 1).is_done
+    # The command that a person gave, not that of Ray's worker.
+    assert [each["command"] for each in run.fold("svm", 0).record] == ["fer-train all"]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
