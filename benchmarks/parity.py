@@ -31,7 +31,7 @@ from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.providers import PROVIDERS, short_name
 from fer_train.data.load import Dataset, load_dataset, sample
 from fer_train.export.facts import read_facts
-from fer_train.export.quantize import HALF_TOLERANCE, LARGEST_LOSS, LEAST_JUDGES
+from fer_train.export.quantize import HALF_TOLERANCE, LEAST_JUDGES, allowed_loss
 from fer_train.run.metrics import classification_metrics
 
 FLOAT_TOLERANCE = 1e-5
@@ -99,7 +99,7 @@ def verdict(row: dict[str, Any]) -> str:
     """Return "ok", or what is beyond the tolerance."""
     if row["precision"] == "int8":
         lost = row["reference_accuracy"] - row["accuracy"]
-        if row["images"] >= LEAST_JUDGES and lost > LARGEST_LOSS:
+        if row["images"] >= LEAST_JUDGES and lost > allowed_loss(row["images"]):
             return f"{lost:.2%} of top-1 lost"
         within = row["mean_difference"] <= INT8_MEAN_TOLERANCE
         return "ok" if within else f"mean difference above {INT8_MEAN_TOLERANCE:g}"

@@ -220,9 +220,10 @@ def _precision(facts: Facts, spec: Origin) -> str:
     if made.get("agreement") is not None:
         points = (made["agreement"] - made["parent_agreement"]) * 100
         lost = f"agreement with a rater {points:+.2f} points, {lost}"
+    sure = f" (± {made['lost_half'] * 100:.2f}, 95 %)" if "lost_half" in made else ""
     return (
         f"int8, scales from {made['calibration']} of the training set; "
-        f"{lost} from fp32, "
+        f"{lost} from fp32{sure}, "
         f"{made['speedup']:.1f} times as fast where it was made"
     )
 

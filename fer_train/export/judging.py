@@ -1,5 +1,6 @@
 """What an exported file answers to images that no training has seen."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from fer_edge.inference.preprocess import prepare
 from fer_train.data.votes import Votes
 from fer_train.export.convert import SCORES
 from fer_train.run.metrics import classification_metrics
-from fer_train.run.votes import VOTE_SCORES, agreement, counted, vote_metrics
+from fer_train.run.votes import VOTE_SCORES, agreement, counted, vote_metrics, vote_shares
 
 _KEPT_SCORES = (*SCORES, "recall", "precision", "support", "confusion")
 _BATCH = 256
@@ -63,6 +64,29 @@ class Judges:
         if agreed is None:
             return "top-1", self.accuracy(probabilities)
         return VOTE_SCORES["agreement"].title, agreed
+
+    def lost(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[float, float]:
+        """Return what answers lose of `score` against others, and half its 95 % interval.
+
+        Both answer the same images, so that only those count on which they differ. Where none do,
+        the half is 3 / n: with less, none of n images need differ (the rule of three).
+
+        Args:
+            before: (N, K) answers to compare with.
+            after: (N, K) answers that may be worse.
+        """
+        differences = self._each(before) - self._each(after)
+        count = len(differences)
+        spread = 1.96 * float(differences.std()) / math.sqrt(count)
+        return float(differences.mean()), spread or 3 / count
+
+    def _each(self, probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the score of each image that counts."""
+        answers = probabilities.argmax(axis=1)
+        if self.votes is None or self.agreement(probabilities) is None:
+            return np.asarray(answers == self.labels, np.float64)
+        shares = vote_shares(self.votes, self.emotions)[np.arange(len(answers)), answers]
+        return np.asarray(shares[counted(self.votes, self.emotions)], np.float64)
 
     def scores(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
         """Return all scores of (N, K) answers that the facts of a file keep."""

@@ -187,6 +187,10 @@ def _quantize(
         return [error.message]
     extra = dataclasses.asdict(made) | {"path": path.name, "calibration": str(made.calibration)}
     _ship(path, {**facts, "int8": extra}, pictures, report)
+    report(
+        f"{path}: {made.lost * 100:.2f} ± {made.lost_half * 100:.2f} points (95 %) below fp32 on "
+        f"{made.images:,} images"
+    )
     return []
 
 

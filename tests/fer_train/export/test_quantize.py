@@ -122,7 +122,7 @@ def test_int8_takes_grey_levels_as_they_are(parent: Path) -> None:
 
 
 def test_int8_of_too_few_judges_is_refused(parent: Path) -> None:
-    with pytest.raises(ExportError, match=r"at least 3000 real images .* received 40"):
+    with pytest.raises(ExportError, match=r"at least 100 real images .* received 40"):
         to_int8(parent, least_judges=quantize.LEAST_JUDGES)
     assert [path.name for path in parent.parent.iterdir()] == ["tiny.onnx"]
 
@@ -132,6 +132,24 @@ def test_int8_that_loses_accuracy_is_refused(parent: Path, monkeypatch: pytest.M
     with pytest.raises(ExportError, match=r"of top-1 lost, received .* on 40 images"):
         to_int8(parent)
     assert [path.name for path in parent.parent.iterdir()] == ["tiny.onnx"]
+
+
+def test_fewer_judges_allow_more_as_their_noise_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "LARGEST_LOSS", 0.005)
+    assert quantize.allowed_loss(3000) == quantize.allowed_loss(30_000) == 0.005
+    assert quantize.allowed_loss(750) == pytest.approx(0.01)
+    labels = np.zeros(400, np.int64)
+    judges = Judges("drawn faces", np.zeros((400, 48, 48), np.uint8), labels)
+    right, wrong = np.float32([[1, 0]]), np.float32([[0, 1]])
+    before = np.repeat(right, 400, axis=0)
+    after = before.copy()
+    after[:4] = wrong
+    # Of 400 paired differences four are 1: the normal interval of their mean.
+    lost, half = judges.lost(before, after)
+    assert lost == pytest.approx(0.01)
+    assert half == pytest.approx(1.96 * np.sqrt(0.01 * 0.99 / 400))
+    assert judges.lost(before, before) == (0.0, 3 / 400)
+    assert judges.lost(after, before)[0] == pytest.approx(-0.01)
 
 
 def test_int8_that_is_not_faster_is_refused(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +204,6 @@ def test_the_gate_goes_by_agreement_where_votes_are_known(parent: Path, monkeypa
     assert (made.parent_accuracy, made.images) == (1.0, 40)
     path.unlink()
     monkeypatch.setattr(quantize, "LARGEST_LOSS", -1.0)
-    with pytest.raises(ExportError, match=r"at most -100\.0% of agreement with a rater lost"):
+    with pytest.raises(ExportError, match=r"at most -866\.0% of agreement with a rater lost"):
         quantize_int8(fp32, path, IMAGES[:100], judges, **settings)
     assert not path.exists()
