@@ -1267,7 +1267,9 @@ def _echo_refused(refused: list[str]) -> None:
 
 
 @main.command()
-@click.argument("source", metavar="RUN|FILE.keras", type=click.Path(path_type=Path, exists=True))
+@click.argument(
+    "source", metavar="RUN|FILE.keras|SAVEDMODEL", type=click.Path(path_type=Path, exists=True)
+)
 @click.option("--models", type=NameList(KERAS_MODELS), help="Of RUN; all by default.")
 @click.option(
     "--fold",
@@ -1299,7 +1301,7 @@ def _echo_refused(refused: list[str]) -> None:
     "earlier_paths",
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
-    metavar="RUN|FILE.keras",
+    metavar="RUN|FILE.keras|SAVEDMODEL",
     help="What this model went on from, for the card: a run, or a model exported with its card; "
     "once for each, oldest first.",
 )
@@ -1323,7 +1325,8 @@ def export(
 ) -> None:
     """Export models to ONNX, judge the files, and write their cards.
 
-    RUN is a run folder, whose folds are exported. FILE is any Keras classifier of pictures:
+    RUN is a run folder, whose folds are exported. FILE is any Keras classifier of pictures, or the
+    folder of a TensorFlow SavedModel:
     --labels names its answers, and the other flags what its shapes do not tell. The ONNX file takes
     levels 0-255 and answers with probabilities; it is written only if it answers as Keras does.
     """
@@ -1334,11 +1337,14 @@ def export(
         f"--{name.replace('_', '-')}": value for name, value in description.items()
     }
     of_run = {"--models": models, "--fold": fold_name != "best"}
-    for flag, value in (of_file if source.is_dir() else of_run).items():
+    is_run = source.is_dir() and not (source / "saved_model.pb").is_file()
+    if not is_run and source.is_dir() and values["keras"]:
+        raise click.UsageError("--keras is for a RUN and FILE.keras, received a SavedModel")
+    for flag, value in (of_file if is_run else of_run).items():
         if value not in (None, (), False):
-            kind = "FILE.keras" if source.is_dir() else "RUN"
+            kind = "FILE.keras" if is_run else "RUN"
             raise click.UsageError(f"{flag} is for {kind}, received {source}")
-    if not source.is_dir():
+    if not is_run:
         from fer_train.export.publish import Forms
         from fer_train.export.sources import Pictures, file_pictures, file_source
 

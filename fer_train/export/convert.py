@@ -107,10 +107,12 @@ def write_metadata(model: onnx.ModelProto, spec: Origin) -> onnx.ModelProto:
 
 
 def export_file(source: Path, spec: ModelSpec, path: Path) -> None:
-    """Write a ``.keras`` file as ONNX; where Keras runs on another back end, in its own process.
+    """Write a ``.keras`` file or a SavedModel as ONNX.
+
+    Where Keras runs on another back end, a process of its own does it.
 
     Args:
-        source: The Keras file.
+        source: The Keras file, or the folder of a SavedModel.
         spec: How it is fed and read; see `to_contract` for what the ONNX file makes of it.
         path: The ONNX file.
 
@@ -138,13 +140,19 @@ def export_file(source: Path, spec: ModelSpec, path: Path) -> None:
 def load_classifier(source: Path) -> Any:
     """Read a Keras model of float32 (N, height, width, 1 or 3) to (N, K).
 
+    Args:
+        source: A Keras file, or the folder of a TensorFlow SavedModel.
+
     Raises:
         ExportError: It is none.
     """
     from fer_train.network._keras import keras
 
     try:
-        net = keras.saving.load_model(source, compile=False)
+        if is_saved_model(source):
+            net = _load_saved_model(source)
+        else:
+            net = keras.saving.load_model(source, compile=False)
     except (OSError, ValueError, TypeError) as error:
         raise ExportError(f"Expected a Keras model at {source}: {error}") from error
     shapes: list[Any] = [getattr(net, name, None) for name in ("input_shape", "output_shape")]
@@ -155,6 +163,41 @@ def load_classifier(source: Path) -> Any:
             f"scores, (N, labels), received {source} from {shapes[0]} to {shapes[1]}"
         )
     return net
+
+
+def is_saved_model(path: Path) -> bool:
+    """Tell whether a path is the folder of a TensorFlow SavedModel."""
+    return (path / "saved_model.pb").is_file()
+
+
+def _load_saved_model(folder: Path) -> Any:
+    """Return the function that a SavedModel serves as a Keras model of one input and one output."""
+    from fer_train.network._keras import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"Expected KERAS_BACKEND=tensorflow for the SavedModel {folder}, received "
+            f"{keras.backend.backend()}"
+        )
+    import tensorflow as tf
+
+    served = tf.saved_model.load(str(folder)).signatures
+    # Keras's own export names it "serving_default" too.
+    name = "serving_default" if "serving_default" in served else next(iter(served), None)
+    if name is None:
+        raise ExportError(f"Expected a SavedModel that serves a function, received {folder}")
+    inputs = served[name].structured_input_signature[1]
+    outputs = served[name].structured_outputs
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ExportError(
+            f"Expected a SavedModel of one input and one output, received {folder} of "
+            f"{', '.join(inputs) or 'none'} and {', '.join(outputs) or 'none'}"
+        )
+    (given,) = inputs.values()
+    image = keras.Input(given.shape[1:], dtype=given.dtype.name)
+    layer = keras.layers.TFSMLayer(str(folder), call_endpoint=name)
+    (answers,) = layer(image).values()
+    return keras.Model(image, answers)
 
 
 def _export_here(source: Path, spec: ModelSpec, path: Path) -> None:
@@ -208,7 +251,11 @@ def gate_sample(spec: ModelSpec | None = None) -> NDArray[np.float32]:
 
 
 def file_digest(path: Path) -> str:
-    """Return a file's SHA-256, hexadecimal."""
+    """Return the SHA-256 of a file, or of all files in a folder, hexadecimal."""
+    if path.is_dir():
+        files = sorted(each for each in path.rglob("*") if each.is_file())
+        told = [f"{file_digest(each)}  {each.relative_to(path).as_posix()}\n" for each in files]
+        return hashlib.sha256("".join(told).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

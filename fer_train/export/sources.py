@@ -161,7 +161,8 @@ def file_source(
     """Return what is exported of a Keras file of any origin.
 
     Args:
-        path: The file, of float32 (N, height, width, 1 or 3) to (N, K).
+        path: The file, or the folder of a SavedModel, of float32 (N, height, width, 1 or 3) to
+            (N, K).
         description: How it is fed and read. What it leaves open is read from ``FILE.toml`` beside
             it, from the facts and from its shapes; levels are 0-255 if nothing says otherwise.
         facts_folder: A folder as for `folder_facts`.
@@ -174,7 +175,7 @@ def file_source(
         ModelError: It is not what the description says, or that says too little.
         RunError: A file cannot be read.
     """
-    name = path.stem
+    name = path.name if path.is_dir() else path.stem
     facts: dict[str, Any] = {"model": name}
     log, scores, prior = "", {}, ()
     given = {"layout": "nhwc", **description}
