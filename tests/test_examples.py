@@ -4,8 +4,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -152,3 +155,60 @@ def test_docker_fills_an_image_of_at_most_450_mb(tmp_path):
         [place / "bin/fer-edge", "classify", PORTRAIT], env={}, capture_output=True, text=True
     )
     assert "happy" in done.stdout and done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_ray_data_goes_on_when_a_node_is_killed(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    import pyarrow.parquet
+    from ray.cluster_utils import Cluster
+
+    face = cv2.resize(cv2.imread(str(PORTRAIT))[20:240, 100:350], (160, 140))
+    (tmp_path / "photos/more").mkdir(parents=True)
+    for number in range(240):
+        folder = tmp_path / ("photos/more" if number % 2 else "photos")
+        cv2.imwrite(str(folder / f"{number}.jpg"), face)
+    (tmp_path / "photos/broken.jpg").write_bytes(b"nothing")
+    # Ray's workers step back behind all else on a machine; here that is only slow.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    small = {"object_store_memory": 80 * 2**20}
+    head = {"num_cpus": 0, "include_dashboard": False, **small}
+    command = [sys.executable, ROOT / "examples/ray_data.py", "photos", "faces", "--shard", "4"]
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        node, _ = (cluster.add_node(num_cpus=1, **small) for _ in range(2))
+        raylet = node.all_processes["raylet"][0].process.pid
+        process = subprocess.Popen(
+            [*command, "--address", cluster.address],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while len(list((tmp_path / "faces").glob("*.parquet"))) < 3:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        workers = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
+        for pid in (raylet, *map(int, workers)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        output, messages = process.communicate(timeout=300)
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 1, messages
+    assert "1 could not be read" in output
+    found = pyarrow.parquet.read_table(tmp_path / "faces").to_pylist()
+    assert len({row["image"] for row in found}) == len(found) == 241
+    assert sum(row["emotion"] == "happy" for row in found) == 240
+    (broken,) = [row for row in found if row["error"]]
+    assert broken["image"].endswith("broken.jpg") and "Expected" in broken["error"]
+    again = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (again.returncode, again.stderr) == (0, "61 shards, 0 to do\n")
