@@ -118,10 +118,10 @@ def _find_runtime(page: Path, node_modules: Path) -> Path:
         found = None
     complete = all((package / "dist" / name).is_file() for name in _RUNTIME_FILES)
     if found != wanted or not complete:
-        received = f"{found} is" if found and found != wanted else "none is, or not all of it,"
+        received = "none" if found is None else found if found != wanted else "a part of it"
         raise DependencyError(
-            f"Expected {RUNTIME} {wanted}, with which the page runs models; {received} in "
-            f"{node_modules}; run: npm ci --prefix {shlex.quote(str(page))} (where you may not "
+            f"Expected {RUNTIME} {wanted}, with which the page runs models, in {node_modules}, "
+            f"received {received}; run: npm ci --prefix {shlex.quote(str(page))} (where you may not "
             f"write there: npm install --prefix DIR {RUNTIME}@{wanted}, and give "
             "`node_modules=DIR/node_modules`)"
         )
