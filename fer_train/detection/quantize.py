@@ -7,6 +7,7 @@ outputs stay in float32: a face's place is finer than 8 bits.
 import contextlib
 import dataclasses
 import io
+import itertools
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,9 +23,11 @@ from fer_edge.image.read import Frame
 from fer_edge.inference.detectors import OnnxDetector
 from fer_edge.inference.search import shrink, to_input
 from fer_edge.inference.session import open_session
-from fer_train.detection.evaluation import Outcome, evaluate
+from fer_train.detection.evaluation import SIZES, Outcome, evaluate
 from fer_train.detection.pictures import Picture
 from fer_train.export.convert import file_digest, write_metadata
+from fer_train.export.facts import read_facts, write_facts
+from fer_train.export.publish import describe_folder, update_digests
 from fer_train.export.quantize import speed_ratio
 from fer_train.run.folder import write_atomic
 
@@ -59,6 +62,43 @@ class Quantised:
     speedup: float
 
 
+def publish_int8(
+    parent: Path, folder: Path, training: Sequence[Picture], judges: Sequence[Picture]
+) -> Quantised:
+    """Write the int8 form of a detector with its facts, card and digest; see `quantize_detector`.
+
+    Args:
+        parent: The fp32 file, with its facts beside it if there are some.
+        folder: Where the int8 file goes.
+        training: Pictures that the scales are found on.
+        judges: Pictures that the detector did not train on, some of them without a face.
+    """
+    path = folder / f"{parent.stem}.int8.onnx"
+    made = quantize_detector(parent, path, training, judges)
+    if parent.with_suffix(".json").is_file():
+        outcome = _judge(
+            OnnxDetector(path, provider="cpu", min_score=_LEAST_SCORE, min_face=1), judges
+        )
+        false_boxes = outcome.false(made.threshold)
+        judged = {
+            "recall": round(made.recall, 4),
+            "by_side": {
+                _sides(least, below): round(outcome.recall(made.threshold, least, below), 4)
+                for least, below in itertools.pairwise(SIZES)
+                if ((outcome.sides >= least) & (outcome.sides < below)).any()
+            },
+            "false": f"{false_boxes[0]} in the {outcome.empty} pictures without a face, "
+            f"{false_boxes[1]} elsewhere",
+            "average_precision": round(made.average_precision, 4),
+        }
+        facts = {"judged": judged, "int8": dataclasses.asdict(made)}
+        write_facts(path, read_facts(parent) | facts)
+        describe_folder(folder)
+    else:
+        update_digests(folder)
+    return made
+
+
 def quantize_detector(
     parent: Path, path: Path, training: Sequence[Picture], judges: Sequence[Picture]
 ) -> Quantised:
@@ -74,7 +114,7 @@ def quantize_detector(
         ExportError: It finds fewer faces, or is hardly faster; nothing is written.
         RunError: The file cannot be written.
     """
-    fp32 = OnnxDetector(parent, provider="cpu", min_score=_LEAST_SCORE, min_face=1)
+    fp32 = _open(parent)
     before = _judge(fp32, judges)
     false_boxes = before.false(fp32.spec.threshold)[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +129,7 @@ def quantize_detector(
     def write(temporary: Path) -> None:
         nonlocal result
         onnx.save_model(write_metadata(model, spec), temporary)
-        int8 = OnnxDetector(temporary, provider="cpu", min_score=_LEAST_SCORE, min_face=1)
+        int8 = _open(temporary)
         after = _judge(int8, judges)
         threshold = round(after.threshold_for(false_boxes), 3)
         recalls = before.recall(fp32.spec.threshold), after.recall(threshold)
@@ -125,6 +165,15 @@ def quantize_detector(
     if result is None:
         raise ValueError("Expected write_atomic to have written")
     return result
+
+
+def _open(path: Path) -> OnnxDetector:
+    """Open a detector that also tells what it hardly takes for a face."""
+    return OnnxDetector(path, provider="cpu", min_score=_LEAST_SCORE, min_face=1)
+
+
+def _sides(least: float, below: float) -> str:
+    return f"from {least:g}" + ("" if below == np.inf else f" to {below:g}") + " pixels"
 
 
 def _judge(detector: OnnxDetector, pictures: Sequence[Picture]) -> Outcome:

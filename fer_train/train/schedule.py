@@ -189,6 +189,6 @@ def raise_failed(failed: Sequence[FoldId]) -> None:
     if failed:
         names = ", ".join(map(str, failed))
         raise RunError(
-            f"{names} failed, the others are done; start the same command again, or plan other "
-            "settings in another --run"
+            f"{names} failed, and the others, if any, are done; start the same command again, or "
+            "plan other settings in another --run"
         )

@@ -1,11 +1,14 @@
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from fer_edge.errors import ExportError
 from fer_edge.inference.detectors import OnnxDetector
+from fer_train.cli import main
 from fer_train.detection import quantize
 from fer_train.detection.pictures import FACE, Picture
 from fer_train.export.convert import file_digest
@@ -50,3 +53,24 @@ def test_what_is_worse_or_no_faster_is_not_written(tmp_path, monkeypatch, name, 
     with pytest.raises(ExportError, match=reason):
         quantize.quantize_detector(PARENT, tmp_path / "x.onnx", pictures(), pictures())
     assert not list(tmp_path.iterdir())
+
+
+def test_its_facts_go_along_and_say_what_int8_finds(tmp_path, monkeypatch):
+    monkeypatch.setattr(quantize, "speed_ratio", lambda *_: 2.0)
+    made = quantize.publish_int8(PARENT, tmp_path, pictures(), pictures())
+    facts = json.loads((tmp_path / "face.int8.json").read_text())
+    assert facts["int8"]["threshold"] == made.threshold
+    assert facts["judged"]["by_side"] == {"from 64 to 128 pixels": 1.0}
+    assert facts["judged"]["false"].startswith("0 in the 1 pictures without a face")
+    assert "face.int8.onnx" in (tmp_path / "SHA256SUMS").read_text()
+    assert "int8" in (tmp_path / "MODELS.md").read_text()
+
+
+def test_a_detector_is_judged_by_held_out_pictures_alone():
+    result = CliRunner().invoke(main, ["quantize", str(PARENT), "--data", "x"])
+    assert result.exit_code == 2
+    assert "face.onnx finds faces: give --held-out PICTURES" in result.output
+    arguments = ["quantize", "exported/edge.onnx", "--data", "x", "--held-out", "exported"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "edge.onnx finds no faces" in result.output
