@@ -121,8 +121,8 @@ def _find_runtime(page: Path, node_modules: Path) -> Path:
         received = "none" if found is None else found if found != wanted else "a part of it"
         raise DependencyError(
             f"Expected {RUNTIME} {wanted}, with which the page runs models, in {node_modules}, "
-            f"received {received}; run: npm ci --prefix {shlex.quote(str(page))} (where you may not "
-            f"write there: npm install --prefix DIR {RUNTIME}@{wanted}, and give "
+            f"received {received}; run: npm ci --prefix {shlex.quote(str(page))} (where you may "
+            f"not write there: npm install --prefix DIR {RUNTIME}@{wanted}, and give "
             "`node_modules=DIR/node_modules`)"
         )
     return package / "dist"
