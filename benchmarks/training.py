@@ -40,11 +40,13 @@ from fer_train.run.recipes import (
     PROTOCOL_DEFAULTS,
     TRANSFER_MODELS,
     Protocol,
+    Recipe,
     recipe_for,
 )
 from fer_train.train.fold import FoldTrainer
 from fer_train.train.lessons import FeatureLesson
 from fer_train.train.schedule import run_here
+from fer_train.train.stages import Stage
 
 FER_IMAGES = 35_887
 FOLDS, EPOCHS = 10, 20
@@ -97,7 +99,7 @@ def _operations(function: Callable[..., object], *specs: Any) -> int:
     return int(profiler.profile(graph, options=options.with_empty_output().build()).total_float_ops)
 
 
-def count_work(net: Any, head: Any, batch: int) -> dict[str, float]:
+def count_work(net: Any, head: Any, recipe: Recipe) -> dict[str, float]:
     """Count the operations of a transfer model's published training in both ways.
 
     A step through the frozen backbone is its forward pass and the step of the head: nothing is
@@ -105,14 +107,17 @@ def count_work(net: Any, head: Any, batch: int) -> dict[str, float]:
 
     Args:
         net: The model.
-        head: Its compiled training on features.
-        batch: Images in a step.
+        head: Its training on features.
+        recipe: Settings.
 
     Returns:
         Million operations of an image in each part, and the ratio over all folds and epochs.
     """
     import tensorflow as tf
 
+    batch = recipe.batch_size
+    head.compile(recipe.optimizer, "categorical_crossentropy", jit_compile=False)
+    head.optimizer.build(head.trainable_variables)
     step = (
         tf.TensorSpec((batch,), tf.int32),
         tf.TensorSpec((batch, head.output_shape[-1]), tf.float32),
@@ -162,19 +167,21 @@ def compare_frozen(model: str, dataset: Dataset, data: str, rounds: int) -> dict
             _features(once, net)
 
         compute_features()
-        head, whole = once.compile(net, 0), through.compile(other, 0)
+        once.compiled.begin(net)
+        through.compiled.begin(other)
+        head, whole = once.stage(0), through.stage(0)
         history: list[dict[str, float]] = []
         seconds = _turns(
             {
                 "features": compute_features,
-                "head_epoch": lambda: history.append(once.run_epoch(head, 0, [])),
-                "through_epoch": lambda: through.run_epoch(whole, 0, []),
+                "head_epoch": lambda: history.append(once.run_epoch(head, [])),
+                "through_epoch": lambda: through.run_epoch(whole, []),
                 "checkpoint": lambda: once.checkpoints.save(net, head, history[-1:]),
                 "build": lambda: build_model(model, recipe, classes),
             },
             rounds,
         )
-        work = count_work(net, head, recipe.batch_size)
+        work = count_work(net, head.network, recipe)
         keras.backend.clear_session()
     seconds["head_epoch"] /= _HEAD_REPEATS
     scale = FER_IMAGES / len(dataset)
@@ -199,10 +206,52 @@ def compare_frozen(model: str, dataset: Dataset, data: str, rounds: int) -> dict
     }
 
 
+def _step_parts(trainer: FoldTrainer, stage: Stage, model: str) -> dict[str, Callable[[], object]]:
+    """Return an epoch of training in three ways: the trainer's, Keras's fit, the loop alone.
+
+    The loop alone is one call for all steps, on data that are on the device: it is the kernels.
+    Fit is how epochs ran before: Python, its callback and a transfer between any two steps.
+    """
+    import keras
+
+    lesson, recipe = trainer.lessons[1], trainer.recipe
+    data = lesson.epoch_data(0)
+    steps = -(-data.order.size // recipe.batch_size)
+    rates = np.full(steps, 1e-6, np.float32)
+    batches = stage.training_batches(lesson, data, rates)
+    fitted = lesson.network(build_model(model, recipe, data.targets.shape[1], fused=True))
+    fitted.compile(
+        recipe.optimizer,
+        "categorical_crossentropy",
+        jit_compile=keras.backend.backend() == "jax",
+    )
+
+    class BatchReport(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            pass
+
+    def fit() -> None:
+        fitted.fit(
+            data.inputs,
+            data.targets,
+            sample_weight=data.weights,
+            batch_size=recipe.batch_size,
+            shuffle=False,
+            verbose=0,
+            callbacks=[BatchReport()],
+        )
+
+    return {
+        "epoch": lambda: trainer.train_epoch(stage, []),
+        "fit": fit,
+        "kernels": lambda: stage.loops.train(batches, 0, steps),
+    }
+
+
 def step_rates(
     models: tuple[str, ...], dataset: Dataset, data: str, rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """Return the training images/s of each model with the modern recipe, from scratch."""
+    """Return images/s and the time beyond the kernels of each model's training from scratch."""
     import keras
 
     rates = {}
@@ -216,17 +265,20 @@ def step_rates(
             split = dataclasses.replace(trainer.fold.split, test=trainer.fold.split.test[:1])
             trainer.fold = dataclasses.replace(trainer.fold, split=split)
             classes = len(run.protocol.labels)
-            trained = trainer.compile(build_model(model, recipe, classes, fused=True), 1)
-            step: dict[str, Callable[[], object]] = {
-                "epoch": lambda trained=trained, trainer=trainer: trainer.run_epoch(  # type: ignore[misc]
-                    trained, 1, []
-                )
-            }
-            seconds = _turns(step, rounds)["epoch"]
+            trainer.compiled.begin(build_model(model, recipe, classes, fused=True))
+            stage = trainer.stage(1)
+            seconds = _turns(_step_parts(trainer, stage, model), rounds)
+        steps = -(-trainer.fold.split.train.size // recipe.batch_size)
+        beyond = {
+            way: round(1000 * (seconds[way] - seconds["kernels"]) / steps, 3)
+            for way in ("epoch", "fit")
+        }
         rates[model] = {
             "precision": choose_precision(recipe.precision),
             "batch_size": recipe.batch_size,
-            "images_per_s": round(trainer.fold.split.train.size / seconds, 1),
+            "images_per_s": round(trainer.fold.split.train.size / seconds["epoch"], 1),
+            "step_ms": round(1000 * seconds["kernels"] / steps, 3),
+            "beyond_kernels_ms": beyond,
         }
         keras.backend.clear_session()
     return rates
@@ -359,7 +411,10 @@ def main(
         for model, rate in content["steps"].items():
             print(
                 f"{model:<12}training step: {rate['images_per_s']:.0f} images/s, "
-                f"batch {rate['batch_size']}, {rate['precision']}"
+                f"batch {rate['batch_size']}, {rate['precision']}; "
+                f"{rate['step_ms']:.2f} ms a step, and beyond the kernels "
+                f"{rate['beyond_kernels_ms']['epoch']:.2f} ms "
+                f"(by Keras's fit {rate['beyond_kernels_ms']['fit']:.2f} ms)"
             )
     if json_path is not None:
         json_path.write_text(json.dumps(content, indent=1) + "\n")

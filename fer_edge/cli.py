@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -13,6 +13,7 @@ import click
 
 from fer_edge import __version__
 from fer_edge._base.command import CommandGroup
+from fer_edge._base.findings import plain, print_facts, print_findings
 from fer_edge._base.sections import section
 from fer_edge.contract import DEFAULT_PRIOR_POWER, Description, Prior
 from fer_edge.errors import SourceError
@@ -358,7 +359,7 @@ def info(as_json: bool, quiet: bool, chosen: ModelOptions, description: Descript
     from fer_edge.inference.overview import model_facts
 
     facts, problem = model_facts(description=description, **dataclasses.asdict(chosen))
-    _print_facts(facts, as_json=as_json)
+    print_facts(facts, as_json=as_json)
     if problem is not None:
         raise problem
 
@@ -381,32 +382,11 @@ def models(as_json: bool) -> None:
         scores = dict(list(model["scores"].items())[:_SHOWN_SCORES])
         click.echo(
             f"{model['name']:<24} {model['task'] or '-':<14} {model['bytes'] / 1e6:>6.2f} MB  "
-            f"{model['folder']}  {model['note'] or _plain(scores)}"
+            f"{model['folder']}  {model['note'] or plain(scores)}"
         )
 
 
 _SHOWN_SCORES = 3
-
-
-def _print_facts(facts: Mapping[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(facts, indent=2, default=dataclasses.asdict))
-        return
-    for name, value in facts.items():
-        click.echo(f"{name:<16} {_plain(value)}")
-
-
-def _plain(value: Any) -> str:
-    """Return a fact as one line."""
-    if isinstance(value, Mapping):
-        value = [f"{key} {_plain(item)}" for key, item in value.items()]
-    if isinstance(value, list | tuple):
-        value = ", ".join(map(_plain, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "-" if value in ("", None) else str(value)
 
 
 @main.command()
@@ -415,14 +395,7 @@ def doctor(as_json: bool) -> None:
     """Check this installation: packages, providers, GPU libraries, cameras, display, speed."""
     from fer_edge.doctor import examine
 
-    findings = examine()
-    shown = {name: value for name, value in findings.items() if as_json or name != "problems"}
-    _print_facts(shown, as_json=as_json)
-    if not as_json:
-        for problem in findings["problems"]:
-            click.echo(f"problem: {problem}", err=True)
-    if findings["problems"]:
-        sys.exit(1)
+    print_findings(examine(), as_json=as_json)
 
 
 def _region(

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ import click
 
 from fer_edge import __version__
 from fer_edge._base.command import CommandGroup
+from fer_edge._base.findings import print_findings
 from fer_edge._base.sections import section
 from fer_edge.contract import Description
 from fer_edge.errors import DataError, RunError
@@ -471,10 +473,8 @@ def fold(
     from fer_train.run.folder import open_run
     from fer_train.run.plan import load_run_images
     from fer_train.run.store import Store
-    from fer_train.train.schedule import end_with_parent, run_here
+    from fer_train.train.schedule import run_for_parent, run_here
 
-    if ends_with_parent:
-        end_with_parent()
     if store:
         Store(store).fetch_plan(run_folder)
     _check_logs(logs)
@@ -488,7 +488,11 @@ def fold(
             f"expected 0 to {len(run.folds) - 1}, received {index}", param_hint="--fold"
         )
     chosen = run.fold(model, index)
-    run_here(load_run_images(run, data), [chosen])
+    dataset = load_run_images(run, data)
+    if ends_with_parent:
+        run_for_parent(dataset, chosen)
+        return
+    run_here(dataset, [chosen])
     click.echo(f"{chosen.id}: top-1 {chosen.score['accuracy']:.4f}")
 
 
@@ -553,7 +557,9 @@ def settings(recipe: str, models: tuple[str, ...], weights: str) -> None:
 @section(
     _RUNNING,
     click.option(
-        "--jobs", type=click.IntRange(1), help="Folds at a time, each in its own process."
+        "--jobs",
+        type=click.IntRange(1),
+        help="Processes at a time, each of which trains folds of one model in turn.",
     ),
     click.option("--ray", "ray_address", metavar="ADDRESS|local", help="Run the folds on Ray."),
     click.option(
@@ -567,6 +573,13 @@ def settings(recipe: str, models: tuple[str, ...], weights: str) -> None:
         "--emit",
         type=click.Choice(["slurm", "kubernetes"]),
         help="Train nothing; write a job file of `fer-train fold` commands to standard output.",
+    ),
+    click.option(
+        "--estimate",
+        "estimate_only",
+        is_flag=True,
+        help="Train nothing and leave nothing; time a few steps of each model and print how long "
+        "the folds that are left would take, one after the other.",
     ),
 )
 @section(
@@ -590,6 +603,7 @@ def train_all(
     ray_gpus: float,
     logs: tuple[str, ...],
     emit: str | None,
+    estimate_only: bool,
     export_dir: Path | None,
     licence: str,
     int8: bool,
@@ -597,8 +611,8 @@ def train_all(
     **flags: Any,
 ) -> None:
     """Cross-validate models and export the best fold of each to ONNX."""
-    if sum(map(bool, (jobs, ray_address, emit))) > 1:
-        raise click.UsageError("--jobs, --ray and --emit exclude one another")
+    if sum(map(bool, (jobs, ray_address, emit, estimate_only))) > 1:
+        raise click.UsageError("--jobs, --ray, --emit and --estimate exclude one another")
     if not ray_address and (ray_cpus, ray_gpus) != (1.0, 0.0):
         raise click.UsageError("--ray-cpus and --ray-gpus are for --ray")
     if int8 and no_export:
@@ -608,6 +622,9 @@ def train_all(
             "--seeds excludes --seed and --emit; for job files of several seeds give --emit with "
             "each --seed, a --run of its own and the same --split-seed"
         )
+    if estimate_only:
+        _estimate(data, models, recipe, config, run_folder, flags)
+        return
     from fer_train.run.folder import CONFIG, SEED_FOLDER, FoldId, locked_run
     from fer_train.run.plan import pending
     from fer_train.train import schedule
@@ -650,6 +667,7 @@ def train_all(
 
                 run_on_ray(run, dataset, folds, ray_address, report, cpus=ray_cpus, gpus=ray_gpus)
             elif jobs:
+                click.echo(_tell_of_jobs(jobs, len(folds)), err=True)
                 schedule.run_in_subprocesses(folds, jobs, report)
             else:
                 schedule.run_here(dataset, folds)
@@ -758,6 +776,47 @@ def tune(
     search.run(dataset, trials, hours, partial(click.echo, err=True))
     if search.best_file.is_file():
         click.echo(search.best_file)
+
+
+def _tell_of_jobs(jobs: int, folds: int) -> str:
+    return (
+        f"{min(jobs, folds)} at a time: each process trains folds of one model in turn, takes "
+        "memory of a GPU as it needs it, and ends when no fold of its model is left"
+    )
+
+
+def _estimate(
+    data: str,
+    models: tuple[str, ...],
+    recipe: str,
+    config: Path | None,
+    run_folder: Path,
+    flags: dict[str, Any],
+) -> None:
+    """Print how long a run would take."""
+    from fer_train.run.folder import CONFIG, open_run
+    from fer_train.run.plan import pending
+    from fer_train.train.estimate import estimate_model
+    from fer_train.train.progress import format_duration
+
+    with tempfile.TemporaryDirectory() as folder:
+        run, dataset = _plan(data, models, recipe, config, Path(folder) / "run", None, flags)
+        folds = pending(run, models)
+        if (run_folder / CONFIG).is_file():
+            there = open_run(run_folder)
+            there.check_same(run)
+            folds = [fold for fold in folds if not there.fold(*fold.id).is_done]
+        total_s = 0.0
+        for model in models:
+            own = [fold for fold in folds if fold.model == model]
+            if model not in KERAS_MODELS or not own:
+                reason = "is not timed" if own else "has no fold left"
+                click.echo(f"{model:<12}{reason}")
+                continue
+            estimate = estimate_model(own, dataset)
+            total_s += estimate.total_s
+            click.echo(f"{model:<12}{estimate}")
+    click.echo(f"{'all':<12}{format_duration(total_s)} in one process, one fold after the other")
 
 
 @main.command()
@@ -1471,6 +1530,16 @@ def cards(export_dir: Path) -> None:
     from fer_train.export.publish import describe_folder
 
     click.echo(describe_folder(export_dir))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@run_option
+def doctor(as_json: bool, run_folder: Path) -> None:
+    """Check what a training needs: back end, devices, precision, versions, free memory and disk."""
+    from fer_train.doctor import examine
+
+    print_findings(examine(run_folder), as_json=as_json)
 
 
 def _echo_paths(paths: list[Path]) -> None:

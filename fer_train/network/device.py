@@ -1,5 +1,8 @@
-"""The device that Keras runs on, the precision that suits it, and gradients by its back end."""
+"""The device that Keras runs on: its precision, what it compiled before, gradients by back end."""
 
+import hashlib
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,7 @@ def choose_precision(precision: str) -> str:
         return precision
     if on_accelerator():
         return "mixed_bfloat16"
-    try:
-        flags = Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return "float32"
+    flags = _processor_flags()
     return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
@@ -48,3 +48,34 @@ def gradient(function: Callable[[Any], Any], point: NDArray[np.float32]) -> NDAr
         tape.watch(variable)
         value = function(variable)
     return np.asarray(tape.gradient(value, variable), np.float32)
+
+
+def keep_programs(folder: Path) -> None:
+    """Let JAX keep what it compiles in a folder, where later processes find it.
+
+    Each version of JAX and each kind of device has a folder of its own there. Where
+    ``JAX_COMPILATION_CACHE_DIR`` is set, it counts. TensorFlow keeps nothing.
+    """
+    if keras.backend.backend() != "jax" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    kind = jax.devices()[0].device_kind
+    if not on_accelerator():
+        # Programs for one processor may hold instructions that another lacks.
+        kind += f"-{hashlib.sha256(_processor_flags().encode()).hexdigest()[:8]}"
+    name = re.sub(r"[^a-z0-9.]+", "-", f"jax-{jax.__version__}-{kind}".lower())
+    path = str(folder / name)
+    if jax.config.jax_compilation_cache_dir != path:
+        jax.config.update("jax_compilation_cache_dir", path)
+        compilation_cache.reset_cache()
+
+
+def _processor_flags() -> str:
+    """Return what Linux says of the first processor's instructions; elsewhere nothing."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return ""
+    return next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")

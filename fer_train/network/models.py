@@ -386,8 +386,18 @@ def _brief(error: Exception) -> str:
 
 def predict(net: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the probabilities of uint8 (N, 48, 48) images: float32 (N, K)."""
-    inputs = images[..., None].astype(np.float32)
-    return np.asarray(net.predict(inputs, batch_size=PREDICTION_BATCH, verbose=0), np.float32)
+    return predict_rows(net, images[..., None].astype(np.float32))
+
+
+def predict_rows(net: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a network's answers to inputs (N, ...): float32 (N, K).
+
+    All batches are as large, so that a back end compiles once, whatever N is.
+    """
+    rest = -len(inputs) % PREDICTION_BATCH
+    filled = np.pad(inputs, [(0, rest)] + [(0, 0)] * (inputs.ndim - 1))
+    answers = net.predict(filled, batch_size=PREDICTION_BATCH, verbose=0)
+    return np.asarray(answers[: len(inputs)], np.float32)
 
 
 def leaves(net: keras.Model) -> list[keras.layers.Layer]:

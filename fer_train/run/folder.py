@@ -7,6 +7,7 @@
     ├── groups.npz         the person or clip of each image, where the folds go by it
     ├── results.csv        one row a fold, once all are done
     ├── lock               held by the process that schedules
+    ├── programs/          what JAX has compiled, by its version and device
     └── MODEL/fold-00/
         ├── lock               held by the process that trains
         ├── checkpoint-NNN.npz weights, optimizer, random state and history after epoch NNN
@@ -55,6 +56,7 @@ HISTORY = "history.csv"
 RECORD = "record.json"
 RESULTS = "results.csv"
 LOCK = "lock"
+PROGRAMS = "programs"
 VOTES = "votes.npz"
 GROUPS = "groups.npz"
 TEACHER = "teacher.npz"

@@ -1,7 +1,10 @@
-"""The files from which a fold's training goes on after a stop."""
+"""The files from which a fold's training goes on after a stop, written beside the training."""
 
 import json
 import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from fer_train.network._keras import keras
 from fer_train.run.folder import read_arrays, write_arrays
 from fer_train.train.curves import History, best_epoch
 from fer_train.train.lessons import DistillationLoss, ImageTable
+from fer_train.train.stages import Stage
 
 CHECKPOINTS_KEPT = 2
 
@@ -23,48 +27,98 @@ State = dict[str, NDArray[Any]]
 class Checkpoints:
     """The checkpoints of one fold: the newest ones, and the weights of the best epoch.
 
+    They are written while the next epoch runs, at most one behind. As a context it waits, at its
+    end, for the one that is being written.
+
     Args:
         folder: The fold's folder.
         keep_best: Whether the best epoch's weights are kept; else the last epoch's count.
+        written: Called after each one, beside the training.
+
+    Attributes:
+        last: Bytes and seconds of the last one that was written; None before the first.
     """
 
-    def __init__(self, folder: Path, keep_best: bool) -> None:
+    def __init__(
+        self, folder: Path, keep_best: bool, written: Callable[[], None] = lambda: None
+    ) -> None:
         """Take the folder; nothing is read yet."""
-        self.folder, self.keep_best = folder, keep_best
+        self.folder, self.keep_best, self.written = folder, keep_best, written
+        self.last: tuple[int, float] | None = None
+        self._pool = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        """Return it."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Wait for what is being written; what that meets is raised unless another error is."""
+        try:
+            self.wait()
+        except RunError:
+            if error[0] is None:
+                raise
+
+    def wait(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+            RunError: It could not be.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def paths(self) -> list[Path]:
         """Return the files of the epochs, oldest first."""
         found = self.folder.glob("checkpoint-*.npz")
         return sorted(found, key=lambda path: int(path.stem.partition("-")[2]))
 
-    def save(self, net: keras.Model, trained: keras.Model, history: History) -> None:
-        """Write all that the next epoch depends on; files that are no longer needed go.
+    def save(self, net: keras.Model, stage: Stage, history: History) -> None:
+        """Copy all that the next epoch depends on, and begin to write it.
 
         Args:
             net: The model.
-            trained: What is compiled around it.
+            stage: What is trained of it.
             history: One row for each epoch so far.
+
+        Raises:
+            RunError: The one before could not be written.
         """
-        epoch = len(history)
-        arrays = {f"net_{i:04d}": value for i, value in enumerate(net.get_weights())}
-        if best_epoch(history) == epoch and self.keep_best:
-            write_arrays(self._best(epoch), arrays)
-        for prefix, variables in (
-            ("random", _random_states(net)),
-            ("rest", _stage_variables(net, trained)),
-        ):
-            arrays |= {
-                f"{prefix}_{i:04d}": keras.ops.convert_to_numpy(variable)
-                for i, variable in enumerate(variables)
-            }
+        parts = {
+            "net": net.weights,
+            "random": _random_states(net),
+            "rest": _stage_variables(net, stage),
+        }
+        # Copies: the next step changes some of them in place.
+        arrays = {
+            f"{prefix}_{number:04d}": np.array(keras.ops.convert_to_numpy(variable))
+            for prefix, variables in parts.items()
+            for number, variable in enumerate(variables)
+        }
         arrays["history"] = np.frombuffer(json.dumps(history).encode(), np.uint8)
-        write_arrays(self.folder / f"checkpoint-{epoch:03d}.npz", arrays)
-        for path in self.paths()[:-CHECKPOINTS_KEPT]:
-            path.unlink()
+        self.wait()
+        self._pending = self._pool.submit(self._write, arrays, list(history))
+
+    def _write(self, arrays: State, history: History) -> None:
+        start = time.perf_counter()
+        epoch = len(history)
+        if best_epoch(history) == epoch and self.keep_best:
+            write_arrays(
+                self._best(epoch),
+                {name: array for name, array in arrays.items() if name.startswith("net_")},
+            )
+        path = self.folder / f"checkpoint-{epoch:03d}.npz"
+        write_arrays(path, arrays)
+        self.last = path.stat().st_size, time.perf_counter() - start
+        for old in self.paths()[:-CHECKPOINTS_KEPT]:
+            old.unlink()
         # The best of the checkpoint before is kept too: it is needed if this one is damaged.
         needed = {self._best(best_epoch(history[:end])) for end in (epoch - 1, epoch) if end}
-        for path in set(self.folder.glob("best-*.npz")) - needed:
-            path.unlink()
+        for old in set(self.folder.glob("best-*.npz")) - needed:
+            old.unlink()
+        self.written()
 
     def latest(self) -> tuple[History, State]:
         """Read the newest checkpoint that is whole; a damaged one is set aside and said so."""
@@ -84,6 +138,7 @@ class Checkpoints:
         Raises:
             RunError: The best epoch's file is damaged.
         """
+        self.wait()
         history, state = self.latest()
         epoch = len(history)
         if self.keep_best:
@@ -104,13 +159,22 @@ class Checkpoints:
         return self.folder / f"best-{epoch:03d}.npz"
 
 
-def restore(net: keras.Model, trained: keras.Model | None, state: State) -> None:
-    """Put a checkpoint back; without ``trained`` the model alone, for a new stage."""
+def restore(net: keras.Model, stage: Stage | None, state: State) -> None:
+    """Put a checkpoint back; without ``stage`` the model alone, for a new stage.
+
+    Raises:
+        RunError: It is of another version of the trainer.
+    """
     parts = [("net", net.weights), ("random", _random_states(net))]
-    if trained is not None:
-        parts.append(("rest", _stage_variables(net, trained)))
+    if stage is not None:
+        parts.append(("rest", _stage_variables(net, stage)))
     for prefix, variables in parts:
         values = [state[key] for key in sorted(state) if key.startswith(f"{prefix}_")]
+        if [value.shape for value in values] != [tuple(one.shape) for one in variables]:
+            raise RunError(
+                "Expected a checkpoint of this version of fer-train, received another's; delete "
+                "the checkpoints of the fold to train it from its first epoch"
+            )
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
@@ -121,14 +185,11 @@ def _random_states(net: keras.Model) -> list[Any]:
     return [variable for variable in net.variables if id(variable) not in weights]
 
 
-def _stage_variables(net: keras.Model, trained: keras.Model) -> list[Any]:
+def _stage_variables(net: keras.Model, stage: Stage) -> list[Any]:
     """Return what belongs to a stage of training: augmentation's random states, the optimizer."""
-    known = {id(variable) for variable in net.variables}
-    for layer in trained.layers:
+    # Each step sets the learning rate.
+    known = {id(variable) for variable in [*net.variables, stage.optimizer.learning_rate]}
+    for layer in stage.network.layers:
         if isinstance(layer, ImageTable | DistillationLoss):
             known |= {id(variable) for variable in layer.variables}
-    return [
-        variable
-        for variable in [*trained.variables, *trained.optimizer.variables]
-        if id(variable) not in known
-    ]
+    return [variable for variable in stage.variables if id(variable) not in known]

@@ -1,50 +1,13 @@
 """The curves of a training, and what is decided by them."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_train.network._keras import keras
 from fer_train.run.metrics import selection_score
 from fer_train.run.recipes import Recipe
 
 History = list[dict[str, float]]
 """One row of scores for each epoch."""
-
-
-class PredictionBuffer(keras.metrics.Metric):  # type: ignore[misc]
-    """Keeps the probabilities of an epoch, from which its curves are computed once.
-
-    Metrics that are updated in each step cost more than the step of a small model.
-    """
-
-    def __init__(self, rows: int, classes: int) -> None:
-        """Make room for at most so many rows."""
-        super().__init__(name="predictions")
-        self.rows = self.add_variable((rows, classes), "zeros", dtype="float32")
-        self.count = self.add_variable((), "zeros", dtype="int32")
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Append a batch's probabilities (N, classes)."""
-        count = keras.ops.shape(y_pred)[0]
-        places = self.count + keras.ops.arange(count, dtype="int32")
-        answers = keras.ops.cast(y_pred, "float32")
-        self.rows.assign(keras.ops.scatter_update(self.rows, places[:, None], answers))
-        self.count.assign(self.count + count)
-
-    def reset_state(self) -> None:
-        """Begin at the first row."""
-        self.count.assign(0)
-
-    def result(self) -> Any:
-        """Return how many rows there are."""
-        return keras.ops.cast(self.count, "float32")
-
-    def take(self) -> NDArray[np.float32]:
-        """Return the rows: float32 (N, classes), in the order in which they came."""
-        count = int(keras.ops.convert_to_numpy(self.count))
-        return np.asarray(keras.ops.convert_to_numpy(self.rows)[:count], np.float32)
 
 
 def stops_early(history: History, recipe: Recipe) -> bool:
@@ -83,8 +46,33 @@ def plateau_rate(
     return rate
 
 
+def cosine_rates(recipe: Recipe, steps: int, epochs: int, epoch: int) -> NDArray[np.float32]:
+    """Return the learning rate of each step of an epoch, float32 (steps,).
+
+    It rises linearly to the recipe's and falls to 0 by a half cosine. Source: Loshchilov & Hutter,
+    *SGDR: Stochastic Gradient Descent with Warm Restarts*, 2017.
+
+    Args:
+        recipe: Settings.
+        steps: Steps of an epoch.
+        epochs: Epochs of this stage of training.
+        epoch: Of these, from 0.
+    """
+    total = steps * epochs
+    warmup = min(int(recipe.warmup_epochs * steps), total // 2)
+    step = np.arange(epoch * steps, (epoch + 1) * steps, dtype=np.float64)
+    done = np.minimum((step - warmup) / max(total - warmup, 1), 1)
+    factor = np.where(step < warmup, step / max(warmup, 1), (1 + np.cos(np.pi * done)) / 2)
+    return np.asarray(recipe.learning_rate * factor, np.float32)
+
+
+_THRESHOLDS = np.concatenate([[-1.0], np.arange(1, 199) / 199, [2.0]]).astype(np.float32)
+
+
 def curve_scores(one_hot: NDArray[np.float32], answers: NDArray[np.float32]) -> dict[str, float]:
-    """Return the scores of the curves, by Keras's metrics.
+    """Return the scores of the curves, as Keras's metrics of these names compute them.
+
+    In NumPy, since Keras compiles its own anew for each number of images.
 
     Args:
         one_hot: float32 (N, K) labels.
@@ -92,18 +80,21 @@ def curve_scores(one_hot: NDArray[np.float32], answers: NDArray[np.float32]) -> 
 
     Returns:
         ``accuracy`` (top-1), ``binary_accuracy``, ``precision``, ``recall`` and ``f1`` of the N x K
-        yes-or-no labels at 0.5, and their ``auc``.
+        yes-or-no labels at 0.5, and their ``auc``, by 200 thresholds.
     """
-    scores = {}
-    for metric in (
-        keras.metrics.CategoricalAccuracy("accuracy"),
-        keras.metrics.BinaryAccuracy("binary_accuracy"),
-        keras.metrics.Precision(name="precision"),
-        keras.metrics.Recall(name="recall"),
-        keras.metrics.AUC(name="auc"),
-    ):
-        metric.update_state(one_hot, answers)
-        scores[metric.name] = float(metric.result())
-    precision, recall = scores["precision"], scores["recall"]
-    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-    return scores | {"f1": f1}
+    true, said = one_hot > 0.5, answers > 0.5
+    hits = int(np.count_nonzero(true & said))
+    precision = hits / max(int(np.count_nonzero(said)), 1)
+    recall = hits / max(int(np.count_nonzero(true)), 1)
+    found, false = (
+        1 - np.searchsorted(np.sort(part), _THRESHOLDS, side="right") / max(part.size, 1)
+        for part in (answers[true], answers[~true])
+    )
+    return {
+        "accuracy": float(np.mean(one_hot.argmax(axis=1) == answers.argmax(axis=1))),
+        "binary_accuracy": float(np.mean(true == said)),
+        "precision": precision,
+        "recall": recall,
+        "auc": float(np.sum((false[:-1] - false[1:]) * (found[:-1] + found[1:]) / 2)),
+        "f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
+    }

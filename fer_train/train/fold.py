@@ -1,13 +1,15 @@
 """One fold: train, checkpoint, resume, evaluate. Back-end neutral: Keras 3 alone.
 
-The images lie on the device once, as a table; the batches that travel are image numbers. Epochs
-are run one at a time, each followed by an atomic checkpoint that holds everything the next epoch
-depends on, so that a killed fold goes on where it was.
+The images lie on the device once, as a table; what travels is an epoch's image numbers. Steps run
+about a second long for one call from Python. Each epoch is followed by an atomic checkpoint that
+holds everything the next epoch depends on, so that a killed fold goes on where it was. What was
+compiled for one fold serves the next one of the same model.
 """
 
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,37 +20,39 @@ from fer_edge.errors import DataError, DivergedError
 from fer_train.data.load import Dataset
 from fer_train.data.votes import vote_targets
 from fer_train.network._keras import keras
-from fer_train.network.device import (
-    PREDICTION_BATCH,
-    choose_precision,
-    describe_device,
-    on_accelerator,
-)
-from fer_train.network.models import BACKBONE, build_model, fold_normalization
+from fer_train.network.device import choose_precision, describe_device, keep_programs
+from fer_train.network.loops import Batches
+from fer_train.network.models import build_model, fold_normalization
 from fer_train.run.folder import (
     LOCK,
+    PROGRAMS,
     RunFold,
     locked,
     write_atomic,
     write_curves,
 )
-from fer_train.run.recipes import Recipe
 from fer_train.run.usages import usage_scores
 from fer_train.run.votes import agreement, counted
 from fer_train.train.checkpoints import Checkpoints, restore
 from fer_train.train.curves import (
     History,
-    PredictionBuffer,
+    cosine_rates,
     curve_scores,
     plateau_rate,
     stops_early,
 )
 from fer_train.train.lessons import choose_lessons
+from fer_train.train.stages import CompiledModel, Stage
+
+_REPORT_S = 1.0
+"""Seconds of steps that run without a report."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fold stands; sent after each batch and each epoch.
+    """Where a fold stands; sent about once a second and after each epoch.
 
     Attributes:
         epoch: Epoch that runs or has just ended, from 1.
@@ -56,6 +60,7 @@ class Progress:
         images: Training images seen of this epoch.
         images_total: Training images of an epoch.
         row: The history row of an epoch that has just ended, else None.
+        checkpoint: Bytes and seconds of the last checkpoint written, if there is one.
     """
 
     epoch: int
@@ -63,6 +68,7 @@ class Progress:
     images: int
     images_total: int
     row: dict[str, float] | None = None
+    checkpoint: tuple[int, float] | None = None
 
 
 Report = Callable[[Progress], None]
@@ -74,13 +80,16 @@ class FoldTrainer:
     Args:
         fold: The fold.
         dataset: All images of its run, labels in the order of the protocol's.
+        before: The trainer of the fold before in this process. If it is of the same model and run,
+            what it has compiled serves this one, and it must train no more.
 
     Attributes:
         lessons: What is taught while the backbone is frozen, and after that.
         held: Numbers of the images that steer training.
+        precision: The Keras dtype policy of the training.
     """
 
-    def __init__(self, fold: RunFold, dataset: Dataset) -> None:
+    def __init__(self, fold: RunFold, dataset: Dataset, before: object = None) -> None:
         """Take the parts and choose the lessons; nothing is built or written yet.
 
         Raises:
@@ -100,14 +109,29 @@ class FoldTrainer:
                     "--limit or --inner"
                 )
         self.checkpoints = Checkpoints(fold.folder, self.recipe.keep == "best")
+        self.precision = choose_precision(self.recipe.precision)
+        self.compiled = CompiledModel()
+        if isinstance(before, FoldTrainer) and (before.fold.run.folder, before.fold.model) == (
+            fold.run.folder,
+            fold.model,
+        ):
+            self.precision, self.compiled = before.precision, before.compiled
 
     @property
     def device(self) -> str:
         """Back end, devices and precision, such as ``tensorflow on cpu:0, float32``."""
-        return f"{describe_device()}, {choose_precision(self.recipe.precision)}"
+        return f"{describe_device()}, {self.precision}"
 
-    def train(self, report: Report = lambda progress: None) -> dict[str, Any]:
+    def train(
+        self,
+        report: Report = lambda progress: None,
+        written: Callable[[], None] = lambda: None,
+    ) -> dict[str, Any]:
         """Train to the end, from the last checkpoint if there is one, and evaluate the model.
+
+        Args:
+            report: Called with what a person may want to see.
+            written: Called after each checkpoint, in a thread beside the training.
 
         Returns:
             What metrics.json holds.
@@ -118,8 +142,10 @@ class FoldTrainer:
         """
         with locked(self.fold.folder / LOCK):
             if not self.fold.is_done:
+                keep_programs(self.fold.run.folder / PROGRAMS)
+                self.checkpoints.written = written
                 try:
-                    self._train_epochs(report)
+                    self._train_in_precision(report)
                 except DivergedError:
                     self._delete_begun()
                     self.fold.history_file.unlink(missing_ok=True)
@@ -128,84 +154,97 @@ class FoldTrainer:
             return self.fold.score
 
     def build(self) -> keras.Model:
-        """Return the model before its first epoch; what the fold before left in memory goes."""
-        keras.backend.clear_session()
+        """Return the model before its first epoch."""
+        if self.compiled.net is None:
+            # Later TensorFlow would prepare again what it has compiled.
+            keras.backend.clear_session()
         keras.utils.set_random_seed(self.lessons[0].data.seed)
-        keras.config.set_dtype_policy(choose_precision(self.recipe.precision))
-        return build_model(self.fold.model, self.recipe, len(self.labels), fused=True)
+        keras.config.set_dtype_policy(self.precision)
+        return self.compiled.begin(
+            build_model(self.fold.model, self.recipe, len(self.labels), fused=True)
+        )
 
-    def compile(self, net: keras.Model, stage: int) -> keras.Model:
-        """Return the compiled training of a model in a stage: 0 with its backbone frozen, or 1."""
-        lesson, recipe = self.lessons[stage], self.recipe
-        net.get_layer(BACKBONE).trainable = stage == 1
-        trained = lesson.network(net)
-        first = 0 if stage == 0 else recipe.frozen_epochs
-        end = recipe.frozen_epochs if stage == 0 else recipe.epochs
-        steps = -(-lesson.size // recipe.batch_size)
-        # A new one: Keras empties it before an epoch only once it knows it.
-        self._predictions = PredictionBuffer(
-            max(lesson.size, self.held.size), lesson.data.truth.shape[1]
-        )
-        trained.compile(
-            optimizer=_optimizer(recipe, steps, end - first),
-            loss=keras.losses.CategoricalCrossentropy(label_smoothing=lesson.label_smoothing),
-            loss_weights=None if lesson.loss_weight == 1 else [lesson.loss_weight],
-            metrics=[self._predictions],
-            jit_compile=keras.backend.backend() == "jax" or on_accelerator() or lesson.suits_xla,
-        )
-        trained.optimizer.build(trained.trainable_variables)
-        return trained
+    def stage(self, number: int) -> Stage:
+        """Return a stage of training as at its first step: 0 with the backbone frozen, or 1."""
+        return self.compiled.stage(number, self.lessons[number], self.recipe)
 
     def run_epoch(
         self,
-        trained: keras.Model,
-        stage: int,
+        stage: Stage,
         history: History,
         report: Report = lambda progress: None,
     ) -> dict[str, float]:
         """Train the epoch that follows ``history``; return its row: learning rate and scores."""
         start = time.perf_counter()
-        epoch, recipe, lesson = len(history), self.recipe, self.lessons[stage]
-        if recipe.schedule == "plateau":
-            rate = plateau_rate(history, recipe.learning_rate)
-            trained.optimizer.learning_rate = rate
-        else:
-            rate = float(keras.ops.convert_to_numpy(trained.optimizer.learning_rate))
-        data = lesson.epoch_data(epoch)
-
-        class BatchReport(keras.callbacks.Callback):  # type: ignore[misc]
-            def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-                seen = min((batch + 1) * recipe.batch_size, data.order.size)
-                report(Progress(epoch + 1, recipe.epochs, seen, data.order.size))
-
-        logs = trained.fit(
-            data.inputs,
-            data.targets,
-            sample_weight=data.weights,
-            batch_size=recipe.batch_size,
-            shuffle=False,
-            verbose=0,
-            callbacks=[BatchReport()],
-        ).history
-        row = {"epoch": float(epoch + 1), "learning_rate": rate, "loss": float(logs["loss"][-1])}
-        self._check_loss(epoch + 1, row["loss"])
-        row |= self._scores(data.order)
-        logs = trained.evaluate(
-            lesson.inputs_of(self.held),
-            lesson.data.truth[self.held],
-            batch_size=PREDICTION_BATCH,
-            verbose=0,
-            return_dict=True,
-        )
-        self._check_loss(epoch + 1, float(logs["loss"]))
-        scores = {"loss": float(logs["loss"])} | self._scores(self.held)
+        row = {"epoch": float(len(history) + 1)}
+        row |= self.train_epoch(stage, history, report)
+        lesson, held = self.lessons[self._stage(len(history))], self.held
+        batches = stage.evaluation_batches(lesson, held)
+        steps = -(-held.size // stage.loops.evaluation_size)
+        loss, answers = self._run(stage, stage.loops.evaluate, batches, steps, len(history))
+        scores = {"loss": loss} | self._scores(held, answers)
         row |= {f"val_{name}": value for name, value in scores.items()}
+        self.compiled.proven = True
         return row | {"seconds": time.perf_counter() - start}
 
-    def _scores(self, numbers: NDArray[Any]) -> dict[str, float]:
-        """Score the answers that the buffer holds, which are those to the images of ``numbers``."""
+    def train_epoch(
+        self,
+        stage: Stage,
+        history: History,
+        report: Report = lambda progress: None,
+    ) -> dict[str, float]:
+        """Do the training of `run_epoch` alone; return that part of the row."""
+        epoch, recipe = len(history), self.recipe
+        lesson = self.lessons[self._stage(epoch)]
+        data = lesson.epoch_data(epoch)
+        steps = -(-data.order.size // recipe.batch_size)
+        rates = self._rates(history, steps)
+
+        def tell(done: int) -> None:
+            seen = min(done * recipe.batch_size, data.order.size)
+            report(Progress(epoch + 1, recipe.epochs, seen, data.order.size))
+
+        batches = stage.training_batches(lesson, data, rates)
+        loss, answers = self._run(stage, stage.loops.train, batches, steps, epoch, tell)
+        row = {"learning_rate": float(rates[0]), "loss": loss}
+        return row | self._scores(data.order, answers)
+
+    def _rates(self, history: History, steps: int) -> NDArray[np.float32]:
+        """Return the learning rates of the epoch that follows ``history``, a step each."""
+        recipe, epoch = self.recipe, len(history)
+        if recipe.schedule == "plateau":
+            return np.full(steps, plateau_rate(history, recipe.learning_rate), np.float32)
+        frozen = recipe.frozen_epochs
+        first, end = (frozen, recipe.epochs) if self._stage(epoch) else (0, frozen)
+        return cosine_rates(recipe, steps, end - first, epoch - first)
+
+    def _run(
+        self,
+        stage: Stage,
+        loop: Callable[[Batches, int, int], tuple[float, NDArray[np.float32]]],
+        batches: Batches,
+        steps: int,
+        epoch: int,
+        tell: Callable[[int], None] = lambda done: None,
+    ) -> tuple[float, NDArray[np.float32]]:
+        """Run steps, a second or so at a time; return their mean loss and their answers."""
+        done, total, answers = 0, 0.0, []
+        while done < steps:
+            start, stop = time.perf_counter(), min(done + stage.pace, steps)
+            loss, found = loop(batches, done, stop)
+            total += loss
+            self._check_loss(epoch + 1, total)
+            answers.append(found)
+            pace = (stop - done) * _REPORT_S / (time.perf_counter() - start)
+            stage.pace = max(2, round(pace))
+            done = stop
+            tell(done)
+        return total / steps, np.concatenate(answers)
+
+    def _scores(self, numbers: NDArray[Any], answers: NDArray[np.float32]) -> dict[str, float]:
+        """Score answers (n or more, K), of which the first n are those to images by number."""
         one_hot = np.eye(len(self.labels), dtype=np.float32)
-        answers = self._predictions.take()
+        answers = answers[: numbers.size]
         scores = curve_scores(one_hot[self.dataset.labels[numbers]], answers)
         votes = None if self.dataset.votes is None else self.dataset.votes[numbers]
         if votes is not None and counted(votes, self.labels).any():
@@ -213,12 +252,29 @@ class FoldTrainer:
         return scores
 
     def _check_loss(self, epoch: int, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"Expected a loss that is a number, received {loss} in epoch {epoch} of "
-                f"{self.fold}; plan a run with a lower --learning-rate, or with --precision "
-                "float32, in another --run folder"
+        if math.isfinite(loss):
+            return
+        chosen = self.recipe.precision == "auto" and self.precision != "float32"
+        if chosen and not self.compiled.proven:
+            raise _UnfitPrecisionError
+        raise DivergedError(
+            f"Expected a loss that is a number, received {loss} in epoch {epoch} of "
+            f"{self.fold}; plan a run with a lower --learning-rate, or with --precision "
+            "float32, in another --run folder"
+        )
+
+    def _train_in_precision(self, report: Report) -> None:
+        """Train the epochs; in float32 where the precision that was chosen gives no numbers."""
+        try:
+            self._train_epochs(report)
+        except _UnfitPrecisionError:
+            _log.warning(
+                "The first steps of %s gave no number in %s; it is trained in float32",
+                self.fold,
+                self.precision,
             )
+            self.precision, self.compiled = "float32", CompiledModel()
+            self._train_epochs(report)
 
     def _train_epochs(self, report: Report) -> None:
         net = self.build()
@@ -226,21 +282,23 @@ class FoldTrainer:
         for row in history:
             # Those of before the loss was watched.
             self._check_loss(int(row["epoch"]), row["loss"] + row["val_loss"])
-        trained, stage = None, -1
-        while len(history) < self.recipe.epochs and not stops_early(history, self.recipe):
-            if trained is None or stage != self._stage(len(history)):
-                stage = self._stage(len(history))
-                trained = self.compile(net, stage)
-                if state:
-                    # A new stage starts a new optimizer; within a stage all of it goes on.
-                    same = stage == self._stage(len(history) - 1)
-                    restore(net, trained if same else None, state)
-                    state = {}
-            history.append(self.run_epoch(trained, stage, history, report))
-            self.checkpoints.save(net, trained, history)
-            write_curves(self.fold.history_file, history)
-            images = self.lessons[stage].size
-            report(Progress(len(history), self.recipe.epochs, 0, images, history[-1]))
+        stage, number = None, -1
+        with self.checkpoints:
+            while len(history) < self.recipe.epochs and not stops_early(history, self.recipe):
+                if stage is None or number != self._stage(len(history)):
+                    number = self._stage(len(history))
+                    stage = self.stage(number)
+                    if state:
+                        # A new stage starts a new optimizer; within a stage all of it goes on.
+                        same = number == self._stage(len(history) - 1)
+                        restore(net, stage if same else None, state)
+                        state = {}
+                history.append(self.run_epoch(stage, history, report))
+                self.checkpoints.save(net, stage, history)
+                write_curves(self.fold.history_file, history)
+                last = self.checkpoints.last
+                images = self.lessons[number].size
+                report(Progress(len(history), self.recipe.epochs, 0, images, history[-1], last))
 
     def _stage(self, epoch: int) -> int:
         """Return 0 while the backbone is frozen, 1 from then on; ``epoch`` counts from 0."""
@@ -251,15 +309,7 @@ class FoldTrainer:
         fold, split = self.fold, self.fold.split
         history, kept, weights = self.checkpoints.kept()
         keras.config.set_dtype_policy("float32")
-        # All weights come from the checkpoint: no need to fetch pretrained ones again.
-        recipe = replace(self.recipe, weights="none")
-        net = build_model(self.fold.model, recipe, len(self.labels))
-        net.set_weights(weights)
-        if recipe.normalization == "batch":
-            published = replace(recipe, normalization="none")
-            plain = build_model(self.fold.model, published, len(self.labels))
-            fold_normalization(net, plain)
-            net = plain
+        net = self._final_model(weights)
         start = time.perf_counter()
         lesson = self.lessons[self._stage(self.recipe.epochs - 1)]
         probabilities = lesson.predict(net, split.test)
@@ -273,7 +323,7 @@ class FoldTrainer:
             "training_s": sum(row["seconds"] for row in history),
             "evaluation_s": time.perf_counter() - start,
             "device": describe_device(),
-            "dtype_policy": choose_precision(self.recipe.precision),
+            "dtype_policy": self.precision,
         }
         write_atomic(fold.keras_file, net.save)
         write_curves(fold.history_file, history)
@@ -283,6 +333,21 @@ class FoldTrainer:
         fold.write_results(self.dataset, probabilities, facts)
         self._delete_begun()
 
+    def _final_model(self, weights: Sequence[NDArray[Any]]) -> keras.Model:
+        """Return the model that is exported; the one of the fold before, if there is one."""
+        nets = self.compiled.final
+        if not nets:
+            # All weights come from the checkpoint: no need to fetch pretrained ones again.
+            recipe = replace(self.recipe, weights="none")
+            nets.append(build_model(self.fold.model, recipe, len(self.labels)))
+            if recipe.normalization == "batch":
+                published = replace(recipe, normalization="none")
+                nets.append(build_model(self.fold.model, published, len(self.labels)))
+        nets[0].set_weights(weights)
+        if len(nets) > 1:
+            fold_normalization(*nets)
+        return nets[-1]
+
     def _delete_begun(self) -> None:
         """Delete what only an unfinished training needs."""
         self.checkpoints.delete()
@@ -290,19 +355,5 @@ class FoldTrainer:
             path.unlink()
 
 
-def _optimizer(recipe: Recipe, steps: int, epochs: int) -> keras.optimizers.Optimizer:
-    rate: Any = recipe.learning_rate
-    if recipe.schedule == "cosine":
-        warmup = min(int(recipe.warmup_epochs * steps), steps * epochs // 2)
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else recipe.learning_rate,
-            max(steps * epochs - warmup, 1),
-            warmup_target=recipe.learning_rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    if recipe.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
-        # Decay pulls kernels alone: a scale or bias near 0 is no simpler a function.
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        return optimizer
-    return {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[recipe.optimizer](rate)
+class _UnfitPrecisionError(Exception):
+    """The precision that was chosen gives no numbers on this device."""

@@ -24,9 +24,17 @@ from numpy.typing import NDArray
 from fer_train.data.load import Dataset
 from fer_train.data.votes import vote_targets
 from fer_train.network._keras import keras
-from fer_train.network.device import PREDICTION_BATCH, choose_precision
+from fer_train.network.device import PREDICTION_BATCH
 from fer_train.network.features import backbone_features
-from fer_train.network.models import BACKBONE, HEAD, augmentation, flip, leaves, predict
+from fer_train.network.models import (
+    BACKBONE,
+    HEAD,
+    augmentation,
+    flip,
+    leaves,
+    predict,
+    predict_rows,
+)
 from fer_train.network.teachers import PredictFn, load_keras_teacher, mean_prediction, open_teacher
 from fer_train.run.folder import (
     TEACHER,
@@ -106,6 +114,15 @@ class Lesson:
         self.size = self.order(0).size
 
     @property
+    def most(self) -> int:
+        """Images of an epoch that no fold of this data set exceeds, nor this one."""
+        images = len(self.data.images)
+        if self.recipe.balance == "oversample":
+            counts = np.bincount(self.data.truth.argmax(axis=1))
+            images = counts.max() * np.count_nonzero(counts)
+        return int(max(images, self.size))
+
+    @property
     def label_smoothing(self) -> float:
         """What the loss takes from each target and spreads over all classes."""
         return self.recipe.label_smoothing
@@ -155,8 +172,15 @@ class Lesson:
         inputs = [order, partner, share[:, None, None, None]]
         return EpochData(order, inputs, mix(targets), mix(weights))
 
-    def inputs_of(self, numbers: NDArray[np.int64]) -> list[NDArray[Any]]:
-        """Return the inputs by which the network that is trained sees images unmixed."""
+    def inputs_of(
+        self, numbers: NDArray[np.int64], shares: NDArray[np.float32]
+    ) -> list[NDArray[Any]]:
+        """Return the inputs by which the network that is trained sees images unmixed.
+
+        Args:
+            numbers: (n,) image numbers.
+            shares: (n,) of each in the mean of a loss that the network itself adds.
+        """
         order = numbers.astype(np.int32)
         if not self.recipe.mixup:
             return [order]
@@ -165,6 +189,11 @@ class Lesson:
 
     def network(self, net: keras.Model) -> keras.Model:
         """Return the model that is trained: inputs of `epoch_data` to the answers of ``net``."""
+        inputs, images = self._seen()
+        return keras.Model(inputs, net(images), name="training")
+
+    def _seen(self) -> tuple[list[Any], Any]:
+        """Return the network's inputs and the images (N, 48, 48, 1) that they mean, changed."""
         number = keras.Input((), dtype="int32", name="image_number")
         inputs = [number]
         table = ImageTable(self.data.images)
@@ -175,11 +204,7 @@ class Lesson:
             x = share * x + (1 - share) * table(partner)
         if augments(self.recipe):
             x = augmentation(self.recipe.augmentation, self.recipe.erasing, self.data.seed)(x)
-        return keras.Model(inputs, self.output(net, x), name="training")
-
-    def output(self, net: keras.Model, images: Any) -> Any:
-        """Return the answers (N, K) of ``net`` to images (N, H, W, 1) as it is trained on them."""
-        return net(images)
+        return inputs, x
 
     def predict(self, net: keras.Model, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the probabilities of images, unchanged: float32 (n, K)."""
@@ -228,9 +253,7 @@ class FeatureLesson(Lesson):
 
     def predict(self, net: keras.Model, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the probabilities of images from their features: float32 (n, K)."""
-        features = self.features(net)[numbers].astype(np.float32)
-        answers = net.get_layer(HEAD).predict(features, batch_size=PREDICTION_BATCH, verbose=0)
-        return np.asarray(answers, np.float32)
+        return predict_rows(net.get_layer(HEAD), self.features(net)[numbers])
 
     def features(self, net: keras.Model) -> NDArray[np.float32]:
         """Return what the backbone makes of each image: float32 (N, ...), from the folder."""
@@ -256,17 +279,30 @@ class TeacherLesson(Lesson):
         """Share of the targets in the loss; the rest is the teacher's."""
         return 1 - self.recipe.teacher_weight
 
-    def output(self, net: keras.Model, images: Any) -> Any:
+    def epoch_data(self, epoch: int) -> EpochData:
+        """Return the data of an epoch, from 0; each image counts as much in the teacher's part."""
+        data = super().epoch_data(epoch)
+        return replace(data, inputs=[*data.inputs, np.ones(data.order.size, np.float32)])
+
+    def inputs_of(
+        self, numbers: NDArray[np.int64], shares: NDArray[np.float32]
+    ) -> list[NDArray[Any]]:
+        """Return the inputs of images unmixed, their shares in the teacher's part among them."""
+        return [*super().inputs_of(numbers, shares), shares]
+
+    def network(self, net: keras.Model) -> keras.Model:
         """Return the answers of ``net``, whose distance from the teacher's joins the loss."""
-        output = net(images)
+        inputs, images = self._seen()
+        share = keras.Input((), dtype="float32", name="share_of_loss")
         teacher = load_keras_teacher(self.teacher, self.data.labels)
         for layer in leaves(teacher):
             if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
                 # Softmax in bfloat16 would round probabilities to two digits.
                 answers = layer.activation is keras.activations.softmax
-                precision = choose_precision(self.recipe.precision)
+                precision = keras.config.dtype_policy().name
                 layer.dtype_policy = "float32" if answers else precision
-        return DistillationLoss(teacher, self.recipe.teacher_weight)(output, images)
+        loss = DistillationLoss(teacher, self.recipe.teacher_weight)
+        return keras.Model([*inputs, share], loss(net(images), images, share), name="training")
 
     def prior(self) -> list[float]:
         """Return the share of each class in what an epoch teaches, the teacher's part included."""
@@ -314,7 +350,9 @@ class ViewLesson(Lesson):
             data.weights[shuffled],
         )
 
-    def inputs_of(self, numbers: NDArray[np.int64]) -> list[NDArray[Any]]:
+    def inputs_of(
+        self, numbers: NDArray[np.int64], shares: NDArray[np.float32]
+    ) -> list[NDArray[Any]]:
         """Return the images themselves: uint8 (n, 48, 48, 1)."""
         return [self.data.images[numbers]]
 
@@ -461,12 +499,12 @@ class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
         self.teacher, self.weight = teacher, weight
         teacher.trainable = False
 
-    def call(self, answers: Any, images: Any) -> Any:
-        """Return the answers (N, K) to images (N, H, W, 1) as they are."""
+    def call(self, answers: Any, images: Any, shares: Any) -> Any:
+        """Return the answers (N, K) to images (N, H, W, 1), of shares (N,) in the mean, as is."""
         both = keras.ops.concatenate([images, keras.ops.flip(images, axis=2)])
         found = keras.ops.cast(self.teacher(both, training=False), "float32")
         one, other = keras.ops.split(found, 2)
         targets = keras.ops.stop_gradient((one + other) / 2)
         loss = keras.ops.categorical_crossentropy(targets, answers)
-        self.add_loss(self.weight * keras.ops.mean(loss))
+        self.add_loss(self.weight * keras.ops.mean(shares * loss))
         return answers

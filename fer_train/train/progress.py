@@ -73,7 +73,8 @@ class FoldReporter:
             f"loss {row['loss']:.4f} accuracy {row['accuracy']:.4f} "
             f"val_loss {row['val_loss']:.4f} val_accuracy {row['val_accuracy']:.4f} "
             + (f"val_agreement {row['val_agreement']:.4f} " if "val_agreement" in row else "")
-            + f"{row['seconds']:.0f} s, {self._left(progress)} left",
+            + f"{row['seconds']:.0f} s, {self._left(progress)} left"
+            + _checkpoint_text(progress.checkpoint),
             file=sys.stderr,
         )
 
@@ -82,6 +83,13 @@ class FoldReporter:
         pace = (time.perf_counter() - self._started) / (progress.epoch - self._first_epoch)
         epochs = progress.epochs - progress.epoch + (self.total - 1) * progress.epochs
         return format_duration(pace * epochs)
+
+
+def _checkpoint_text(checkpoint: tuple[int, float] | None) -> str:
+    if checkpoint is None:
+        return ""
+    size, seconds = checkpoint
+    return f"; last checkpoint {size / 1e6:.1f} MB in {seconds:.1f} s"
 
 
 def format_duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from fer_edge.errors import DependencyError, RunError
 from fer_train.data.load import Dataset
 from fer_train.run.folder import DONE, LOCK, FoldId, Run, RunFold, locked
-from fer_train.train.schedule import raise_failed, train_fold
+from fer_train.train.schedule import raise_failed, train_fold, trainer_of
 
 _RAY_RETRIES = 3
 
@@ -142,10 +142,10 @@ def _train_on_node(data: Any, fold_id: FoldId, backend: str | None) -> dict[str,
         fold = run.fold(*fold_id)
         with locked(fold.folder / LOCK, wait=True):
             pass
-        train_fold(fold, dataset, argv=argv)
+        train_fold(trainer_of(fold, dataset), argv=argv)
         return {}
     with tempfile.TemporaryDirectory() as folder:
         fold = replace(run, folder=Path(folder)).fold(*fold_id)
-        train_fold(fold, dataset, argv=argv)
+        train_fold(trainer_of(fold, dataset), argv=argv)
         files = fold.folder.iterdir()
         return {path.name: path.read_bytes() for path in files if path.name != LOCK}

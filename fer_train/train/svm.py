@@ -44,8 +44,12 @@ class SvmTrainer:
         """What computes."""
         return "scikit-learn on cpu:0"
 
-    def train(self, report: Callable[[Any], None] = lambda progress: None) -> dict[str, Any]:
-        """Fit and evaluate; return what metrics.json holds.
+    def train(
+        self,
+        report: Callable[[Any], None] = lambda progress: None,
+        written: Callable[[], None] = lambda: None,
+    ) -> dict[str, Any]:
+        """Fit and evaluate; return what metrics.json holds. There is nothing to report before.
 
         Raises:
             RunError: Another process trains this fold, or the folder cannot be written.

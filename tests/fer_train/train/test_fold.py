@@ -373,7 +373,9 @@ def test_mixup_mixes_images_and_targets_by_the_same_share(tmp_path):
     assert np.allclose(lesson.network(net)(data.inputs), net(mixed), atol=1e-5)
     held = trainer.fold.split.validation
     unmixed = net(images[held].astype(np.float32))
-    assert np.allclose(lesson.network(net)(lesson.inputs_of(held)), unmixed, atol=1e-5)
+    assert np.allclose(
+        lesson.network(net)(lesson.inputs_of(held, np.ones(held.size))), unmixed, atol=1e-5
+    )
 
     assert np.array_equal(_trainer(tmp_path).lessons[1].epoch_data(0).inputs[2], share)
     assert not np.array_equal(lesson.epoch_data(1).inputs[2], share)

@@ -27,3 +27,12 @@ def test_a_failure_is_no_early_stop(capsys):
         report(Progress(1, 3, 0, 10, ROW))
         raise ValueError
     assert "stopped early" not in capsys.readouterr().err
+
+
+def test_an_epochs_line_tells_of_the_checkpoint_that_was_written(capsys):
+    with FoldReporter("edge fold 0", "cpu", 1) as report:
+        report(Progress(1, 3, 0, 10, ROW))
+        report(Progress(2, 3, 0, 10, ROW, (34_500_000, 0.25)))
+    first, second = [line for line in capsys.readouterr().err.splitlines() if "epoch" in line][:2]
+    assert "checkpoint" not in first
+    assert second.endswith("last checkpoint 34.5 MB in 0.2 s")

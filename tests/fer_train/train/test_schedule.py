@@ -243,7 +243,7 @@ def _stopped_after(epoch: int, command, folder) -> bool:
     """Tell whether the command was stopped by an error after so many epochs."""
     train = FoldTrainer.train
 
-    def until(self, report=None):
+    def until(self, *ignored):
         def stop(progress):
             if progress.row and progress.epoch == epoch:
                 raise RunError("stopped")
@@ -317,9 +317,10 @@ def test_a_teacher_adds_the_cross_entropy_to_its_answers_to_both_views():
     images = rng.random((4, 48, 48, 1), np.float32)
     answers = rng.dirichlet([1, 1, 1], 4).astype(np.float32)
     layer = DistillationLoss(teacher, 0.25)
-    assert np.array_equal(layer(answers, images), answers)
+    shares = np.array([1, 2, 1, 0], np.float32)
+    assert np.array_equal(layer(answers, images, shares), answers)
     targets = (teacher.predict(images) + teacher.predict(images[:, :, ::-1])) / 2
-    expected = -0.25 * np.mean(np.sum(targets * np.log(answers), axis=1))
+    expected = -0.25 * np.mean(shares * np.sum(targets * np.log(answers), axis=1))
     assert float(layer.losses[0]) == pytest.approx(expected, rel=1e-4)
     assert not layer.trainable_variables
 

@@ -1,0 +1,135 @@
+"""A model and the compiled trainings of its stages, which serve one fold after the other."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_train.network._keras import keras
+from fer_train.network.device import PREDICTION_BATCH, on_accelerator
+from fer_train.network.loops import Batches, Loops, filled, make_loops
+from fer_train.network.models import BACKBONE
+from fer_train.run.recipes import Recipe
+from fer_train.train.lessons import EpochData, Lesson
+
+
+class Stage:
+    """What is compiled of one lesson: its network, the optimizer, the loops over batches.
+
+    Args:
+        net: The model.
+        lesson: What it is taught; of the same settings for all folds that this stage serves.
+        recipe: Settings.
+
+    Attributes:
+        network: What is trained, with the model inside.
+        optimizer: Its optimizer; the learning rate is set by each step.
+        loops: The compiled loops.
+        pace: Steps that run in about a second.
+    """
+
+    def __init__(self, net: keras.Model, lesson: Lesson, recipe: Recipe) -> None:
+        """Build the network and the optimizer; what is compiled is so when it first runs."""
+        self.network = lesson.network(net)
+        self.optimizer = _optimizer(recipe)
+        self.optimizer.build(self.network.trainable_variables)
+        cross_entropy = keras.losses.CategoricalCrossentropy(label_smoothing=lesson.label_smoothing)
+        weight = lesson.loss_weight
+        self.loops: Loops = make_loops(
+            self.network,
+            self.optimizer,
+            lambda targets, answers, weights: weight * cross_entropy(targets, answers, weights),
+            recipe.batch_size,
+            PREDICTION_BATCH,
+            xla=self._suits_xla(on_accelerator() or lesson.suits_xla),
+            whole=on_accelerator(),
+        )
+        self.pace = 2
+
+    def _suits_xla(self, wanted: bool) -> bool:
+        """Tell whether XLA is wanted and has all operations of the network, as Keras sees it."""
+        with warnings.catch_warnings():
+            # What it cannot compile, it runs as it is.
+            warnings.simplefilter("ignore")
+            self.network.compile(self.optimizer, jit_compile=wanted)
+        return bool(self.network.jit_compile)
+
+    @property
+    def variables(self) -> list[Any]:
+        """All that training changes, and the images."""
+        return [*self.network.variables, *self.optimizer.variables]
+
+    def training_batches(
+        self, lesson: Lesson, data: EpochData, rates: NDArray[np.float32]
+    ) -> Batches:
+        """Return an epoch's data on the device; the last batch is filled up with the first one."""
+        arrays = (data.inputs, data.targets, data.weights, rates)
+        return self.loops.put(filled(*arrays, rows=lesson.most, size=self.loops.size))
+
+    def evaluation_batches(self, lesson: Lesson, numbers: NDArray[np.int64]) -> Batches:
+        """Return images on the device whose mean loss is that of the batches that hold them."""
+        size = self.loops.evaluation_size
+        rows = -(-numbers.size // size) * size
+        # Those that fill up the last batch count nothing.
+        shares = np.zeros(rows, np.float32)
+        shares[: numbers.size] = rows / numbers.size
+        repeated = numbers[np.arange(rows) % numbers.size]
+        arrays = (lesson.inputs_of(repeated, shares), lesson.data.truth[repeated], shares)
+        most = max(len(lesson.data.images), rows)
+        return self.loops.put(filled(*arrays, np.empty(0, np.float32), rows=most, size=size))
+
+
+@dataclass
+class CompiledModel:
+    """A model that is trained fold after fold.
+
+    Attributes:
+        net: The model; None before the first fold.
+        stages: What is compiled of each stage so far.
+        final: The model as it is evaluated, in float32; with a second one, into which batch
+            normalisation is folded, where the recipe asks for it.
+        proven: Whether its losses have been numbers in its precision.
+    """
+
+    net: keras.Model | None = None
+    stages: dict[int, Stage] = field(default_factory=dict)
+    final: list[keras.Model] = field(default_factory=list)
+    proven: bool = False
+
+    def begin(self, fresh: keras.Model) -> keras.Model:
+        """Return the model with the weights and random states of one that was just built."""
+        if self.net is None:
+            self.net = fresh
+        else:
+            _copy(fresh.variables, self.net.variables)
+        return self.net
+
+    def stage(self, number: int, lesson: Lesson, recipe: Recipe) -> Stage:
+        """Return a stage as at its first step: 0 with the model's backbone frozen, or 1."""
+        if self.net is None:
+            raise ValueError("Expected a model that has begun, received none")
+        self.net.get_layer(BACKBONE).trainable = number == 1
+        fresh = Stage(self.net, lesson, recipe)
+        kept = self.stages.setdefault(number, fresh)
+        if kept is not fresh:
+            _copy(fresh.variables, kept.variables)
+        return kept
+
+
+def _copy(source: Iterable[Any], target: Iterable[Any]) -> None:
+    for new, old in zip(source, target, strict=True):
+        if new is not old:
+            old.assign(new)
+
+
+def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    if recipe.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
+        # Decay pulls kernels alone: a scale or bias near 0 is no simpler a function.
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer
+    kinds = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
+    return kinds[recipe.optimizer](recipe.learning_rate)
