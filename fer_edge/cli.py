@@ -317,10 +317,8 @@ def _open_classifier(
     click.option(
         "--batch-size",
         type=click.IntRange(1, 4096),
-        default=64,
-        show_default=True,
         metavar="N",
-        help="Most faces that the model sees at once.",
+        help="Most faces that the model sees at once. [default: 64, on a graphics card 256]",
     ),
 )
 @section(

@@ -31,6 +31,7 @@ from fer_edge.inference.detectors import Face, FaceDetector, open_detector
 from fer_edge.inference.locate import DetectorName, find_model
 from fer_edge.inference.onnx_file import read_model
 from fer_edge.inference.preprocess import Box, Points, prepare
+from fer_edge.inference.providers import CARDS
 from fer_edge.inference.session import open_session
 from fer_edge.records import FACES, to_dataframe
 
@@ -163,7 +164,7 @@ class Classifier:
         mirror: bool = False,
         prior: Prior | float | None = None,
         align: bool = True,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         spin: bool = True,
         **description: Unpack[Description],
     ) -> None:
@@ -186,7 +187,7 @@ class Classifier:
                 1 and answers as if all labels were equally frequent. None means
                 `fer_edge.contract.DEFAULT_PRIOR_POWER` where the model says what its prior is.
             align: Whether tilted faces are turned upright, where the detector finds their eyes.
-            batch_size: Most faces in one inference.
+            batch_size: Most faces in one inference; None means 64, or 256 on a graphics card.
             spin: Whether idle threads wait busily for the next inference: False leaves the
                 processor to others, as `fer-edge video` does.
             description: Fields of `ModelSpec` for a model that does not describe itself, such as
@@ -229,7 +230,8 @@ class Classifier:
         self.spec, self._reading = describe_model(self._session.file, given, preset)
         self.prior = prior_power(prior, self.spec, self._name)
         self._divisor = np.asarray(self.spec.prior or [1.0], np.float32) ** np.float32(self.prior)
-        self.batch_size = self._session.fixed_batch or batch_size
+        on_card = self.provider in CARDS
+        self.batch_size = self._session.fixed_batch or batch_size or (256 if on_card else 64)
         self.detector = (
             open_detector(detector, detector_model, provider=provider)
             if isinstance(detector, str)
@@ -238,6 +240,10 @@ class Classifier:
         if given or preset or not spec_from_metadata(self._session.file.metadata, self._name):
             for warning in doubts(self._in_pieces, self.spec):
                 _LOG.warning("%s: %s", self._name, warning)
+        if on_card:
+            # A card prepares its programs when it first sees a shape, for up to seconds.
+            for count in {1, self.batch_size}:
+                self._in_pieces(np.zeros((count, *model_input_shape(self.spec)), np.float32))
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         """Pickle how the classifier was made; who unpickles it opens the model again."""
@@ -478,12 +484,15 @@ class Classifier:
 
 
 def _check_arguments(
-    batch_size: int,
+    batch_size: int | None,
     threads: int | None,
     uncertain: float,
     detector: object,
 ) -> None:
-    counts = {"batch_size": batch_size, "threads": 1 if threads is None else threads}
+    counts = {
+        "batch_size": 1 if batch_size is None else batch_size,
+        "threads": 1 if threads is None else threads,
+    }
     for name, count in counts.items():
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"Expected a whole number from 1 as {name}, received {count!r}")

@@ -15,6 +15,9 @@ PROVIDERS = {
 }
 """Short name of each provider, onnxruntime's name, and what pip installs for it."""
 
+CARDS = frozenset({"cuda", "tensorrt", "directml", "migraphx"})
+"""Providers that run on graphics cards, with memory of their own."""
+
 # Those that are faster than the processor without any preparation.
 _AUTO_ORDER = ("cuda", "directml", "cpu")
 

@@ -27,7 +27,7 @@ from fer_edge._base._ort import ORT_ERRORS, onnxruntime, ort_reason
 from fer_edge.errors import ModelError, ProviderError
 from fer_edge.inference.libraries import library_fault, load_libraries
 from fer_edge.inference.onnx_file import ModelFile, Shape, Tensor, read_model
-from fer_edge.inference.providers import AUTO, choose_providers, short_name
+from fer_edge.inference.providers import AUTO, CARDS, choose_providers, short_name
 
 _LOG = logging.getLogger(__name__)
 _LOG_FATAL = 4
@@ -47,11 +47,14 @@ class Session:
     Attributes:
         file: What its file says of itself.
         provider: Short name of the execution provider that really runs.
+        bound: Whether inputs and outputs are bound for each call: onnxruntime then copies each once
+            between a card's memory and ours, and waits for the card once.
     """
 
     file: ModelFile
     provider: str
     _session: Any
+    bound: bool = False
 
     @property
     def input(self) -> Tensor:
@@ -86,12 +89,23 @@ class Session:
             batch = np.clip(np.rint(batch), 0, 255)
         names = list(outputs) or [self.file.outputs[0].name]
         try:
-            answers = self._session.run(names, {self.input.name: batch.astype(dtype, copy=False)})
+            answers = self._answers(names, batch.astype(dtype, copy=False))
             return [np.asarray(answer, np.float32) for answer in answers]
         except ORT_ERRORS as error:
             raise ModelError(
                 f"{self.file.path.name} fails when it runs: {ort_reason(error)}"
             ) from error
+
+    def _answers(self, names: Sequence[str], batch: NDArray[Any]) -> list[Any]:
+        if not self.bound:
+            return list(self._session.run(names, {self.input.name: batch}))
+        # One for each call, as threads share the session.
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(self.input.name, np.ascontiguousarray(batch))
+        for name in names:
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        return list(binding.copy_outputs_to_cpu())
 
 
 _loaded: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -147,7 +161,7 @@ def open_session(path: Path, provider: str, threads: int, *, spin: bool = True) 
         if provider != AUTO:
             raise ProviderError(f"Expected the {best} provider to run, but it failed: {fault}")
         _warn_of_fallback(best, runs, fault)
-    loaded = Session(file, runs, session)
+    loaded = Session(file, runs, session, bound=runs in CARDS)
     _check_tensors(loaded)
     return loaded
 

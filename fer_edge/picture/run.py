@@ -53,7 +53,7 @@ class PictureOptions:
         top: Emotions in tables and on pictures.
         largest: Whether only the largest face of each picture counts.
         max_pixels: Larger pictures are refused; None means `MAX_PIXELS`.
-        batch_size: Most faces in one inference.
+        batch_size: Most faces in one inference; None as for `Classifier`.
     """
 
     inputs: tuple[str, ...]
@@ -68,7 +68,7 @@ class PictureOptions:
     top: int = 3
     largest: bool = False
     max_pixels: int | None = None
-    batch_size: int = 64
+    batch_size: int | None = None
 
 
 def run_pictures(open_classifier: Callable[..., Classifier], options: PictureOptions) -> None:

@@ -109,6 +109,8 @@ def filled(
 
 
 class _TensorFlowLoops(Loops):
+    """By functions of TensorFlow, whose graph holds the loop."""
+
     def __init__(self, *parts: Any, **options: Any) -> None:
         super().__init__(*parts, **options)
         import tensorflow as tf
@@ -205,6 +207,8 @@ class _TensorFlowLoops(Loops):
 
 
 class _JaxLoops(Loops):
+    """By programs of XLA, which hold the loop, or one step of it."""
+
     def __init__(self, *parts: Any, **options: Any) -> None:
         super().__init__(*parts, **options)
         import jax
@@ -307,7 +311,10 @@ class _JaxLoops(Loops):
     def _evaluation_step(
         self, variables: Any, state: Any, inputs: Any, targets: Any, weights: Any, rate: Any
     ) -> Any:
-        loss, (_, answers) = self._forward(*variables, inputs, targets, weights, training=False)
+        trainable, rest = variables
+        loss, (_, answers) = self._forward(
+            trainable, rest, inputs, targets, weights, training=False
+        )
         return state, loss, answers
 
     def _forward(
@@ -342,18 +349,18 @@ def precision_works(precision: str) -> bool:
     keras.config.set_dtype_policy(precision)
     try:
         layers = keras.layers
-        network = keras.Sequential(
-            [
-                keras.Input((12, 12, 3)),
-                layers.Conv2D(8, 3, strides=2, padding="same"),
-                layers.BatchNormalization(),
-                layers.ReLU(),
-                layers.MaxPooling2D(2),
-                layers.GlobalAveragePooling2D(),
-                layers.Dense(7),
-                layers.Softmax(dtype="float32"),
-            ]
-        )
+        image = x = keras.Input((12, 12, 3))
+        for layer in (
+            layers.Conv2D(8, 3, strides=2, padding="same"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling2D(2),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(7),
+            layers.Softmax(dtype="float32"),
+        ):
+            x = layer(x)
+        network = keras.Model([image], x)
     finally:
         keras.config.set_dtype_policy(usual)
     optimizer = keras.optimizers.AdamW(1e-3)

@@ -24,8 +24,10 @@ from fer_train.network.device import choose_precision, describe_device, keep_pro
 from fer_train.network.loops import Batches
 from fer_train.network.models import build_model, fold_normalization
 from fer_train.run.folder import (
+    HISTORY,
     LOCK,
     PROGRAMS,
+    RECORD,
     RunFold,
     locked,
     write_atomic,
@@ -148,7 +150,8 @@ class FoldTrainer:
                     self._train_in_precision(report)
                 except DivergedError:
                     self._delete_begun()
-                    self.fold.history_file.unlink(missing_ok=True)
+                    for name in (HISTORY, RECORD):
+                        (self.fold.folder / name).unlink(missing_ok=True)
                     raise
                 self._finish()
             return self.fold.score

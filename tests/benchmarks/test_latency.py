@@ -22,9 +22,14 @@ def test_files_and_peers_run_side_by_side(tmp_path: Path) -> None:
     save_tiny_onnx(peers / "other.onnx")
     arguments = ["--exported", str(ours), "--peer", str(peers), "--batches", "1,2"]
     arguments += ["--threads", "1", "--rounds", "2", "--no-keras", "--json", str(results)]
+    arguments += ["--provider", "cpu"]
     done = CliRunner().invoke(latency.main, arguments)
     assert done.exit_code == 0, done.output
     content = json.loads(results.read_text())
+    assert [(row["name"], row["largest_difference"]) for row in content["parity"]] == [
+        ("tiny.int8.onnx", 0),
+        ("tiny.onnx", 0),
+    ]
     names = ["matrix product", "tiny.int8.onnx", "tiny.onnx", "other.onnx"]
     assert [row["name"] for row in content["rows"]] == names * 2
     for row in content["rows"]:

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from fer_train.network.loops import _TensorFlowLoops
 from fer_train.run.folder import open_run
 from fer_train.run.plan import load_images
 from fer_train.train.fold import FoldTrainer
@@ -18,6 +19,7 @@ _COUNT = """
 import collections, logging, re, sys
 from pathlib import Path
 import jax
+from fer_train.network.loops import _TensorFlowLoops
 from fer_train.run.folder import open_run
 from fer_train.run.plan import load_images
 from fer_train.train.schedule import run_here
@@ -56,6 +58,63 @@ def test_jax_compiles_one_training_and_one_evaluation_for_all_folds(tmp_path):
     (kept,) = (run.folder / "programs").iterdir()
     assert kept.name.startswith("jax-")
     assert list(kept.iterdir())
+
+
+_BOTH_WAYS = """
+import numpy as np
+from fer_train.network._keras import keras
+from fer_train.network.loops import filled, make_loops
+
+rng = np.random.default_rng(0)
+inputs = rng.normal(size=(40, 5)).astype("float32")
+targets = np.eye(3, dtype="float32")[rng.integers(0, 3, 40)]
+rates = np.linspace(0.01, 0.1, 5, dtype=np.float32)
+for whole in (True, False):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(8), keras.layers.Dropout(0.5), keras.layers.Dense(3, "softmax")]
+    net = keras.Sequential([keras.Input((5,)), *layers])
+    optimizer = keras.optimizers.Adam(0.5)
+    optimizer.build(net.trainable_variables)
+    loops = make_loops(net, optimizer, keras.losses.CategoricalCrossentropy(), 8, 8, whole=whole)
+    batches = loops.put(filled([inputs], targets, np.ones(40, np.float32), rates, rows=44, size=8))
+    parts = [loops.train(batches, 0, 2), loops.train(batches, 2, 5)]
+    parts.append(loops.evaluate(batches, 0, 5))
+    print(*(round(loss, 4) for loss, _ in parts), [len(found) for _, found in parts])
+"""
+
+
+def test_jax_learns_the_same_in_a_loop_and_step_by_step():
+    done = subprocess.run(
+        [sys.executable, "-c", _BOTH_WAYS],
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    whole, stepwise = done.stdout.splitlines()
+    assert whole == stepwise
+    assert "[16, 24, 40]" in whole
+
+
+def test_a_precision_without_numbers_gives_way_to_float32(tmp_path, monkeypatch, caplog):
+    folder = tmp_path / "run"
+    flags = ("--precision", "auto", "--folds", "2", "--epochs", "1")
+    run = plan_small(folder, *flags)
+    monkeypatch.setattr("fer_train.train.fold.choose_precision", lambda asked: "mixed_bfloat16")
+    normal = _TensorFlowLoops.train
+
+    def without_numbers(self, batches, start, stop):
+        loss, answers = normal(self, batches, start, stop)
+        return (loss if self.network.dtype_policy.name == "float32" else float("nan")), answers
+
+    monkeypatch.setattr(_TensorFlowLoops, "train", without_numbers)
+    dataset = load_images(run.protocol)
+    trainer = FoldTrainer(run.fold("edge", 0), dataset)
+    with caplog.at_level("WARNING"):
+        assert trainer.train()["dtype_policy"] == "float32"
+    assert "gave no number in mixed_bfloat16; it is trained in float32" in caplog.text
+    assert FoldTrainer(run.fold("edge", 1), dataset, trainer).precision == "float32"
 
 
 def test_tensorflow_traces_once_for_all_folds_and_learns_as_if_alone(tmp_path):
