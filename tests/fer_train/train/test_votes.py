@@ -55,7 +55,7 @@ def test_a_run_learns_its_votes_and_keeps_them(tmp_path, votes):
         assert not np.isin(unknown, fold.train).any()
         assert not np.isin(unknown, fold.inner).any()
     for model in ("edge", "svm"):
-        score = opened.score(model, 0)
+        score = opened.fold(model, 0).score
         assert 0 < score["agreement"] < score["agreement_ceiling"]
         assert score["clear_images"] > 0
     # What it learns is the emotion after the label.
@@ -68,7 +68,7 @@ def test_a_run_learns_its_votes_and_keeps_them(tmp_path, votes):
         rows = list(csv.DictReader(file))
     assert {"agreement", "val_agreement", "val_accuracy"} <= rows[0].keys()
     kept = max(range(2), key=lambda epoch: (float(rows[epoch]["val_agreement"]), epoch))
-    assert opened.score("edge", 0)["kept_epoch"] == kept + 1
+    assert opened.fold("edge", 0).score["kept_epoch"] == kept + 1
 
     # Without the csv a fold has its votes; the same command goes on, and other votes are others.
     assert _invoke(*plan, "--votes", votes).exit_code == 0
@@ -159,7 +159,7 @@ def test_another_machine_has_the_votes_from_the_store(tmp_path, votes):
     fold = ("fold", "--model", "svm", "--fold", "0", "--run", tmp_path / "b", "--store", store)
     result = _invoke(*fold)
     assert result.exit_code == 0, result.output
-    assert "agreement" in open_run(tmp_path / "b").score("svm", 0)
+    assert "agreement" in open_run(tmp_path / "b").fold("svm", 0).score
 
 
 @pytest.mark.parametrize(
