@@ -667,7 +667,8 @@ def train_all(
 
                 run_on_ray(run, dataset, folds, ray_address, report, cpus=ray_cpus, gpus=ray_gpus)
             elif jobs:
-                click.echo(_tell_of_jobs(jobs, len(folds)), err=True)
+                if folds:
+                    click.echo(_tell_of_jobs(jobs, len(folds)), err=True)
                 schedule.run_in_subprocesses(folds, jobs, report)
             else:
                 schedule.run_here(dataset, folds)

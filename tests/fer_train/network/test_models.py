@@ -35,7 +35,7 @@ def test_normalisation_folds_into_the_convolutions_of_vgg16_as_published():
     images, _ = synthetic_faces(4)
     answers = [predict(net, images) for net in (normalized, published)]
     assert answers[0].std(axis=0).max() > 1e-4, "answers must depend on the image"
-    assert np.abs(answers[0] - answers[1]).max() < 1e-6
+    assert np.abs(answers[0] - answers[1]).max() < 5e-6
     theirs = keras.applications.VGG16(include_top=False, weights=None, input_shape=(48, 48, 3))
     kinds = [type(layer).__name__ for layer in leaves(published.get_layer("backbone"))]
     assert [kind for kind in kinds if kind in ("Conv2D", "MaxPooling2D")] == [
