@@ -56,9 +56,7 @@ def run_here(dataset: Dataset, folds: Sequence[RunFold]) -> None:
     raise_failed(failed)
 
 
-def train_fold(
-    trainer: "Trainer", *, left: int = 1, argv: Sequence[str] | None = None
-) -> None:
+def train_fold(trainer: "Trainer", *, left: int = 1, argv: Sequence[str] | None = None) -> None:
     """Train one fold in this process and show it on standard error.
 
     With a store it goes on from the checkpoints that are there, and sends each one. The run's
