@@ -63,6 +63,14 @@ DEFAULT_RUN = Path("runs/default")
 EXPORTED = Path("exported")
 SEED = click.IntRange(0, LARGEST_SEED)
 
+layout_option = click.option(
+    "--layout",
+    type=click.Choice(_LAYOUTS),
+    default="folders",
+    show_default=True,
+    help="How pictures name their emotions. folders: the nearest folder that means one.",
+)
+
 
 class NameList(click.ParamType[tuple[str, ...]]):
     """A comma-separated list of names, from a fixed set where there is one."""
@@ -1094,13 +1102,7 @@ def explore(
     required=True,
     help="Folder for the faces and faces.csv; empty, or not there yet.",
 )
-@click.option(
-    "--layout",
-    type=click.Choice(_LAYOUTS),
-    default="folders",
-    show_default=True,
-    help="How pictures name their emotions. folders: the nearest folder that means one.",
-)
+@layout_option
 @classes_option
 @labels_map_option
 @detector_options
@@ -1262,13 +1264,7 @@ def compare(run_folders: tuple[Path, ...], only_done: bool) -> None:
     required=True,
     help="Folder of a data set that the model has not seen.",
 )
-@click.option(
-    "--layout",
-    type=click.Choice(_LAYOUTS),
-    default="folders",
-    show_default=True,
-    help="How the data set names its emotions.",
-)
+@layout_option
 @labels_map_option
 @detector_options
 @click.option("--model", type=click.Choice(KERAS_MODELS), help="Which model of a RUN with several.")

@@ -6,7 +6,7 @@ import pytest
 from fer_edge.errors import RunError
 from fer_train.data.synthetic import synthetic_faces
 from fer_train.network._keras import keras
-from fer_train.network.models import build_model, fold_normalization, leaves, predict
+from fer_train.network.models import build_model, fold_normalization, leaves
 from fer_train.run.recipes import recipe_for
 from fer_train.train.lessons import TeacherLesson, TrainingSet
 
@@ -18,6 +18,8 @@ def test_normalisation_folds_into_the_convolutions_of_vgg16_as_published():
     assert recipe.normalization == "batch"
     settings = {"weights": "none", "head": "gap", "normalization": "none"}
     plain = recipe_for("modern", "vgg16", settings)
+    # In float64 only the folding can make a difference, not float32's rounding in 16 layers.
+    keras.config.set_dtype_policy("float64")
     normalized, published = build_model("vgg16", recipe, 7), build_model("vgg16", plain, 7)
     rng = np.random.default_rng(0)
     for layer in leaves(normalized):
@@ -33,9 +35,9 @@ def test_normalisation_folds_into_the_convolutions_of_vgg16_as_published():
             )
     fold_normalization(normalized, published)
     images, _ = synthetic_faces(4)
-    answers = [predict(net, images) for net in (normalized, published)]
+    answers = [np.asarray(net(images, training=False)) for net in (normalized, published)]
     assert answers[0].std(axis=0).max() > 1e-4, "answers must depend on the image"
-    assert np.abs(answers[0] - answers[1]).max() < 5e-6
+    assert np.abs(answers[0] - answers[1]).max() < 1e-6
     theirs = keras.applications.VGG16(include_top=False, weights=None, input_shape=(48, 48, 3))
     kinds = [type(layer).__name__ for layer in leaves(published.get_layer("backbone"))]
     assert [kind for kind in kinds if kind in ("Conv2D", "MaxPooling2D")] == [
