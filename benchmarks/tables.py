@@ -184,6 +184,22 @@ def prior_table(measured: Measured) -> str:
     return markdown(heads, rows)
 
 
+def following_table(measured: Measured) -> str:
+    """Return frames/s by how often faces are detected, and how well followed boxes fit."""
+    rows = [
+        [
+            every,
+            f"{fits['frames_per_s']:.0f}",
+            f"{fits['overlap']:.2f}",
+            f"{fits['least_overlap']:.2f}",
+            percent(fits["same_emotion"], 0),
+        ]
+        for every, fits in measured.read("video")["following"].items()
+    ]
+    heads = ["`--detect-every`", "frames/s", "overlap of the boxes", "least", "same emotion"]
+    return markdown(heads, rows)
+
+
 def tilt_table(measured: Measured) -> str:
     """Return what share of faces in made scenes is read right by their tilt."""
     rows = [
@@ -548,6 +564,7 @@ TABLES: Mapping[str, Callable[[Measured], str]] = {
     "prior": prior_table,
     "without-copies": without_copies_table,
     "copies": copies_table,
+    "following": following_table,
     "tilt": tilt_table,
     "size": size_table,
     "latency": latency_table,

@@ -25,8 +25,10 @@ import numpy as np
 from benchmarks.machine import describe_machine
 from fer_edge._base._cv2 import OPENCV_VERSION
 from fer_edge.image.read import Frame, read_image
-from fer_edge.inference.classifier import Classifier
+from fer_edge.inference.classifier import Classifier, FaceResult
 from fer_edge.inference.detectors import HaarDetector, open_detector
+from fer_edge.inference.preprocess import Box
+from fer_edge.inference.search import overlaps
 from fer_edge.video.frame_log import FrameLog
 from fer_edge.video.options import DETECT_EVERY, MIN_FACE
 from fer_edge.video.sink import VideoSink
@@ -37,6 +39,8 @@ PORTRAIT = Path(__file__).parents[1] / "tests/data/portrait.jpg"
 PEERS = Path(__file__).parent / "results/peers.json"
 """Figures of `fer` that were measured elsewhere, for where it is not installed."""
 WIDTH, HEIGHT, FPS = 596, 336, 30.0
+EVERY = (1, 2, 3, 5, 8, DETECT_EVERY, 30)
+"""Frames from one detection to the next that are compared."""
 
 
 def made_frames(count: int) -> list[Frame]:
@@ -92,6 +96,37 @@ def time_peer(clip: Path, detector: Any) -> tuple[int, float]:
     return frames, time.perf_counter() - began
 
 
+def follow(clip: Path, classifier: Classifier) -> dict[str, dict[str, float]]:
+    """Return for each of `EVERY` frames/s, and how its boxes and answers fit those of 1."""
+    found: dict[str, dict[str, float]] = {}
+    detected: list[FaceResult | None] = []
+    for every in EVERY:
+        began = time.perf_counter()
+        with VideoSource(clip) as source:
+            faces = [
+                watched.faces[0].result if watched.faces else None
+                for watched in watch(source, classifier, detect_every=every)
+            ]
+        rate = len(faces) / (time.perf_counter() - began)
+        detected = detected or faces
+        pairs = [(one, two) for one, two in zip(detected, faces, strict=True) if one and two]
+        both = [np.array([_corners(one.box), _corners(two.box)], np.float32) for one, two in pairs]
+        shares = [float(overlaps(boxes[:1], boxes[1:])[0, 0]) for boxes in both]
+        found[str(every)] = {
+            "frames_per_s": rate,
+            "frames_with_face": sum(face is not None for face in faces),
+            "overlap": statistics.mean(shares),
+            "least_overlap": min(shares),
+            "same_emotion": statistics.mean(one.emotion == two.emotion for one, two in pairs),
+        }
+    return found
+
+
+def _corners(box: Box) -> tuple[int, int, int, int]:
+    left, top, width, height = box
+    return left, top, left + width, top + height
+
+
 def open_peer() -> Any:
     """Return `fer`'s detector with its default face finder, or None where it is not installed."""
     if importlib.util.find_spec("fer") is None:
@@ -134,6 +169,7 @@ def main(
                 # The first round warms up: caches, thread pools, the model's own first run.
                 if round_index:
                     rates[name].append(frames / seconds)
+        following = follow(clip, classifier)
     if peer is not None:
         peer_fps = statistics.median(rates["fer"])
     else:
@@ -159,6 +195,11 @@ def main(
             f"{name:<16}{row['frames_per_s']:>10.1f}{row['slowest']:>10.1f}{row['fastest']:>10.1f}"
             f"{row['times_peer']:>8.1f}"
         )
+    for every, fits in following.items():
+        click.echo(
+            f"every {every:<3}{fits['frames_per_s']:>17.1f}  boxes overlap by "
+            f"{fits['overlap']:.3f}, least {fits['least_overlap']:.3f}"
+        )
     if json_path:
         document = {
             "machine": describe_machine(),
@@ -168,6 +209,7 @@ def main(
             "threads": classifier.threads,
             "peer": {"frames_per_s": peer_fps, "measured_here": peer is not None},
             "modes": results,
+            "following": following,
         }
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(document, indent=2) + "\n")
