@@ -28,7 +28,7 @@ import click
 import numpy as np
 
 from benchmarks.machine import describe_machine
-from fer_train.cli import NameList
+from fer_train.commands.parameters import NameList
 from fer_train.data.folds import Fold
 from fer_train.data.load import Dataset, load_dataset
 from fer_train.network.device import choose_precision, describe_device

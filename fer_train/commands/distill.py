@@ -1,0 +1,158 @@
+"""``fer-train distill``: a student and its teachers."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fer_edge._base.command import Command
+from fer_train.commands.export import publish_folds
+from fer_train.commands.options import (
+    classes_option,
+    config_option,
+    groups_option,
+    labels_map_option,
+    licence_option,
+    recipe_options,
+    run_option,
+    setting_options,
+    votes_option,
+)
+from fer_train.commands.parameters import SEED, NameList
+from fer_train.commands.planning import (
+    as_usage,
+    check_votes_share,
+    tell_of_left_out,
+    tell_of_votes,
+)
+from fer_train.commands.scores import print_scores
+from fer_train.run.recipes import (
+    KERAS_MODELS,
+    MODEL_NAMES,
+    PROTOCOL_DEFAULTS,
+    Protocol,
+    read_overrides,
+    recipe_for,
+)
+
+
+@click.command(cls=Command)
+@click.argument(
+    "teacher_paths",
+    metavar="RUN|FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+)
+@click.option("--student", type=click.Choice(KERAS_MODELS), default="edge", show_default=True)
+@click.option(
+    "--teachers", type=NameList(MODEL_NAMES), help="Models of RUN that teach; all by default."
+)
+@click.option("--export-dir", type=click.Path(path_type=Path, file_okay=False))
+@licence_option
+@click.option("--data", help="Where RUN's data set lies on this machine; needed with FILE.")
+@config_option
+@click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]")
+@run_option
+@votes_option
+@groups_option
+@classes_option
+@labels_map_option
+@setting_options(
+    Protocol,
+    skip=(
+        *("data", "limit", "pool", "classes", "labels_map", "drop", "folds", "seed"),
+        *("split_seed", "votes", "groups"),
+    ),
+)
+@recipe_options
+def distill(
+    teacher_paths: tuple[Path, ...],
+    student: str,
+    teachers: tuple[str, ...] | None,
+    export_dir: Path | None,
+    licence: str,
+    data: str | None,
+    config: Path | None,
+    run_folder: Path,
+    **flags: Any,
+) -> None:
+    """Teach one student the averaged out-of-fold answers of RUN's fold models.
+
+    The student trains on Training and is tested on PublicTest, so RUN should be a cross-validation
+    with --pool training. FILE.keras in its place are finished models whose mean answer to each
+    image as augmentation has just changed it, and to its mirror image, is taught. With --views N
+    they answer N changed versions of each image once, ahead of training, and may be FILE.onnx.
+    """
+    from fer_train.run.folder import locked_run, open_run
+    from fer_train.run.plan import load_images, pending, plan_run
+    from fer_train.train.distill import folds_as_teacher, models_as_teacher
+    from fer_train.train.schedule import run_here
+
+    folders = [path for path in teacher_paths if path.is_dir()]
+    if folders and len(teacher_paths) > 1:
+        raise click.UsageError("expected one run or files as teachers")
+    teacher = open_run(folders[0]) if folders else None
+    if teachers and (teacher is None or set(teachers) - set(teacher.recipes)):
+        known = f"of {', '.join(teacher.recipes)}" if teacher else "of a RUN"
+        raise click.BadParameter(
+            f"expected models {known}, received {', '.join(teachers)}", param_hint="--teachers"
+        )
+    source = data or (teacher.protocol.data if teacher else None)
+    if source is None:
+        raise click.UsageError("expected --data where the teacher is a file")
+    given = {name: value for name, value in flags.items() if value is not None}
+    with as_usage():
+        given = (read_overrides(config, student) if config else {}) | given
+    if teacher and given.get("views"):
+        raise click.UsageError("--views is for files as teachers; a run's folds answer once anyway")
+    if given.pop("folds", 1) != 1 or {"limit", "pool", "drop", "split_seed"} & given.keys():
+        raise click.UsageError(
+            f"expected no limit, pool, drop and split_seed, and folds = 1, in {config}: a student "
+            "has those of its teacher, and the data set's own split"
+        )
+    if teacher and {"classes", "labels_map"} & given.keys():
+        raise click.UsageError(
+            "--classes and --labels-map are for files as teachers; a student has RUN's classes"
+        )
+    usual: dict[str, Any] = {"seed": 0, "votes": None, "groups": None, "steer": "inner"}
+    split = PROTOCOL_DEFAULTS["modern"] | usual
+    if teacher:
+        # What was left out of the teacher's training is no class of the student's either.
+        classes: dict[str, Any] = {
+            name: getattr(teacher.protocol, name) for name in ("classes", "labels_map", "drop")
+        }
+    else:
+        classes = {name: given.pop(name) for name in ("classes", "labels_map") if name in given}
+    split = split | {name: given.pop(name) for name in split if name in given}
+    with as_usage():
+        protocol = Protocol(
+            data=source,
+            limit=teacher.protocol.limit if teacher else None,
+            folds=1,
+            **classes,
+            **split,
+        )
+        recipe = recipe_for("modern", student, {"teacher_weight": 0.7} | given)
+    check_votes_share(recipe, protocol)
+    with locked_run(run_folder):
+        dataset = load_images(protocol)
+        tell_of_left_out(dataset)
+        tell_of_votes(dataset)
+        if teacher:
+            models = teachers or tuple(teacher.recipes)
+            teach = folds_as_teacher(teacher, models, protocol, dataset, data)
+        else:
+            teach = models_as_teacher(teacher_paths, protocol.labels, recipe.views)
+        # A teacher that is refused leaves no run behind.
+        run = plan_run(
+            run_folder, protocol, {student: recipe}, dataset, "folds" if teacher else "files"
+        )
+        facts = teach(run)
+        if "accuracy" in facts:
+            shown = f"teacher: top-1 {facts['accuracy']:.4f} on images that it did not train on"
+            click.echo(shown, err=True)
+        run_here(dataset, pending(run, [student]))
+    print_scores([run], [student])
+    if export_dir:
+        publish_folds(run, (student,), export_dir, licence=licence, data=data)

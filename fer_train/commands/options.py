@@ -1,0 +1,247 @@
+"""Options that several commands share."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+from fer_edge._base.sections import section
+from fer_train.commands.parameters import SEED, LabelsMap, NameList
+from fer_train.data.emotions import LABEL_PRESETS
+from fer_train.data.group_patterns import GROUP_PATTERNS
+from fer_train.run.recipes import (
+    LOGS,
+    MODEL_NAMES,
+    PROTOCOL_DEFAULTS,
+    THESIS_MODELS,
+    Protocol,
+    Recipe,
+    default_text,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_RUN = Path("runs/default")
+EXPORTED = Path("exported")
+TEACHING = ("teacher_weight", "views")
+"""Settings of `fer-train distill` alone."""
+
+DATA, OTHERWISE, RUNNING, EXPORTING = "Data and folds", "Training", "Running", "Export"
+_SECTIONS = {
+    **dict.fromkeys(("pool", "grouping", "steer", "inner"), DATA),
+    **dict.fromkeys(("preprocessing", "weights", "head", "normalization", "l2"), "Network"),
+    **dict.fromkeys(
+        ("augmentation", "erasing", "mixup", "label_smoothing", "balance", "votes_share"),
+        "Images and targets",
+    ),
+    **dict.fromkeys(("teacher_weight", "views"), "Teachers"),
+}
+"""The heading in help of a setting."""
+
+
+def setting_options(
+    settings: type, skip: tuple[str, ...] = (), heading: str = OTHERWISE
+) -> Callable[[F], F]:
+    """Return a decorator that adds one option for each field of a settings dataclass."""
+    # The attributes' own descriptions are the help texts, so that neither can fall behind.
+    attributes = inspect.cleandoc(settings.__doc__ or "").partition("Attributes:\n")[2]
+    texts = dict(re.findall(r"^    (\w+): (.*(?:\n        .*)*)", attributes, re.MULTILINE))
+
+    def decorate(function: F) -> F:
+        for field in reversed(dataclasses.fields(settings)):
+            if field.name in skip:
+                continue
+            choices = get_args(field.type)
+            of_words = bool(choices) and isinstance(choices[0], str)
+            kind: Any = click.Choice(choices) if of_words else field.type
+            flag = f"--{field.name.replace('_', '-')}"
+            text = " ".join(texts[field.name].replace("``", "").split())
+            text = f"{text} [{_default_text(settings, field)}]"
+            option = click.option(flag, type=kind, help=text)
+            function = section(_SECTIONS.get(field.name, heading), option)(function)
+        return function
+
+    return decorate
+
+
+def _default_text(settings: type, field: "dataclasses.Field[Any]") -> str:
+    if settings is Recipe:
+        return f"default: {default_text(field.name)}"
+    if settings is not Protocol:
+        return f"default: {field.default}"
+    by_recipe = {
+        name: own.get(field.name, field.default) for name, own in PROTOCOL_DEFAULTS.items()
+    }
+    if len(set(by_recipe.values())) == 1:
+        return f"default: {field.default}"
+    return "default: " + "; ".join(f"{name} {value}" for name, value in sorted(by_recipe.items()))
+
+
+layout_option = click.option(
+    "--layout",
+    type=click.Choice(["folders", "jaffe", "ckplus", "kdef", "rafdb"]),
+    default="folders",
+    show_default=True,
+    help="How pictures name their emotions. folders: the nearest folder that means one.",
+)
+
+run_option = click.option(
+    "--run",
+    "run_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_RUN,
+    show_default=True,
+    help="Run folder; the same command on the same folder goes on where it was.",
+)
+
+store_option = click.option(
+    "--store",
+    metavar="ADDRESS",
+    help="Copy of the run folder in object storage, such as s3://bucket/run: folds go on from it "
+    "and send each epoch to it. Of two processes on different machines none sees the other there.",
+)
+
+log_option = click.option(
+    "--log",
+    "logs",
+    type=NameList(LOGS),
+    default=(),
+    help="Experiment trackers that are told of each epoch: mlflow, tensorboard, or both with a "
+    "comma. MLflow keeps it where MLFLOW_TRACKING_URI says; TensorBoard's --logdir is the run "
+    "folder.",
+)
+
+votes_option = click.option(
+    "--votes",
+    type=click.Path(exists=True, dir_okay=False),
+    help="What people saw in each image: FER+'s fer2013new.csv, or a csv with a column file and "
+    "one for each emotion. Models are taught and scored by it.",
+)
+
+classes_option = click.option(
+    "--classes",
+    type=NameList(),
+    metavar="NAME,NAME,...",
+    help="What is told apart, in order: emotions or any other names. Images of other emotions are "
+    "left out. [default: the seven emotions, and what else --labels-map names; that alone where it "
+    "names none of the seven]",
+)
+
+groups_option = click.option(
+    "--groups",
+    metavar="FILE.csv|PATTERN",
+    help="The person or clip of each image: none is on two sides of a split. A csv with the "
+    "columns file and group; a regular expression, of whose match in a name the first group "
+    f"counts; or a known pattern: {', '.join(GROUP_PATTERNS)}.",
+)
+
+labels_map_option = click.option(
+    "--labels-map",
+    type=LabelsMap(),
+    metavar="FILE.toml|NAME=CLASS,...",
+    help="What other names and numbers of labels mean; NAME= leaves images out. Or a data set by "
+    f"name: {', '.join(LABEL_PRESETS)}.",
+)
+
+export_dir_option = click.option(
+    "--export-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the ONNX files go; what is there is replaced. [default: exported, or RUN/exported "
+    "where that would replace a model of another training]",
+)
+
+licence_option = click.option(
+    "--licence",
+    default="",
+    metavar="SPDX",
+    help="Licence of the weights, for the files' metadata and cards, such as MIT.",
+)
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="TOML file of settings; flags win over it.",
+)
+
+
+recipe_options = setting_options(Recipe, skip=("name",))
+
+
+def data_options(function: F) -> F:
+    """Add the options that say what data and settings models are trained with."""
+    options = [
+        click.option(
+            "--data",
+            default="synthetic",
+            show_default=True,
+            help="FER-2013 as csv, folder, zip or tar.gz, or synthetic[:COUNT] for drawn faces; "
+            "synthetic:COUNT,people=N,clips=N draws few people, or frames of few clips.",
+        ),
+        click.option(
+            "--models",
+            type=NameList(MODEL_NAMES),
+            default=",".join(THESIS_MODELS),
+            show_default=True,
+            help=f"Comma-separated, of {', '.join(MODEL_NAMES)}.",
+        ),
+        click.option(
+            "--recipe",
+            type=click.Choice(sorted(PROTOCOL_DEFAULTS)),
+            default="modern",
+            show_default=True,
+            help="The published protocol, or what we would defend.",
+        ),
+        config_option,
+        click.option(
+            "--folds",
+            type=click.IntRange(1),
+            help="1: the data set's own split, Training against PublicTest and PrivateTest. "
+            f"[default: {Protocol.folds}]",
+        ),
+        votes_option,
+        groups_option,
+        click.option("--limit", type=click.IntRange(1), help="Most images used. [default: all]"),
+        click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]"),
+        click.option(
+            "--split-seed",
+            type=SEED,
+            help="Of the sample and the folds, where it is another: several seeds on the same "
+            "folds tell their spreads apart. [default: --seed]",
+        ),
+        classes_option,
+        labels_map_option,
+        click.option("--drop", type=NameList(), help="Classes left out, with commas."),
+    ]
+    function = setting_options(Recipe, skip=("name", *TEACHING))(function)
+    named = (
+        *("data", "folds", "limit", "seed", "split_seed", "classes", "labels_map", "drop"),
+        *("votes", "groups"),
+    )
+    function = setting_options(Protocol, skip=named)(function)
+    return section(DATA, *options)(function)
+
+
+def plan_options(function: F) -> F:
+    """Add the options that say what a run is made of."""
+    return data_options(section(RUNNING, run_option, store_option)(function))
+
+
+def output_option(default: str) -> Callable[[F], F]:
+    """Return a decorator that adds the folder for a document."""
+    return click.option(
+        "--output",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(default),
+        show_default=True,
+        help="Folder for the Markdown, the page and the pictures; older ones are replaced.",
+    )
+
+
+def echo_paths(paths: list[Path]) -> None:
+    """Print what a command has written, a path to a line."""
+    for path in paths:
+        click.echo(path)
