@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Protocol, Self, cast
 
 from fer_edge.errors import OutputError
@@ -265,12 +264,7 @@ class GrowingFile:
         self._size = self._file.tell() if self._mode == "ab" else 0
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Close the file; a program that failed before it wrote anything leaves none."""
         if self._file:
             self._file.close()

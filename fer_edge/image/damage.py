@@ -12,7 +12,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from types import TracebackType
 from typing import Any, Self
 
 from fer_edge._base._cv2 import cv2
@@ -49,12 +48,7 @@ class DamageWatch:
             self._stack.enter_context(self._redirected())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Give standard error back, with what it was told of other things."""
         self._stack.close()
 

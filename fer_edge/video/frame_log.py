@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from fer_edge._base.files import refuse_existing
@@ -61,12 +60,7 @@ class FrameLog:
         self._writer = self._stack.enter_context(self._opened)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the file: it is whole, also where the video broke.
 
         Raises:

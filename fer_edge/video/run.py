@@ -8,8 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import click
 
@@ -312,16 +311,11 @@ class Progress:
                 self._bar.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         """End the bar's line."""
         with suppress(OSError):
             if self._bar:
-                self._bar.__exit__(kind, error, trace)
+                self._bar.__exit__(*error)
 
     def take(self, watched: WatchedFrame) -> None:
         """Move the bar to a frame."""

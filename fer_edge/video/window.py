@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from fer_edge._base._cv2 import cv2
@@ -86,12 +85,7 @@ class Window:
         cv2.namedWindow(self._title, flags)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the window."""
         # Qt forgets a window that the user has closed, and fails on its name.
         with suppress(cv2.error):
