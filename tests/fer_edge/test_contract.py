@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import get_type_hints
@@ -135,7 +136,9 @@ def test_files_of_schema_version_1_stay_readable():
 def test_shipped_files_are_readable(path):
     _, file = read_model(path)
     spec = read_spec(file.metadata, path.name)
-    assert spec is not None
+    # exported/ holds MODEL[-VARIANT][.int8].onnx.
+    assert spec.model == re.split(r"[-.]", path.name)[0]
+    assert spec.precision == ("int8" if ".int8." in path.name else "fp32")
     assert spec.licence == "MIT"
 
 
