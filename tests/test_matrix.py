@@ -170,16 +170,18 @@ def test_yunet_runs_and_pictures_are_annotated(python, files):
     )
     (face,) = records(done)[0]["faces"]
     assert face["box"] == [144, 48, 32, 32]
-    assert cv2.imread(str(files / "seen" / "cell.png")) is not None
+    drawn, plain = (cv2.imread(str(files / place)) for place in ("seen/cell.png", "cell.png"))
+    assert drawn.shape == plain.shape
+    assert (drawn != plain).any()
 
 
 def test_a_video_is_watched_recorded_and_drawn(python, files):
     outputs = ("--record", "out.mp4", "--timeline", "time.png", "--output", "-")
     found = records(fer_edge(python, files, "video", "clip.mp4", *outputs))
     assert [record["frame"] for record in found] == list(range(10))
-    assert all(len(record["faces"]) == 1 for record in found)
+    assert [len(record["faces"]) for record in found] == [1] * 10
     assert cv2.VideoCapture(str(files / "out.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 10
-    assert cv2.imread(str(files / "time.png")) is not None
+    assert cv2.imread(str(files / "time.png")).shape[1] == 1280
 
 
 def test_the_page_is_there_and_says_what_npm_must_bring(python, files):
@@ -231,5 +233,5 @@ def test_boards_with_64_bit_arm_get_wheels_alone(wheel, extras, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-500:]
     chosen = {part["metadata"]["name"] for part in json.loads(done.stdout)["install"]}
-    assert {"fer-edge", "numpy"} <= chosen
-    assert not extras.startswith("cpu") or "onnxruntime" in chosen
+    runtime = {"onnxruntime-gpu"} if extras == "gpu" else {"onnxruntime"}
+    assert {"fer-edge", "numpy"} | runtime <= chosen

@@ -1,10 +1,12 @@
 import hashlib
 import json
+from importlib.metadata import version
 
 import pytest
 from click.testing import CliRunner
 
 from fer_edge._base import _ort
+from fer_edge._base.threads import available_threads
 from fer_edge.cli import main
 from fer_edge.contract import EMOTIONS, DetectorSpec, ModelSpec
 from fer_edge.inference.locate import DEFAULT_MODEL
@@ -50,12 +52,16 @@ def test_info_of_a_foreign_model_shows_what_to_try(folder):
     assert facts["graph_inputs"] == [{"name": "image", "type": "float", "shape": ["N", 3, 32, 32]}]
     assert facts["graph_outputs"] == [{"name": "probabilities", "type": "float", "shape": ["N", 3]}]
     assert (facts["opset"], facts["ir_version"]) == (17, 8)
-    text = run("info", "color.onnx").stdout
-    assert "image float (N, 3, 32, 32)" in text
+    assert "image float (N, 3, 32, 32)" in run("info", "color.onnx").stdout
+
+
+def test_info_of_a_foreign_model_takes_its_description(folder):
+    save_color_model(folder / "color.onnx")
     flags = ["--labels", "r,g,b", "--color", "rgb", "--range", "0,1"]
     result = run("info", "color.onnx", "--json", *flags)
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["labels"] == ["r", "g", "b"]
+    facts = json.loads(result.stdout)
+    assert (facts["labels"], facts["described"]) == (["r", "g", "b"], True)
 
 
 def test_info_shows_what_a_file_holds_that_cannot_be_used(folder):
@@ -74,9 +80,17 @@ def test_info_of_a_face_detector(folder):
     facts = json.loads(result.stdout)
     assert (facts["task"], facts["strides"], facts["side"]) == ("face-detection", [8, 16, 32], 640)
     assert facts["runs_on"] == "cpu"
+
+
+def test_a_face_detector_is_no_classifier(folder):
+    save_detector(folder / "face.onnx", metadata=DetectorSpec(model="face").to_metadata())
     result = run("classify", "face.onnx", "--model", "face.onnx")
     assert result.exit_code == 1
     assert "which is for face-detection" in result.stderr
+
+
+def test_a_classifier_that_says_it_is_a_detector_is_refused(folder):
+    spec = DetectorSpec(model="face")
     save_brightness_model(folder / "face.onnx", metadata=spec.to_metadata())
     result = run("info", "face.onnx")
     assert result.exit_code == 1
@@ -128,11 +142,11 @@ def test_doctor_finds_a_working_installation_well(folder):
     assert result.exit_code == 0, result.output
     findings = json.loads(result.stdout)
     assert findings["problems"] == []
-    assert findings["threads"] >= 1
+    assert findings["threads"] == available_threads()
     assert findings["default_model"]["runs_on"] == "cpu"
     assert findings["default_model"]["batch_1_ms_per_face"] > 0
     assert "cpu" in findings["providers"]
-    assert len(findings["onnxruntime"]) == 1
+    assert list(findings["onnxruntime"].values()) == [version("onnxruntime")]
     text = run("doctor")
     assert text.exit_code == 0
     assert "default_model" in text.stdout

@@ -355,22 +355,35 @@ def test_the_command_line_says_flags_where_the_library_says_arguments(tmp_path):
     assert "`" not in result.stderr
 
 
-def test_presets_on_the_command_line(tmp_path):
-    picture = ["classify", "tests/data/portrait.jpg", "--detector", "none"]
-    model = ["--model", FOLDER / "enet_b0_8_va_mtl.onnx"]
-    result = run(*picture, *model, "--preset", "emotiefflib-8-va", "--format", "jsonl")
+def run_preset(preset, *arguments):
+    model = FOLDER / "enet_b0_8_va_mtl.onnx"
+    picture = ["classify", "tests/data/portrait.jpg", "--detector", "none", "--model", model]
+    return run(*picture, "--preset", preset, *arguments)
+
+
+def test_a_preset_gives_probabilities_and_affect():
+    result = run_preset("emotiefflib-8-va", "--format", "jsonl")
     assert result.exit_code == 0, result.output
     (face,) = json.loads(result.stdout)["faces"]
     assert list(face["affect"]) == ["valence", "arousal"]
     assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert len(face["probabilities"]) == 8
-    result = run(*picture, *model, "--preset", "emotiefflib-8-va", "--format", "csv")
-    assert result.stdout.splitlines()[0].endswith("surprise,valence,arousal")
-    assert ", valence +" in run(*picture, *model, "--preset", "emotiefflib-8-va").stdout
-    result = run(*picture, *model, "--preset", "ferplus")
+
+
+def test_affect_has_columns_of_its_own_and_is_shown():
+    header = run_preset("emotiefflib-8-va", "--format", "csv").stdout.splitlines()[0]
+    assert header.endswith("surprise,valence,arousal")
+    assert ", valence +" in run_preset("emotiefflib-8-va").stdout
+
+
+def test_a_preset_of_another_model_is_refused():
+    result = run_preset("ferplus")
     assert result.exit_code == 1
     assert "batches of (1, 64, 64)" in result.stderr
-    assert run(*picture, *model, "--preset", "nothing").exit_code == 2
+
+
+def test_a_preset_that_nobody_knows_is_refused():
+    assert run_preset("nothing").exit_code == 2
     with pytest.raises(ValueError, match="as preset, received 'nothing'"):
         Classifier(FOLDER / "enet_b0_8.onnx", preset="nothing")
 
@@ -393,8 +406,8 @@ def test_info_names_the_presets_that_fit(file, preset):
     assert facts["data_files"] == ({"external.onnx.data": 112} if file == "external" else {})
 
 
-def test_presets_say_where_they_are_from():
-    for preset in PRESETS.values():
-        assert preset.source.startswith("https://")
-        assert all(file.endswith(".onnx") for file in preset.files)
-        assert {"labels", "input_size", "layout", "color", "range"} <= preset.description.keys()
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_presets_say_where_they_are_from(preset):
+    assert preset.source.startswith("https://")
+    assert {Path(file).suffix for file in preset.files} == {".onnx"}
+    assert {"labels", "input_size", "layout", "color", "range"} <= preset.description.keys()
