@@ -13,6 +13,7 @@ from fer_edge._base.sections import section
 from fer_train.commands.parameters import SEED, LabelsMap, NameList
 from fer_train.data.emotions import LABEL_PRESETS
 from fer_train.data.group_patterns import GROUP_PATTERNS
+from fer_train.data.languages import LANGUAGES
 from fer_train.run.recipes import (
     LOGS,
     MODEL_NAMES,
@@ -142,9 +143,9 @@ groups_option = click.option(
 labels_map_option = click.option(
     "--labels-map",
     type=LabelsMap(),
-    metavar="FILE.toml|NAME=CLASS,...",
-    help="What other names and numbers of labels mean; NAME= leaves images out. Or a data set by "
-    f"name: {', '.join(LABEL_PRESETS)}.",
+    metavar="FILE.toml|PRESET|NAME=CLASS,...",
+    help="What other names and numbers of labels mean; NAME= leaves images out. Presets are data "
+    f"sets ({', '.join(LABEL_PRESETS)}) and languages ({', '.join(LANGUAGES)}).",
 )
 
 export_dir_option = click.option(

@@ -458,10 +458,7 @@ def _unknown_label(text: str, labelling: Labelling) -> str:
     seven = labelling == SEVEN
     expected = f"an emotion from 0 to {len(EMOTIONS) - 1}" if seven else "a label that means"
     classes = "" if seven else f" {', '.join(labelling.classes)}"
-    return (
-        f"expected {expected}{classes}, received {text[:40]!r}; --classes and --labels-map say "
-        "what other numbers and names are"
-    )
+    return f"expected {expected}{classes}, received {text[:40]!r}{labelling.advice(text[:40])}"
 
 
 def _parse_usage(text: str, where: str) -> str:
@@ -548,11 +545,8 @@ def _pictures(
         if means is None:
             if is_picture:
                 where = f"folder {folder!r}" if folder else "no folder"
-                hint = (
-                    f"; --labels-map {folder!r}=CLASS says what it is, --labels-map {folder!r}= "
-                    "leaves it out, --classes names all classes"
-                )
-                raise DataError(f"{path}: {name} lies in {where}; {expected}{hint * bool(folder)}")
+                advice = labelling.advice(folder) if folder else ""
+                raise DataError(f"{path}: {name} lies in {where}; {expected}{advice}")
             continue
         if not is_picture:
             raise DataError(

@@ -164,7 +164,7 @@ class Protocol:
             they are the seven emotions and what else the labels map names, or that alone where it
             names none of the seven. Images of emotions that are no class are left out.
         labels_map: What other names and numbers of labels mean, ``NAME=CLASS`` each; ``NAME=``
-            leaves images out.
+            leaves images out; or a language, whose names of the emotions count.
         drop: Classes left out.
         folds: Number of folds; 1 is the data set's own split into Training and what tests:
             PublicTest and PrivateTest.

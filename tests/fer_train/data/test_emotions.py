@@ -1,6 +1,7 @@
 """What names and numbers in a data set mean, and which classes they make."""
 
 import csv
+import unicodedata
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from fer_train.data.emotions import (
     make_labelling,
     parse_labels_map,
 )
+from fer_train.data.languages import _WORDS, LANGUAGES, folded
 from fer_train.data.layouts import load_layout
 from fer_train.data.load import load_dataset
 
@@ -102,12 +104,84 @@ def test_a_map_is_a_file_pairs_or_presets(tmp_path):
     assert parse_labels_map(str(path)) == ("1=surprise", "nichts=")
     assert parse_labels_map("1=surprise, nichts=") == ("1=surprise", "nichts=")
     assert parse_labels_map("rafdb,8=contempt") == (*LABEL_PRESETS["rafdb"], "8=contempt")
+    assert parse_labels_map("German,de, FR") == ("german", "german", "french")
+    assert parse_labels_map(f"german,{path}") == ("german", "1=surprise", "nichts=")
+
+
+# By hand, one of each emotion in its order and then contempt, as their folders are found.
+ABROAD = {
+    "german": "Wut EKEL angst Freude traurig Überraschung Neutral Verachtung",
+    "french": "colere Dégoût peur JOIE Tristesse surprise neutre mépris",
+    "spanish": "ira asco miedo felicidad tristeza sorpresa neutral desprecio",
+    "italian": "rabbia disgusto paura felicità tristezza sorpresa neutro disprezzo",
+    "portuguese": "raiva nojo medo alegria tristeza surpresa neutro desprezo",
+    "dutch": "boos walging angst blij verdriet verrassing neutraal minachting",
+    "swedish": "arg avsky radsla glad ledsen förvåning neutral förakt",
+    "polish": "zlosc wstręt strach SZCZĘŚCIE smutek zaskoczenie neutralny pogarda",
+    "russian": "Гнев отвращение страх счастье грусть удивлённый нейтральный презрение",
+    "turkish": "KIZGIN iğrenme korku mutlu üzgün ŞAŞKIN nötr küçümseme",
+    "chinese": "愤怒 厌恶 恐惧 高兴 悲伤 惊讶 中性 轻蔑",
+    "japanese": "怒り 嫌悪 恐怖 喜び 悲しみ 驚き 無表情 軽蔑",
+    "korean": "분노 혐오 공포 행복 슬픔 놀람 중립 경멸",
+}
+
+
+@pytest.mark.parametrize(("language", "names"), ABROAD.items())
+def test_languages_name_the_emotions_in_any_case_with_and_without_accents(language, names):
+    labelling = make_labelling(EIGHT, parse_labels_map(language))
+    order = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt"]
+    for form in ("NFC", "NFD"):
+        words = unicodedata.normalize(form, names).split()
+        assert [labelling.meaning(word) for word in words] == order
+    assert labelling.meaning("happiness") == "happy"
+
+
+def test_every_word_of_a_language_means_one_emotion():
+    for language in LANGUAGES:
+        words = [word for row in _WORDS[language].values() for word in row.split()]
+        assert set(_WORDS[language]) == set(EIGHT), language
+        assert len(set(map(folded, words))) == len(words), language
+
+
+def test_marks_that_are_no_accents_tell_letters_apart():
+    # Two Japanese letters that differ by their mark alone, and a half-width one.
+    assert folded("が") != folded("か")
+    assert folded("ﾆｭｰﾄﾗﾙ") == folded("ニュートラル")
+    assert folded("9" * 5000) == "9" * 5000
+
+
+def test_a_language_makes_no_class_and_gives_way_to_pairs():
+    labelling = make_labelling((), ("german", "froh=surprise"))
+    assert labelling.classes == EMOTIONS
+    assert (labelling.meaning("FROH"), labelling.meaning("freude")) == ("surprise", "happy")
+    # An eighth that nobody has asked for: an error, as with its English name.
+    assert labelling.meaning("Verachtung") is None
+    fewer = make_labelling(("happy", "sad"), ("german",))
+    assert (fewer.meaning("Trauer"), fewer.meaning("Wut")) == ("sad", LEFT_OUT)
+    own = make_labelling(("Freude", "Trauer"), ("german",))
+    assert (own.meaning("freude"), own.meaning("wut")) == ("Freude", LEFT_OUT)
+
+
+def test_of_two_languages_a_name_of_two_meanings_has_none():
+    labelling = make_labelling((), ("spanish", "portuguese"))
+    assert (labelling.meaning("triste"), labelling.meaning("enojado")) == ("sad", None)
+
+
+def test_names_of_a_language_that_nobody_gave_are_explained(tmp_path):
+    put(tmp_path, "Freude/a.png")
+    with pytest.raises(DataError, match=r"'Freude'.*; --labels-map german knows it as happy"):
+        load_dataset(tmp_path)
+    dataset = load_dataset(tmp_path, labelling=make_labelling((), ("german",)))
+    assert named(dataset) == {"Freude/a.png": "happy"}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("raf", "one of fer2013, rafdb"),
+        ("raf", r"a data set \(fer2013, rafdb, .* or a language \(english, .*; did you mean rafdb"),
+        ("germna", "received 'germna'; did you mean german"),
+        ("joie", "received 'joie'; for the names of a language give its name, here french"),
+        ("klingon", r"received 'klingon'$"),
         ("=happy", "received '=happy'"),
         ("", "received nothing"),
         ("1=happy,01=sad", "one meaning of '01', received two"),
@@ -183,7 +257,7 @@ def test_a_csv_of_other_codes_and_names(tmp_path):
     assert named(dataset) == {"row 1": "surprise", "row 2": "fear", "row 3": "happy"}
     assert dataset.images[:, 0, 0].tolist() == [0, 1, 2]
     assert dataset.left_out == {"9": 1}
-    with pytest.raises(DataError, match=r"row 4: .*received '9'; --classes and --labels-map"):
+    with pytest.raises(DataError, match=r"row 4: .*received '9'; --labels-map '9'=CLASS"):
         load_dataset(path)
 
 

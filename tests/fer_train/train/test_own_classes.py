@@ -93,7 +93,7 @@ def test_fewer_and_merged_classes_of_a_run(tmp_path):
     [
         (("--classes", "happy,happiness"), 2, "Expected classes that differ"),
         (("--classes", "happy"), 2, "at least two classes, received happy"),
-        (("--labels-map", "raf"), 2, "one of fer2013, rafdb"),
+        (("--labels-map", "raf"), 2, "a data set (fer2013, rafdb"),
         (("--drop", "contempt"), 2, "classes to drop among angry"),
         (("--classes", "happy,sad,contempt"), 1, "received none of contempt"),
     ],
