@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -36,28 +37,52 @@ def detector(data, run, *flags):
     )
 
 
-@pytest.mark.usefixtures("eagerly")
-def test_a_killed_run_goes_on_to_the_same_model_and_a_done_one_is_only_reported(data, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = detector(data, whole)
+@pytest.fixture(scope="module")
+def trained(data, run_eagerly, tmp_path_factory):
+    """A run folder of two steps, and what the command printed."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    with run_eagerly():
+        done = detector(data, run)
     assert done.exit_code == 0, done.output
-    assert re.search(r"threshold 0\.\d\d: .* faces found, \d+ false boxes", done.stdout)
-    assert f"{whole / 'exported' / 'face.onnx'}" in done.stdout
-    metrics = json.loads((whole / "metrics.json").read_text())
-    assert (metrics["steps"], metrics["tiles"], metrics["pictures"]) == (2, 4, 3)
-    assert metrics["empty"] == 1
-    assert read_curves(whole / "history.csv")["step"].tolist() == [1, 2]
-    assert (whole / "decoys.csv").is_file()
-    assert not list(whole.glob("checkpoint-*"))
-    assert "## Training" in (whole / "report" / "report.md").read_text()
+    return run, done.stdout
 
-    # The file that was exported runs, and says how it is read.
-    found = OnnxDetector(whole / "exported" / "face.onnx")
+
+@pytest.fixture
+def again(trained, tmp_path):
+    """A copy of that run folder, to be changed."""
+    return shutil.copytree(trained[0], tmp_path / "again")
+
+
+def metrics_of(run):
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_a_training_ends_with_scores_curves_and_a_report(trained):
+    run, printed = trained
+    assert re.search(r"threshold 0\.\d\d: .* faces found, \d+ false boxes", printed)
+    assert f"{run / 'exported' / 'face.onnx'}" in printed
+    metrics = metrics_of(run)
+    assert (metrics["steps"], metrics["tiles"]) == (2, 4)
+    assert (metrics["pictures"], metrics["empty"]) == (3, 1)
+    assert read_curves(run / "history.csv")["step"].tolist() == [1, 2]
+    assert (run / "decoys.csv").is_file()
+    assert not list(run.glob("checkpoint-*"))
+    assert "## Training" in (run / "report" / "report.md").read_text()
+
+
+def test_the_exported_file_runs_and_says_how_it_is_read(trained):
+    exported, metrics = trained[0] / "exported", metrics_of(trained[0])
+    found = OnnxDetector(exported / "face.onnx")
     assert found.spec.threshold == metrics["threshold"]
     assert found.spec.dataset == "faces"
-    card = (whole / "exported" / "MODELS.md").read_text("utf-8")
+    card = (exported / "MODELS.md").read_text("utf-8")
     assert "2 steps of 2 tiles of 32 pixels" in card
     assert f"Faces found in 3 pictures with {metrics['faces']} faces" in card
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_killed_run_goes_on_to_the_same_model(data, trained, tmp_path):
+    whole, killed = trained[0], tmp_path / "killed"
 
     def kill(line):
         if "step 1 of 2" in line:
@@ -68,58 +93,85 @@ def test_a_killed_run_goes_on_to_the_same_model_and_a_done_one_is_only_reported(
         train_detector(killed, recipe, Sources((data,)), kill)
     assert not (killed / "metrics.json").exists()
     assert len(list(killed.glob("checkpoint-*.npz"))) == 1
-    assert train_detector(killed, recipe, Sources((data,)), str).keys() == metrics.keys()
+    assert train_detector(killed, recipe, Sources((data,)), str).keys() == metrics_of(whole).keys()
     one, other = (read_weights(folder / "model.keras") for folder in (whole, killed))
+    assert len(one) > 10
+    assert one.keys() == other.keys()
     for name, array in one.items():
         np.testing.assert_allclose(array, other[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
-    # Again: nothing is trained, the report is there anew; with other settings it is refused.
-    (killed / "report").mkdir()
-    again = detector(data, killed)
-    assert (again.exit_code, "step" in again.stderr) == (0, False)
-    assert (killed / "report" / "report.html").is_file()
-    other = detector(data, killed, "--turn", "20")
-    assert other.exit_code == 1
-    assert "turn 60.0 there, 20.0 asked for" in other.stderr
-    reported = CliRunner().invoke(
-        main, ["report", str(killed), "--output", str(tmp_path / "report")]
-    )
-    assert reported.exit_code == 0
-    assert (tmp_path / "report" / "report.md").read_text().startswith("# Face detector killed")
 
-    # Emotion models' commands do not take it for theirs.
+def test_a_done_run_is_only_reported_anew(data, again):
+    shutil.rmtree(again / "report")
+    before = (again / "model.keras").read_bytes()
+    result = detector(data, again)
+    assert (result.exit_code, "step" in result.stderr) == (0, False)
+    assert (again / "report" / "report.html").is_file()
+    assert (again / "model.keras").read_bytes() == before
+
+
+def test_other_settings_do_not_go_on_with_a_run(data, again):
+    result = detector(data, again, "--turn", "20")
+    assert result.exit_code == 1
+    assert "turn 60.0 there, 20.0 asked for" in result.stderr
+
+
+def test_report_takes_a_detectors_run(again, tmp_path):
+    command = ["report", str(again), "--output", str(tmp_path / "report")]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert text.startswith("# Face detector again")
+
+
+def test_the_commands_of_emotion_models_refuse_a_detectors_run(trained):
     with pytest.raises(RunError, match=r"emotion models, received one of face-detection"):
-        open_run(killed)
+        open_run(trained[0])
 
 
-def test_what_is_wrong_is_said_before_anything_is_written(data, tmp_path):
-    run = tmp_path / "run"
+@pytest.mark.parametrize(
+    ("flag", "value", "code", "message"),
+    [
+        ("--size", "33", 2, "Expected size of a multiple of 32"),
+        ("--config", "bad.toml", 2, "received stepps"),
+        ("--weights", "none.npz", 1, "detector's weights (.npz or .keras), received"),
+        ("--weights", "none.keras", 1, "detector's weights (.npz or .keras)"),
+        ("--weights", "other.npz", 1, "received others: weight"),
+        ("--weights", "missing.npz", 2, "does not exist"),
+        ("--mine-at", "0", 1, "Expected --weights with --mine-at 0"),
+        ("--teacher", "none.npz", 1, "Expected YuNet's ONNX file as --teacher"),
+        ("--held-out", ".", 1, "received none"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(
+    data, tmp_path, monkeypatch, flag, value, code, message
+):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "none.npz").write_bytes(b"nothing")
     (tmp_path / "none.keras").write_bytes(b"nothing")
     np.savez(tmp_path / "other.npz", weight=np.zeros(3))
     (tmp_path / "bad.toml").write_text("stepps = 3\n")
-    for flags, code, message in [
-        (("--size", 33), 2, "Expected size of a multiple of 32"),
-        (("--config", tmp_path / "bad.toml"), 2, "received stepps"),
-        (("--weights", tmp_path / "none.npz"), 1, "detector's weights (.npz or .keras), received"),
-        (("--weights", tmp_path / "none.keras"), 1, "detector's weights (.npz or .keras)"),
-        (("--weights", tmp_path / "other.npz"), 1, "received others: weight"),
-        (("--weights", tmp_path / "missing.npz"), 2, "does not exist"),
-        (("--mine-at", 0), 1, "Expected --weights with --mine-at 0"),
-        (("--teacher", tmp_path / "none.npz"), 1, "Expected YuNet's ONNX file as --teacher"),
-        (("--held-out", tmp_path), 1, "received none"),
-    ]:
-        result = detector(data, run, *flags)
-        assert (result.exit_code, result.stdout) == (code, ""), flags
-        assert message in result.stderr, flags
-        assert not run.exists(), flags
+    result = detector(data, tmp_path / "run", flag, value)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (None, "received none without any"),
+        ("file,x,y,w,h\n0.png,1,2,300,-4\n", "received 300 x -4 in line 2 of boxes.csv"),
+    ],
+    ids=["no picture without a face", "a box of no height"],
+)
+def test_data_that_cannot_train_are_told_before_anything_is_written(tmp_path, rows, message):
     faces = write_faces(tmp_path / "faces", empty=0)
-    assert "received none without any" in detector(faces, run).stderr
-    (faces / "boxes.csv").write_text("file,x,y,w,h\n0.png,1,2,300,-4\n")
-    result = detector(faces, run)
+    if rows:
+        (faces / "boxes.csv").write_text(rows)
+    result = detector(faces, tmp_path / "run")
     assert result.exit_code == 1
-    assert "received 300 x -4 in line 2 of boxes.csv" in result.stderr
-    assert not run.exists()
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_run_is_left_alone(data, tmp_path):
