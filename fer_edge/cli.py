@@ -327,12 +327,13 @@ def _open_classifier(
 )
 @classifier_options(smallest=MIN_FACE, mirror=True)
 def classify(open_classifier: Callable[..., "Classifier"], **options: Any) -> None:
-    """Classify the faces of pictures: files, folders with all below them, http(s) addresses, - for
-    standard input.
+    """Classify the faces of pictures.
 
-    Exit status: 0 all read, 1 some failed (the others are still done), 2 wrong usage, 130 ended by
-    Ctrl-C, 143 by SIGTERM, 129 by a closed terminal, with the records until then.
-    """  # noqa: D205 - one sentence, of which click makes one line of help
+    An INPUT is a file, a folder with all below it, an http(s) address, or - for standard input.
+
+    Exit status: 0 all were read, 1 some failed and the others are done, 2 wrong usage, 129 ended by
+    a closed terminal, 130 by Ctrl-C, 143 by SIGTERM. The records until then are kept.
+    """
     from fer_edge.picture.run import PictureOptions, run_pictures
 
     run_pictures(open_classifier, PictureOptions(**options))
@@ -350,9 +351,9 @@ def classify(open_classifier: Callable[..., "Classifier"], **options: Any) -> No
 )
 @description_options()
 def info(as_json: bool, quiet: bool, chosen: ModelOptions, description: Description) -> None:
-    """Show what a model file holds and says of itself, and what can run it.
+    """Show what a model file holds, and what can run it.
 
-    Of a file that nobody has described yet it shows the flags to try.
+    For a file without a description it shows the flags to try.
     """
     from fer_edge.inference.overview import model_facts
 
@@ -367,7 +368,8 @@ def info(as_json: bool, quiet: bool, chosen: ModelOptions, description: Descript
 def models(as_json: bool) -> None:
     """List the models that are found by their names, and where.
 
-    They lie here, in exported/ and in the package; of two with one name the first is taken.
+    Models are looked for here, in exported/ and in the package. Of two with one name the first is
+    taken.
     """
     from fer_edge.inference.overview import list_models
 
@@ -390,7 +392,7 @@ _SHOWN_SCORES = 3
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def doctor(as_json: bool) -> None:
-    """Check this installation: packages, providers, GPU libraries, cameras, display, speed."""
+    """Check the installation: packages, GPU, cameras, display, speed."""
     from fer_edge.doctor import examine
 
     print_findings(examine(), as_json=as_json)
@@ -525,15 +527,14 @@ def _region(
 def video(
     sources: tuple[str, ...], open_classifier: Callable[..., "Classifier"], **options: Any
 ) -> None:
-    """Watch cameras, videos, folders of videos, streams, numbered pictures.
+    """Classify the faces of videos, cameras and streams.
 
     A SOURCE is cam0, cam1, ..., a file, a folder with all videos below it, a device path, an rtsp
-    or http URL, pictures such as img_%04d.jpg, or - for standard input. Several are watched one
-    after the other; their records then say of which they are.
+    or http URL, numbered pictures such as img_%04d.jpg, or - for standard input. Several are
+    watched one after the other; each record then names its source.
 
     Exit status: 0 watched to the end, 1 a source failed or stopped, 2 wrong usage, 129 ended by a
-    closed terminal, 130 by Ctrl-C, 143 by SIGTERM. What was written until then is whole in each
-    case.
+    closed terminal, 130 by Ctrl-C, 143 by SIGTERM. The files written until then are whole.
     """
     from fer_edge.video.run import run_video
 
@@ -622,10 +623,10 @@ def web(
     description: Description,
     **options: Any,
 ) -> None:
-    """Serve a page that runs the same models in a browser: camera, video, pictures.
+    """Serve a page that runs the models in a browser.
 
-    Nothing leaves the machine, and no network is needed. The page's address is printed; Ctrl-C
-    ends.
+    The page classifies the camera, videos and pictures. Nothing leaves the machine, and no network
+    is needed. The page's address is printed; Ctrl-C ends.
 
     Exit status: 1 the page cannot be served, 2 wrong usage, 130 ended by Ctrl-C, 143 by SIGTERM,
     129 by a closed terminal.

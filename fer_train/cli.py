@@ -30,7 +30,7 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @run_option
 def doctor(as_json: bool, run_folder: Path) -> None:
-    """Check what a training needs: back end, devices, precision, versions, free memory and disk."""
+    """Check what training needs: devices, precision, memory, disk."""
     from fer_train.doctor import examine
 
     print_findings(examine(run_folder), as_json=as_json)

@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from fer_edge.cli import main as fer_edge
+from fer_train.cli import main as fer_train
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "exported/MODELS.md"])
@@ -44,6 +48,15 @@ def test_links_lead_somewhere(document):
 @pytest.mark.tensorflow
 def test_the_commands_page_is_what_the_commands_say():
     run(sys.executable, "docs/write_cli.py", "--check")
+
+
+@pytest.mark.parametrize("group", [fer_edge, fer_train], ids=["fer-edge", "fer-train"])
+def test_the_list_of_commands_cuts_no_text_at_80_columns(group):
+    # Of 80 columns click leaves two free.
+    text = CliRunner().invoke(group, ["--help"], terminal_width=78).stdout
+    listed = text[text.index("Commands:") :].splitlines()[1:]
+    assert [line.split()[0] for line in listed] == sorted(group.commands)
+    assert [line for line in listed if line.endswith("...")] == []
 
 
 @pytest.mark.parametrize("block", found(PYTHON))

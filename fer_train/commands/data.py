@@ -38,7 +38,7 @@ def explore(
     seed: int,
     output: Path,
 ) -> None:
-    """Look at a data set before training: samples, counts, copies and faults."""
+    """Show a data set before training: samples, counts, faults."""
     from fer_train.data.load import load_dataset
     from fer_train.report.document import save
     from fer_train.report.explore import explore_dataset
@@ -95,11 +95,11 @@ def prepare(
     margin: float,
     frames_per_s: float,
 ) -> None:
-    """Cut the faces out of pictures and videos, as a data set to train on.
+    """Cut faces out of pictures and videos, as a data set.
 
     The largest face of each picture, and of some frames of each video, is turned upright and cut as
-    fer-edge does, grey and 48 x 48. OUTPUT/faces.csv keeps what each came from, and what had no
-    face; --groups OUTPUT/faces.csv keeps the frames of a video together.
+    fer-edge does, grey and 48 x 48. OUTPUT/faces.csv lists the source of each face, and the
+    pictures without one. --groups OUTPUT/faces.csv keeps the frames of a video together.
     """
     from fer_edge.contract import ModelSpec
     from fer_edge.inference.detectors import open_detector

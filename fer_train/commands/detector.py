@@ -103,7 +103,7 @@ def detector(
     licence: str,
     **flags: Any,
 ) -> None:
-    """Train a face detector, judge it, report on it and export it to ONNX."""
+    """Train a face detector, evaluate it and export it to ONNX."""
     with as_usage():
         given = {name: value for name, value in flags.items() if value is not None}
         recipe = recipe_of((read_settings(config) if config else {}) | given)

@@ -77,12 +77,14 @@ def distill(
     run_folder: Path,
     **flags: Any,
 ) -> None:
-    """Teach one student the averaged out-of-fold answers of RUN's fold models.
+    """Train a student on what teachers predict.
 
-    The student trains on Training and is tested on PublicTest, so RUN should be a cross-validation
-    with --pool training. FILE.keras in its place are finished models whose mean answer to each
-    image as augmentation has just changed it, and to its mirror image, is taught. With --views N
-    they answer N changed versions of each image once, ahead of training, and may be FILE.onnx.
+    Of a RUN the teachers are its fold models: each image has the mean of the predictions for it and
+    for its mirror image, from the model that did not train on it. The student trains on Training
+    and is tested on PublicTest, so RUN should be a cross-validation with --pool training. A
+    FILE.keras is a finished model: it predicts each image as augmentation has just changed it. With
+    --views N teachers predict N changed versions of each image once, before training, and may be
+    FILE.onnx.
     """
     from fer_train.run.folder import locked_run, open_run
     from fer_train.run.plan import load_images, pending, plan_run

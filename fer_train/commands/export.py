@@ -85,12 +85,12 @@ def export(
     description: Description,
     **values: Any,
 ) -> None:
-    """Export models to ONNX, judge the files, and write their cards.
+    """Export models to ONNX, evaluate them and write their cards.
 
     RUN is a run folder, whose folds are exported. FILE is any Keras classifier of pictures, or the
-    folder of a TensorFlow SavedModel:
-    --labels names its answers, and the other flags what its shapes do not tell. The ONNX file takes
-    levels 0-255 and answers with probabilities; it is written only if it answers as Keras does.
+    folder of a TensorFlow SavedModel: --labels names its outputs, and the other flags tell what its
+    shapes do not. The ONNX file takes levels 0-255 and gives probabilities. It is written only if
+    they are those of Keras.
     """
     from fer_train.run.folder import open_run
 
@@ -179,11 +179,11 @@ def quantize(
     reduce_range: bool,
     description: Description,
 ) -> None:
-    """Write the int8 form of any ONNX classifier, if it is as good and twice as fast.
+    """Write the int8 form of an ONNX model, where it pays.
 
-    FILE describes itself, as exported ones do, or by FILE.toml beside it, or by flags. What lies
-    beside it of facts and logs goes along with the int8 file. A face detector's is judged by
-    pictures with boxes, --held-out.
+    It pays where it is about as good as FILE and twice as fast. FILE describes itself, as exported
+    files do, or FILE.toml beside it does, or flags do. Facts and logs that lie beside FILE are
+    copied for the int8 file. A face detector is evaluated on pictures with boxes, --held-out.
     """
     from fer_edge.contract import DetectorSpec, read_spec
     from fer_edge.inference.onnx_file import read_model
@@ -229,7 +229,7 @@ def quantize(
     help="Where the ONNX files are.",
 )
 def cards(export_dir: Path) -> None:
-    """Write MODELS.md, from the facts beside the models of a folder, and their SHA256SUMS."""
+    """Write MODELS.md and SHA256SUMS for the models of a folder."""
     from fer_train.export.publish import describe_folder
 
     click.echo(describe_folder(export_dir))

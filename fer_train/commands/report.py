@@ -50,7 +50,7 @@ partial_option = click.option(
 def report(
     run_folders: tuple[Path, ...], only_done: bool, images: bool, data: str | None, output: Path
 ) -> None:
-    """Report on one run or several: scores, tests, curves, and the thesis's figures beside ours."""
+    """Report on runs: scores, tests, curves, the thesis's figures."""
     from fer_train.report.document import save
     from fer_train.run.folder import run_task
 
@@ -88,7 +88,7 @@ def _evaluations(folders: Sequence[Path], only_done: bool) -> "list[ModelEvaluat
 @runs_argument
 @partial_option
 def compare(run_folders: tuple[Path, ...], only_done: bool) -> None:
-    """Compare the models of one run or several in tables: scores, intervals, tests, seeds."""
+    """Compare the models of runs: scores, intervals, tests, seeds."""
     from fer_train.report.compare import (
         difference_blocks,
         model_names,
@@ -145,7 +145,10 @@ def predict(
     pages: int,
     output: Path,
 ) -> None:
-    """Judge unseen pictures with an ONNX file, or with the averaged folds of a RUN."""
+    """Predict the emotions of pictures, with scores where known.
+
+    The model is an ONNX file, or the mean of the folds of a RUN.
+    """
     from fer_edge.inference.detectors import open_detector
     from fer_train.data.layouts import load_layout
     from fer_train.report.document import save

@@ -58,7 +58,10 @@ def fold(
     store: str | None,
     logs: tuple[str, ...],
 ) -> None:
-    """Train one fold of a planned run, from its last epoch if it has begun."""
+    """Train one fold of a planned run.
+
+    A fold that has begun goes on from its last epoch.
+    """
     from fer_train.run.folder import open_run
     from fer_train.run.plan import load_run_images
     from fer_train.run.store import Store
@@ -96,7 +99,7 @@ def plan(
     store: str | None,
     **flags: Any,
 ) -> None:
-    """Set up a run folder, for `fer-train fold` on one machine or many."""
+    """Set up a run folder, whose folds `fer-train fold` trains."""
     from fer_train.run.folder import locked_run
 
     with locked_run(run_folder):
@@ -118,7 +121,7 @@ def plan(
 )
 @click.option("--weights", default="", help="As for `fer-train all`; moves other defaults.")
 def settings(recipe: str, models: tuple[str, ...], weights: str) -> None:
-    """Print all settings of a recipe as TOML, to be changed and given to --config."""
+    """Print the settings of a recipe as TOML, for --config."""
     given = {"weights": weights} if weights else {}
     with as_usage():
         recipes = {model: recipe_for(recipe, model, given) for model in models}

@@ -56,11 +56,12 @@ def tune(
     run_folder: Path,
     **flags: Any,
 ) -> None:
-    """Search for the settings of one model with Optuna; write RUN/best.toml for --config.
+    """Search for the settings of a model with Optuna.
 
-    Trials train on the first fold and are judged by its inner images, which steer training; those
-    that the fold holds out are never seen. What is given as a flag is the same in all trials. The
-    same command on the same RUN goes on where it was.
+    RUN/best.toml takes the best ones, for --config. Trials train on the first fold and are
+    evaluated on its inner images, which steer training; the held-out images of the fold are never
+    used. What is given as a flag is the same in all trials. The same command on the same RUN goes
+    on where it was.
     """
     if len(models) != 1 or models[0] not in KERAS_MODELS:
         raise click.UsageError(
