@@ -11,7 +11,6 @@ With ``--usage`` the images that have no copy in another usage are scored on the
 may know the others by heart.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from fer_edge.contract import EMOTIONS
 from fer_edge.errors import DataError
 from fer_edge.inference.classifier import Classifier
@@ -59,7 +58,7 @@ def compare(first: Names, second: Names, labels: Names) -> dict[str, Any]:
         second: (N,) that of the second.
         labels: (N,) the true ones.
     """
-    right = [answers == labels for answers in (first, second)]
+    right = [predicted == labels for predicted in (first, second)]
     return {
         "equal_answers": float(np.mean(first == second)),
         "only_first_right": int(np.sum(right[0] & ~right[1])),
@@ -89,16 +88,16 @@ def score(
     """
     ways = {"single": single, "mirrored": mirrored}
     scores: dict[str, Any] = {
-        name: classification_metrics(labels, answers)
-        | ({} if votes is None else vote_metrics(votes, emotions, answers))
-        for name, answers in ways.items()
+        name: classification_metrics(labels, predicted)
+        | ({} if votes is None else vote_metrics(votes, emotions, predicted))
+        for name, predicted in ways.items()
     }
     if unique is not None and unique.any():
         scores["without_copies"] = {
             "images": int(unique.sum()),
             **{
-                name: float(np.mean(answers[unique].argmax(axis=1) == labels[unique]))
-                for name, answers in ways.items()
+                name: float(np.mean(predicted[unique].argmax(axis=1) == labels[unique]))
+                for name, predicted in ways.items()
             },
         }
     return scores
@@ -140,7 +139,7 @@ def _print(path: Path, scores: dict[str, Any], labels: Sequence[str]) -> None:
 @click.option("--usage", type=click.Choice(USAGES), help="Share of the data set; all without it.")
 @click.option("--limit", type=click.IntRange(1), help="Score no more images than that.")
 @click.option("--picture", type=click.Path(path_type=Path), help="PNG of the first's confusion.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@json_option
 def main(
     models: tuple[Path, ...],
     data: str,
@@ -167,7 +166,7 @@ def main(
     dataset = dataset.subset(chosen)
     unique = None if unique is None else unique[chosen]
     results: dict[str, Any] = {}
-    answers: list[Names] = []
+    predicted: list[Names] = []
     for path in models:
         model = Classifier(path, detector="none", prior=0)
         relabelled = dataset.relabel(model.spec.labels)
@@ -175,24 +174,23 @@ def main(
         named = tuple(emotion_of(label) or label for label in model.spec.labels)
         scores = score(relabelled.labels, single, mirrored, unique, dataset.votes, named)
         results[path.name] = scores
-        answers.append(np.asarray(model.spec.labels)[single.argmax(axis=1)])
+        predicted.append(np.asarray(model.spec.labels)[single.argmax(axis=1)])
         _print(path, scores, model.spec.labels)
-        if picture is not None and len(answers) == 1:
+        if picture is not None and len(predicted) == 1:
             matrix = normalise_confusion(np.asarray(scores["single"]["confusion"]))
             title = f"{path.name} on {dataset.name} {usage or ''}".rstrip()
             figure = plots.confusion(matrix, model.spec.labels, title)
             picture.write_bytes(plots.to_png(figure))
-    content = {"machine": describe_machine(), "data": dataset.name, "usage": usage, **results}
+    content = {"data": dataset.name, "usage": usage, **results}
     if len(models) == 2:
-        found = compare(answers[0], answers[1], np.asarray(dataset.label_names)[dataset.labels])
+        found = compare(predicted[0], predicted[1], np.asarray(dataset.label_names)[dataset.labels])
         content["comparison"] = found
         print(
             f"difference of top-1 {found['difference']:+.4f}; right alone "
-            f"{found['only_first_right']} and {found['only_second_right']}; equal answers "
+            f"{found['only_first_right']} and {found['only_second_right']}; equal predictions "
             f"{found['equal_answers']:.2%}; McNemar mid-p {found['mid_p']:.3g}"
         )
-    if json_path is not None:
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+    write_results(json_path, content)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ Each face is set tilted into a background as `benchmarks.detectors` does, found 
 detector, cut out as it is, turned at any tilt, and turned from `LEAST_TILT` degrees on, which is
 what `Classifier` does. For the sizes a face is made smaller by averaging areas.
 
-With ``--votes`` an answer is right that the clear majority of raters gave, and images without one
+With ``--votes`` a prediction is right that is the clear majority of raters, and images without one
 are left out; without it the data set's own label counts.
 
     python benchmarks/alignment.py --data fer2013.zip --votes fer2013new.csv \
         --json benchmarks/results/alignment.json
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import cv2
 import numpy as np
 
 from benchmarks.detectors import backgrounds, paste
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from fer_edge.contract import EMOTIONS
 from fer_edge.inference import preprocess
 from fer_edge.inference.classifier import Classifier
@@ -79,8 +78,8 @@ def by_side(images: Any, labels: Any, classifier: Classifier) -> dict[str, float
     for side in SIDES:
         small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]
         batch = [preprocess.prepare(np.asarray(one), [None], classifier.spec) for one in small]
-        answers = classifier.probabilities(np.concatenate(batch)).argmax(1)
-        found[f"{side}"] = round(float(np.mean(answers == labels)), 4)
+        predicted = classifier.probabilities(np.concatenate(batch)).argmax(1)
+        found[f"{side}"] = round(float(np.mean(predicted == labels)), 4)
     return found
 
 
@@ -89,7 +88,7 @@ def by_side(images: Any, labels: Any, classifier: Classifier) -> dict[str, float
 @click.option("--votes", type=click.Path(exists=True, dir_okay=False), help="As fer-train's.")
 @click.option("--model", help="ONNX model. [default: the shipped one]")
 @click.option("--count", default=600, show_default=True, type=click.IntRange(10))
-@click.option("--json", "json_path", type=click.Path(path_type=Path))
+@json_option
 def main(
     data: str, votes: str | None, model: str | None, count: int, json_path: Path | None
 ) -> None:
@@ -97,25 +96,25 @@ def main(
     classifier = Classifier(model, detector=OnnxDetector(min_face=16), prior=0)
     dataset = load_dataset(data, votes=votes)
     truth = dataset.labels if dataset.votes is None else majorities(dataset.votes, EMOTIONS)
-    judged = np.flatnonzero((dataset.usage == "PublicTest") & (truth >= 0))
-    chosen = np.random.default_rng(0).permutation(judged)[:count]
+    held_out = np.flatnonzero((dataset.usage == "PublicTest") & (truth >= 0))
+    chosen = np.random.default_rng(0).permutation(held_out)[:count]
     rows = by_tilt(dataset.images[chosen], truth[chosen], classifier)
-    sides = by_side(dataset.images[judged], truth[judged], classifier)
+    sides = by_side(dataset.images[held_out], truth[held_out], classifier)
     print("tilt    " + "".join(f"{name:>10}" for name in rows["0"]))
     for tilt, row in rows.items():
         print(f"{tilt:<8}" + "".join(f"{share:>10.1%}" for share in row.values()))
     for side, share in sides.items():
-        print(f"{side:>3} pixels {share:.1%} of {len(judged)}")
-    if json_path:
-        content = {
-            "machine": describe_machine(),
+        print(f"{side:>3} pixels {share:.1%} of {len(held_out)}")
+    write_results(
+        json_path,
+        {
             "truth": "label" if dataset.votes is None else "clear majority",
             "images": len(chosen),
             "by_tilt": rows,
-            "all_images": len(judged),
+            "all_images": len(held_out),
             "by_side": sides,
-        }
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+        },
+    )
 
 
 if __name__ == "__main__":

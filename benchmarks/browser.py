@@ -6,7 +6,6 @@ default models and with their int8 forms. It needs Chromium, its driver, and wha
     python benchmarks/browser.py --json benchmarks/results/browser.json
 """
 
-import json
 import os
 import re
 import shutil
@@ -22,7 +21,7 @@ import click
 import cv2
 from selenium import webdriver
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from fer_edge.image.read import read_image
 
 ROOT = Path(__file__).parents[1]
@@ -115,7 +114,7 @@ def measure(programs: tuple[str, str], flags: tuple[str, ...], seconds: float) -
 
 @click.command()
 @click.option("--seconds", default=15.0, show_default=True, help="Of each form.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@json_option
 def main(seconds: float, json_path: Path | None) -> None:
     """Print the frames per second of each form."""
     programs = chromium()
@@ -124,15 +123,15 @@ def main(seconds: float, json_path: Path | None) -> None:
     forms = {name: measure(programs, flags, seconds) for name, flags in FORMS.items()}
     for name, found in forms.items():
         print(f"{name:<10}{found['frames_per_s']:>6} frames/s  {found['runs_on']}")
-    if json_path is not None:
-        version = subprocess.run([programs[0], "--version"], capture_output=True, text=True)
-        content = {
-            "machine": describe_machine(),
+    version = subprocess.run([programs[0], "--version"], capture_output=True, text=True)
+    write_results(
+        json_path,
+        {
             "browser": version.stdout.strip(),
             "camera": {"width": 640, "height": 480},
             "forms": forms,
-        }
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Exported files in old and other runtimes: do they load, and do they answer alike?
+"""Exported files in old and other runtimes: do they load, and do they predict alike?
 
 Each old onnxruntime is installed into an environment of its own, which is thrown away; it runs
 every file on the same images as the runtime that is installed here. OpenCV's own DNN module, for
@@ -8,7 +8,6 @@ it cannot do is told but is no failure. Beside that stand the opset and the oper
     python benchmarks/compatibility.py --json benchmarks/results/compatibility.json
 """
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks.exported import EXPORTED, emotion_models
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from benchmarks.parity import FLOAT_TOLERANCE
 from fer_edge.errors import FerError
 from fer_edge.inference.classifier import Classifier
@@ -37,20 +36,20 @@ OPENCV = "OpenCV DNN"
 NEEDLESS = ("Transpose", "Cast", "Identity", "BatchNormalization")
 """Operators that an exported graph has no need of; but for the transposes of int8, see below."""
 LEAST_EQUAL = 0.95
-"""Share of equal answers that int8 and fp16 owe: kernels round differently."""
+"""Share of equal predictions that int8 and fp16 owe: kernels round differently."""
 
 _RUN = """
 import sys
 import numpy
 import onnxruntime
-version, batch, answers, file = sys.argv[1:]
+version, batch, predicted, file = sys.argv[1:]
 if onnxruntime.__version__ != version:
     sys.exit(f"Expected onnxruntime {version}, received {onnxruntime.__version__}")
 session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-numpy.save(answers, session.run(None, {session.get_inputs()[0].name: numpy.load(batch)})[0])
+numpy.save(predicted, session.run(None, {session.get_inputs()[0].name: numpy.load(batch)})[0])
 """
 
-Answers = NDArray[np.float32]
+Rows = NDArray[np.float32]
 
 
 def make_environment(version: str, folder: Path) -> Path:
@@ -74,39 +73,39 @@ def make_environment(version: str, folder: Path) -> Path:
     return python
 
 
-def answer_elsewhere(python: Path, version: str, file: Path, batch: Answers) -> Answers | str:
-    """Run a file under another Python; return its answers, or why there are none."""
+def predict_elsewhere(python: Path, version: str, file: Path, batch: Rows) -> Rows | str:
+    """Run a file under another Python; return what it predicts, or why there are none."""
     with tempfile.TemporaryDirectory() as folder:
-        given, answers = Path(folder) / "batch.npy", Path(folder) / "answers.npy"
+        given, predicted = Path(folder) / "batch.npy", Path(folder) / "predicted.npy"
         np.save(given, batch)
         done = subprocess.run(
-            [python, "-c", _RUN, version, given, answers, file.resolve()],
+            [python, "-c", _RUN, version, given, predicted, file.resolve()],
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
             return _last_line(done.stderr)
-        found: Answers = np.load(answers)
+        found: Rows = np.load(predicted)
         return found
 
 
-def answer_in_opencv(file: Path, batch: Answers) -> Answers | str:
+def predict_in_opencv(file: Path, batch: Rows) -> Rows | str:
     """Run a file in OpenCV's DNN module, an image at a time."""
     try:
         net = cv2.dnn.readNetFromONNX(str(file))
         # Its default, Winograd's transform, is faster and rounds several times as much.
         net.enableWinograd(False)
-        answers = []
+        predicted = []
         for image in batch:
             net.setInput(image[None])
-            answers.append(np.array(net.forward(), np.float32))
-        return np.concatenate(answers)
+            predicted.append(np.array(net.forward(), np.float32))
+        return np.concatenate(predicted)
     except cv2.error as error:
         return " ".join(str(error.err).split())
 
 
-def compare(runtime: str, precision: str, wanted: Answers, found: Answers | str) -> dict[str, Any]:
+def compare(runtime: str, precision: str, wanted: Rows, found: Rows | str) -> dict[str, Any]:
     """Return a row of the table: plain values for JSON."""
     row: dict[str, Any] = {"runtime": runtime, "loads": not isinstance(found, str)}
     if isinstance(found, str):
@@ -148,7 +147,7 @@ def _print(name: str, facts: dict[str, Any]) -> None:
     for row in facts["runtimes"]:
         told = row.get("reason") or (
             f"largest difference {row['largest_difference']:.1e}, "
-            f"equal answers {row['equal_answers']:.1%}"
+            f"equal predictions {row['equal_answers']:.1%}"
         )
         print(f"  {row['runtime']:20}{'ok' if row['ok'] else 'NOT OK':8}{told}")
 
@@ -162,7 +161,7 @@ def _print(name: str, facts: dict[str, Any]) -> None:
     show_default=True,
     help="Versions, with commas; empty for none.",
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@json_option
 def main(models: tuple[Path, ...], versions: str, json_path: Path | None) -> None:
     """Run files, all exported ones where none is named; exit 1 if an onnxruntime disagrees."""
     files: Sequence[Path] = models or emotion_models(EXPORTED)
@@ -179,19 +178,17 @@ def main(models: tuple[Path, ...], versions: str, json_path: Path | None) -> Non
         for file in files:
             model = Classifier(file, provider="cpu", detector="none", prior=0)
             wanted, precision = model.probabilities(batch), model.spec.precision
-            answers = {
-                f"onnxruntime {version}": answer_elsewhere(python, version, file, batch)
+            predicted = {
+                f"onnxruntime {version}": predict_elsewhere(python, version, file, batch)
                 for version, python in pythons.items()
             }
-            answers[OPENCV] = answer_in_opencv(file, batch)
+            predicted[OPENCV] = predict_in_opencv(file, batch)
             facts = results[file.name] = graph_facts(file)
             facts["runtimes"] = [
-                compare(runtime, precision, wanted, found) for runtime, found in answers.items()
+                compare(runtime, precision, wanted, found) for runtime, found in predicted.items()
             ]
             _print(file.name, facts)
-    if json_path is not None:
-        content = {"machine": describe_machine(), "images": len(batch), "files": results}
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+    write_results(json_path, {"images": len(batch), "files": results})
     rows = [row for facts in results.values() for row in facts["runtimes"]]
     if any(facts["needless"] for facts in results.values()) or not all(
         row["ok"] for row in rows if row["runtime"] != OPENCV

@@ -6,7 +6,7 @@ size, tilt and brightness. The backgrounds without a head count false positives 
 
     python benchmarks/detectors.py --json benchmarks/results/detectors.json
 
-``--pictures`` judges by real pictures with boxes, none of which comes with the project: recall
+``--pictures`` evaluates on real pictures with boxes, none of which comes with the project: recall
 at an overlap of 0.4, boxes in pictures without a face, whole curves of precision and recall.
 
 ``--sweep`` compares OpenCV's frontal cascades and their settings instead;
@@ -17,7 +17,6 @@ false one.
 """
 
 import itertools
-import json
 import statistics
 import tempfile
 import time
@@ -32,7 +31,7 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from fer_edge.contract import DetectorSpec
 from fer_edge.errors import DetectorError
 from fer_edge.image.read import Frame, read_image
@@ -186,7 +185,7 @@ def overlap(one: Box, other: Box) -> float:
     return common / (one[2] * one[3] + other[2] * other[3] - common)
 
 
-def judge(detector: FaceDetector, scenes: Sequence[Scene]) -> dict[str, object]:
+def evaluate_scenes(detector: FaceDetector, scenes: Sequence[Scene]) -> dict[str, object]:
     """Return recall for each kind of scene and value, and false positives."""
     found: dict[str, dict[str, list[bool]]] = {}
     wrong = 0
@@ -237,7 +236,7 @@ def sweep(scenes: Sequence[Scene]) -> Iterator[dict[str, object]]:
     """Yield what each cascade and setting finds, and the processor time of a scene."""
     for name, factor, neighbors in itertools.product(CASCADES, SCALE_FACTORS, MIN_NEIGHBORS):
         start = time.process_time()
-        result = judge(Cascade(name, factor, neighbors), scenes)
+        result = evaluate_scenes(Cascade(name, factor, neighbors), scenes)
         yield {
             "cascade": name,
             "scale_factor": factor,
@@ -308,7 +307,7 @@ def described(path: Path) -> Path:
     return copy
 
 
-def judge_pictures(
+def evaluate_pictures(
     detectors: Mapping[str, FaceDetector], pictures: Sequence[Picture]
 ) -> dict[str, dict[str, Any]]:
     """Search pictures with all detectors in turns, and return what each finds in what time.
@@ -317,7 +316,7 @@ def judge_pictures(
         By detector: recall and false boxes at its default threshold and at others, its whole curve,
         and the time of a picture.
     """
-    answers: dict[str, list[Any]] = {name: [] for name in detectors}
+    found_by: dict[str, list[Any]] = {name: [] for name in detectors}
     times_s: dict[str, list[float]] = {name: [] for name in detectors}
     for picture in pictures:
         frame = picture.pixels()
@@ -328,10 +327,10 @@ def judge_pictures(
             boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 4)
             boxes[:, 2:] += boxes[:, :2]
             scores = np.array([face.score for face in faces], np.float32)
-            answers[name].append((boxes, scores))
+            found_by[name].append((boxes, scores))
     return {
         name: {
-            **_outcome(pictures, answers[name], _threshold(detector)),
+            **_outcome(pictures, found_by[name], _threshold(detector)),
             "median_ms": round(1000 * statistics.median(times_s[name]), 2),
         }
         for name, detector in detectors.items()
@@ -345,9 +344,9 @@ def _threshold(detector: FaceDetector) -> float:
 
 
 def _outcome(
-    pictures: Sequence[Picture], answers: Sequence[Any], threshold: float
+    pictures: Sequence[Picture], found_by: Sequence[Any], threshold: float
 ) -> dict[str, Any]:
-    waiting = iter(answers)
+    waiting = iter(found_by)
     outcome = evaluate(pictures, lambda frame: next(waiting))
     precision, recall = outcome.precision_recall()
     # A point for each hundredth of recall that it reaches.
@@ -422,13 +421,13 @@ def time_parts(detector: OnnxDetector, rounds: int = 30) -> dict[str, float]:
     "--pictures",
     "pictures_path",
     type=click.Path(path_type=Path, exists=True),
-    help="Zip of pictures with boxes.csv, as fer-train detector takes them, to judge by.",
+    help="Zip of pictures with boxes.csv, as fer-train detector takes them, to evaluate on.",
 )
 @click.option("--turned", is_flag=True, help="Turn the pictures with one face too; takes long.")
 @click.option("--faces", type=click.Path(path_type=Path), help="Folder of face pictures.")
 @click.option("--count", default=40, show_default=True, help="Faces taken from the folder.")
 @click.option("--sweep", "sweeps", is_flag=True, help="Compare cascades; takes ten minutes.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@json_option
 def main(
     detector_model: Path | None,
     others: tuple[Path, ...],
@@ -444,14 +443,16 @@ def main(
     if sweeps:
         rows = list(sweep(scenes))
         print_sweep(rows)
-        _write(json_path, {"cascades": rows, "scenes": len(scenes)})
+        write_results(json_path, {"cascades": rows, "scenes": len(scenes)})
         return
     detectors = open_all(detector_model, others, low=False)
-    results = {name: judge(detector, scenes) for name, detector in detectors.items()}
+    results = {name: evaluate_scenes(detector, scenes) for name, detector in detectors.items()}
     content: dict[str, Any] = {"detectors": results, "parts_ms": time_parts(OnnxDetector())}
     if pictures_path is not None:
         pictures = read_pictures([pictures_path])
-        content["pictures"] = judge_pictures(open_all(detector_model, others, low=True), pictures)
+        content["pictures"] = evaluate_pictures(
+            open_all(detector_model, others, low=True), pictures
+        )
         if turned:
             for name, detector in detectors.items():
                 content["pictures"][name]["turned"] = _turned(detector, pictures)
@@ -462,7 +463,7 @@ def main(
         for row in (found["default"], *found["by_false_boxes"]):
             print(f"    {row}")
         print(f"    turned {found.get('turned', '-')}")
-    _write(json_path, content)
+    write_results(json_path, content)
 
 
 def _turned(detector: FaceDetector, pictures: Sequence[Picture]) -> dict[str, float]:
@@ -488,12 +489,6 @@ def _print_scenes(results: Mapping[str, Mapping[str, Any]]) -> None:
     print(f"{'':<28}" + "".join(f"{name:>14}" for name in results))
     for name, cells in lines.items():
         print(f"{name:<28}" + "".join(f"{cell:>14}" for cell in cells))
-
-
-def _write(path: Path | None, content: dict[str, object]) -> None:
-    if path is not None:
-        content = {"machine": describe_machine(), **content}
-        path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

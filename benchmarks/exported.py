@@ -2,11 +2,20 @@
 
 from pathlib import Path
 
+import click
+
 from fer_edge.contract import DetectorSpec, read_spec
 from fer_edge.inference.onnx_file import read_model
 
 EXPORTED = Path(__file__).parents[1] / "exported"
 """Where the shipped models are."""
+
+exported_option = click.option(
+    "--exported",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=EXPORTED,
+    help="Folder of exported files. [default: exported]",
+)
 
 
 def emotion_models(folder: Path, pattern: str = "*.onnx") -> list[Path]:

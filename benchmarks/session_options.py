@@ -14,7 +14,6 @@ without optimisation.
 """
 
 import dataclasses
-import json
 import multiprocessing
 import os
 import statistics
@@ -31,7 +30,7 @@ from numpy.typing import NDArray
 
 from benchmarks.exported import EXPORTED, emotion_models
 from benchmarks.latency import Contender, race
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from benchmarks.memory import resident_mib
 from fer_edge._base._ort import onnxruntime
 from fer_edge._base.threads import available_threads
@@ -52,7 +51,7 @@ class Variant:
         path: The ONNX file.
         threads: Threads that one inference may use.
         spin: Whether idle threads wait busily.
-        arena: Whether memory is taken in large pieces and kept.
+        arena: Whether memory is taken in large blocks and kept.
         level: Graph optimisation, a name of ``onnxruntime.GraphOptimizationLevel``.
     """
 
@@ -209,7 +208,7 @@ def _print(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     show_default=True,
     help="About how long each variant runs in each way.",
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@json_option
 def main(
     models: tuple[Path, ...],
     threads: int | None,
@@ -226,9 +225,7 @@ def main(
     for path in files:
         results[path.name] = measure(path, count, rounds, seconds)
         _print(path.name, results[path.name])
-    if json_path is not None:
-        content = {"machine": describe_machine(), "threads": count, "models": results}
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+    write_results(json_path, {"threads": count, "models": results})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ the same model once. Both are started afresh, in turns, so that a busy machine s
     python benchmarks/startup.py --json benchmarks/results/startup.json
 """
 
-import json
 import os
 import statistics
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from fer_edge._base.threads import available_threads
 from fer_edge.inference.locate import DEFAULT_DETECTOR, find_model
 
@@ -71,9 +70,9 @@ def measure(command: list[str]) -> tuple[float, float]:
 @click.option("--picture", default=str(ROOT / "tests/data/portrait.jpg"), show_default=True)
 @click.option("--model", help="[default: the shipped default]")
 @click.option("--runs", default=15, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@json_option
 def main(picture: str, model: str | None, runs: int, json_path: Path | None) -> None:
-    """Print wall time and peak memory of both; exit 1 if fer-edge takes over 1.3 times as long."""
+    """Print wall time and peak memory of both; exit 1 above a slowdown of 1.3."""
     path, detector = str(find_model(model)), str(find_model(default=DEFAULT_DETECTOR))
     commands = {
         "bare": [sys.executable, "-c", BARE, picture, path, detector, str(available_threads())],
@@ -99,16 +98,16 @@ def main(picture: str, model: str | None, runs: int, json_path: Path | None) -> 
     for name, row in results.items():
         print(f"{name:<10}" + "".join(f"{value:>10}" for value in row.values()))
     print(f"ratio of times, median of {runs} pairs: {ratio}; of memory: {memory}")
-    if json_path is not None:
-        content = {
-            "machine": describe_machine(),
+    write_results(
+        json_path,
+        {
             "model": Path(path).name,
             "runs": runs,
             **results,
             "ratio": ratio,
             "memory_ratio": memory,
-        }
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+        },
+    )
     if ratio > 1.3:
         sys.exit(1)
 

@@ -66,6 +66,17 @@ class Measured:
             if path.with_suffix(".json").is_file()
         }
 
+    def accuracies(self) -> list[Json]:
+        """Return what `benchmarks/accuracy.py` found of each model.
+
+        Raises:
+            FileNotFoundError: It has not run.
+        """
+        files = sorted(self.results.glob("accuracy-*.json"))
+        if not files:
+            raise FileNotFoundError(0, "not measured", "accuracy-MODEL.json")
+        return [self.read(path.stem) for path in files]
+
     def latencies(self) -> list[Json]:
         """Return the rows of batch 1 with most threads; [] if none was measured."""
         if not (self.results / "latency.json").is_file():
@@ -92,12 +103,12 @@ def models_table(measured: Measured) -> str:
     rows = []
     for name, facts in measured.models().items():
         single, mirrored = facts["single"], facts["mirrored"]
-        judged = facts["judged_on"]
+        held_out = facts["judged_on"]
         rows.append(
             [
                 f"`{name}`"
                 + (", the default" if name == DEFAULT_MODEL else "")
-                + (f" (on {judged})" if judged != "PublicTest" else ""),
+                + (f" (on {held_out})" if held_out != "PublicTest" else ""),
                 percent(single.get("agreement"), 1),
                 percent(single.get("clear_accuracy")),
                 percent(mirrored.get("clear_accuracy")),
@@ -251,9 +262,9 @@ def latency_table(measured: Measured) -> str:
 
 
 def ratios_table(measured: Measured, results: str = "latency") -> str:
-    """Return how many times as long one takes as another, in the same run."""
+    """Return the slowdown of one against another, in the same run."""
     return markdown(
-        ["batch 1", "beside", "threads", "takes so many times as long", "after a rest"],
+        ["batch 1", "beside", "threads", "slowdown", "after a rest"],
         [
             [
                 f"`{row['slower']}`",
@@ -403,7 +414,7 @@ def cascades_table(measured: Measured) -> str:
 def parity_table(measured: Measured) -> str:
     """Return how near each file is to what it was made from."""
     return markdown(
-        ["file", "against", "images", "largest difference", "mean", "equal answers", "top-1"],
+        ["file", "against", "images", "largest difference", "mean", "equal predictions", "top-1"],
         [
             [
                 f"`{row['file']}`",
@@ -423,8 +434,7 @@ def parity_table(measured: Measured) -> str:
 def paired_table(measured: Measured) -> str:
     """Return whether a file and its int8 form differ by more than chance on the same images."""
     rows = []
-    for path in sorted(measured.results.glob("accuracy-*.json")):
-        content = measured.read(path.stem)
+    for content in measured.accuracies():
         if "comparison" in content:
             found = content["comparison"]
             names = [name for name in content if name.endswith(".onnx")]
@@ -435,8 +445,6 @@ def paired_table(measured: Measured) -> str:
                     f"{found['mid_p']:.2f}",
                 ]
             )
-    if not rows:
-        raise FileNotFoundError(0, "not measured", "accuracy-MODEL.json")
     return markdown(["top-1 of", "right alone", "McNemar's mid-p"], rows)
 
 
@@ -447,7 +455,7 @@ def compatibility_table(measured: Measured) -> str:
     rows = []
     for name, facts in files.items():
         cells = [
-            f"{row['largest_difference']:.1g}, {percent(row['equal_answers'], 0)} equal answers"
+            f"{row['largest_difference']:.1g}, {percent(row['equal_answers'], 0)} equal predictions"
             if row["loads"]
             else "does not load"
             for row in facts["runtimes"]
@@ -504,7 +512,7 @@ def training_table(measured: Measured) -> str:
         "features once, from a whole fold",
         "the same, from parts",
         "through the backbone, from parts",
-        "times as long",
+        "slowdown without features",
         "times the operations",
     ]
     return markdown(heads, rows)
@@ -513,8 +521,8 @@ def training_table(measured: Measured) -> str:
 def without_copies_table(measured: Measured) -> str:
     """Return what each file reaches where no copy of an image was there to train on."""
     rows = []
-    for path in sorted(measured.results.glob("accuracy-*.json")):
-        for name, scores in measured.read(path.stem).items():
+    for content in measured.accuracies():
+        for name, scores in content.items():
             if name.endswith(".onnx"):
                 alone, every = scores["without_copies"], scores["single"]
                 rows.append(
@@ -525,8 +533,6 @@ def without_copies_table(measured: Measured) -> str:
                         percent(alone["mirrored"]),
                     ]
                 )
-    if not rows:
-        raise FileNotFoundError(0, "not measured", "accuracy-MODEL.json")
     heads = ["top-1", "all of PublicTest", "without copies in Training", "the same, mirrored"]
     return markdown(heads, rows)
 

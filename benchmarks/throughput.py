@@ -7,7 +7,6 @@ of reading, decoding, preparing and writing records. Both run in one process, in
 """
 
 import io
-import json
 import statistics
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import click
 import cv2
 import numpy as np
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from fer_edge import Classifier
 from fer_edge.image.read import MAX_PIXELS, read_image
 from fer_edge.inference.describe import model_input_shape
@@ -46,7 +45,7 @@ def write_faces(folder: Path, count: int) -> None:
 @click.option("--files", default=1024, show_default=True)
 @click.option("--batch-size", default=64, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@json_option
 def main(
     model: str | None, files: int, batch_size: int, rounds: int, json_path: Path | None
 ) -> None:
@@ -77,17 +76,17 @@ def main(
     ratio = round(statistics.median(one / other for one, other in pairs), 3)
     print(f"bare session  {bare:8.0f} faces/s")
     print(f"folder        {folder:8.0f} faces/s, {ratio:.0%} of it (median of {rounds} pairs)")
-    if json_path is not None:
-        content = {
-            "machine": describe_machine(),
+    write_results(
+        json_path,
+        {
             "model": classifier.model_path.name,
             "files": files,
             "batch_size": batch_size,
             "bare_faces_per_s": round(bare, 1),
             "folder_faces_per_s": round(folder, 1),
             "ratio": ratio,
-        }
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+        },
+    )
     if ratio < 0.8:
         sys.exit(1)
 

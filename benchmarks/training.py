@@ -1,7 +1,7 @@
 """The trainer's work: frozen features computed once, and the images/s of each training step.
 
-A frozen backbone is run once for each image and its answers are kept; training through the backbone
-runs it for each image of each epoch of each fold. Both are timed on a part of the images, in turns,
+A frozen backbone is run once for each image and its features are kept; training through it runs
+it for each image of each epoch of each fold. Both are timed on a part of the images, in turns,
 so that a busy machine slows both alike, and scaled to the published protocol: 10 folds of 20 epochs
 over 35,887 images. Work is counted in the floating-point operations of TensorFlow's graphs, the
 same on every machine; time falls by less, since what both ways share, the head, waits for memory:
@@ -27,7 +27,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from fer_train.commands.parameters import NameList
 from fer_train.data.folds import Fold
 from fer_train.data.load import Dataset, load_dataset
@@ -358,7 +358,7 @@ def run_protocol(
     type=click.Path(path_type=Path),
     help="Keep --full's folds there, and go on from those that are there.",
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write results there.")
+@json_option
 def main(
     data: str | None,
     images: int | None,
@@ -371,7 +371,7 @@ def main(
 ) -> None:
     """Print the work of both ways; exit 1 above the thesis's minutes or below 20 times less."""
     transfer = [model for model in models if model in TRANSFER_MODELS]
-    content: dict[str, Any] = {"machine": describe_machine(), "device": describe_device()}
+    content: dict[str, Any] = {"device": describe_device()}
     failed = False
     if folds:
         source = data or f"synthetic:{FER_IMAGES}"
@@ -416,8 +416,7 @@ def main(
                 f"{rate['beyond_kernels_ms']['epoch']:.2f} ms "
                 f"(by Keras's fit {rate['beyond_kernels_ms']['fit']:.2f} ms)"
             )
-    if json_path is not None:
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+    write_results(json_path, content)
     if failed:
         sys.exit(1)
 

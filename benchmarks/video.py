@@ -22,7 +22,7 @@ import click
 import cv2
 import numpy as np
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import json_option, write_results
 from fer_edge._base._cv2 import OPENCV_VERSION
 from fer_edge.image.read import Frame, read_image
 from fer_edge.inference.classifier import Classifier, FaceResult
@@ -97,7 +97,7 @@ def time_peer(clip: Path, detector: Any) -> tuple[int, float]:
 
 
 def follow(clip: Path, classifier: Classifier) -> dict[str, dict[str, float]]:
-    """Return for each of `EVERY` frames/s, and how its boxes and answers fit those of 1."""
+    """Return for each of `EVERY` frames/s, and how its boxes and predictions fit those of 1."""
     found: dict[str, dict[str, float]] = {}
     detected: list[FaceResult | None] = []
     for every in EVERY:
@@ -139,7 +139,7 @@ def open_peer() -> Any:
 @click.option("--frames", default=300, show_default=True, type=click.IntRange(30))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--threads", type=click.IntRange(1))
-@click.option("--json", "json_path", type=click.Path(path_type=Path))
+@json_option
 def main(
     model: str | None, frames: int, rounds: int, threads: int | None, json_path: Path | None
 ) -> None:
@@ -200,9 +200,9 @@ def main(
             f"every {every:<3}{fits['frames_per_s']:>17.1f}  boxes overlap by "
             f"{fits['overlap']:.3f}, least {fits['least_overlap']:.3f}"
         )
-    if json_path:
-        document = {
-            "machine": describe_machine(),
+    write_results(
+        json_path,
+        {
             "model": classifier.model_path.name,
             "clip": {"width": WIDTH, "height": HEIGHT, "frames": frames, "faces": 1},
             "rounds": rounds,
@@ -210,9 +210,8 @@ def main(
             "peer": {"frames_per_s": peer_fps, "measured_here": peer is not None},
             "modes": results,
             "following": following,
-        }
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(document, indent=2) + "\n")
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from fer_edge import Classifier
 
 
 def main(model: str, picture: str) -> None:
-    """Print the answer of a model of 64 x 64 grey pixels, 0-255, batch x 1 x 64 x 64."""
+    """Print what a model predicts, of 64 x 64 grey pixels, 0-255, batch x 1 x 64 x 64."""
     classify = Classifier(
         model,
         detector="none",

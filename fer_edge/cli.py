@@ -84,7 +84,7 @@ _MODEL_NAME = click.option(
 _PRESET = click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="The model is a well-known one of another maker: describe it so.",
+    help="Describe the model as this well-known one of another maker.",
 )
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
 _RUNTIME = (
@@ -93,7 +93,7 @@ _RUNTIME = (
         type=click.Choice([AUTO, *PROVIDERS]),
         default=AUTO,
         show_default=True,
-        help="What runs the model; fails where it is not there.",
+        help="What runs the model. One that is missing is an error.",
     ),
     click.option(
         "--threads",
@@ -105,7 +105,7 @@ _RUNTIME = (
 
 @dataclass(frozen=True)
 class FaceOptions:
-    """How faces are found, and how their answers are read; named as on the command line."""
+    """How faces are found and probabilities read; named as on the command line."""
 
     min_face: int | None
     detector: DetectorName
@@ -137,13 +137,13 @@ def _min_face_option(smallest: int) -> Callable[..., Any]:
         "--min-face",
         type=click.IntRange(1),
         metavar="PIXELS",
-        help="Leave out faces whose longer side is less; large pictures are searched as finely "
-        f"as that asks for, which takes longer. [default: {smallest}, and in large pictures a "
+        help="Leave out faces whose longer side is shorter. Large pictures are searched finely "
+        f"enough for this size, which takes longer. [default: {smallest}, and in large pictures a "
         "50th of the longer side]",
     )
 
 
-def _answer_options(mirrored: str) -> Sequence[Callable[..., Any]]:
+def _prediction_options(mirrored: str) -> Sequence[Callable[..., Any]]:
     return (
         click.option(
             "--uncertain",
@@ -155,8 +155,8 @@ def _answer_options(mirrored: str) -> Sequence[Callable[..., Any]]:
         click.option(
             "--mirror/--no-mirror",
             default=None,
-            help="Answer with the mean of each face and its mirror image: takes the model twice as "
-            f"long and is right more often. [default: {mirrored}]",
+            help="Predict each face and its mirror image, and take the mean. It is right more "
+            f"often, and the model runs twice. [default: {mirrored}]",
         ),
         click.option(
             "--align/--no-align",
@@ -168,8 +168,8 @@ def _answer_options(mirrored: str) -> Sequence[Callable[..., Any]]:
             "--prior",
             callback=_read_prior,
             metavar="training|uniform|POWER",
-            help="Divide the answers by how often each label occurred in training: training keeps "
-            "them, uniform answers as if all were as frequent, 0.5 lies between. "
+            help="Divide the probabilities by how often each label occurred in training: training "
+            "keeps them, uniform treats all labels as equally frequent, 0.5 lies between. "
             f"[default: {DEFAULT_PRIOR_POWER:g} where the model says it]",
         ),
     )
@@ -201,10 +201,10 @@ def classifier_options(
             _field_names(FaceOptions),
             [
                 section(
-                    "Faces and answers",
+                    "Faces and predictions",
                     _min_face_option(smallest),
                     detector_options,
-                    *_answer_options(mirrored),
+                    *_prediction_options(mirrored),
                 )
             ],
         ),
@@ -272,7 +272,7 @@ def _open_classifier(
         "--output",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Write there, not to stdout, which - is.",
+        help="Write to FILE in place of stdout; - is stdout.",
     ),
     click.option(
         "--annotate",
@@ -291,7 +291,7 @@ def _open_classifier(
     click.option(
         "--resume",
         is_flag=True,
-        help="Go on with FILE: pictures that have a record in it are done.",
+        help="Continue FILE: pictures that have a record in it are left out.",
     ),
     _QUIET,
     click.option(
@@ -306,7 +306,7 @@ def _open_classifier(
 @section(
     "Input",
     click.option(
-        "--watch", is_flag=True, help="Go on as the folders fill, until Ctrl-C: pictures that come."
+        "--watch", is_flag=True, help="Classify new pictures as the folders fill, until Ctrl-C."
     ),
     click.option(
         "--max-pixels",
@@ -322,7 +322,7 @@ def _open_classifier(
     ),
 )
 @section(
-    "Faces and answers",
+    "Faces and predictions",
     click.option("--largest", is_flag=True, help="Only the largest face of each picture."),
 )
 @classifier_options(smallest=MIN_FACE, mirror=True)
@@ -462,7 +462,7 @@ def _region(
         type=click.FloatRange(0, 3600),
         default=0.0,
         metavar="SECONDS",
-        help="Smooth each face's probabilities over about so long.",
+        help="Smooth each face's probabilities over about this time.",
     ),
     click.option("--largest", is_flag=True, help="Only the largest face of each frame."),
     click.option(
@@ -471,7 +471,7 @@ def _region(
         default=DETECT_EVERY,
         show_default=True,
         metavar="N",
-        help="Follow faces for at most so many frames between detections; 1: detect in each.",
+        help="Detect faces in every N-th frame at least, follow them between; 1: detect in each.",
     ),
 )
 @section(
@@ -490,13 +490,13 @@ def _region(
         help="Take every N-th frame only.",
     ),
     click.option(
-        "--max-frames", type=click.IntRange(1), metavar="N", help="End after taking so many frames."
+        "--max-frames", type=click.IntRange(1), metavar="N", help="End after N frames were taken."
     ),
     click.option(
         "--duration",
         type=click.FloatRange(0, min_open=True),
         metavar="SECONDS",
-        help="End after so many seconds of video.",
+        help="End after this much video.",
     ),
     click.option(
         "--timeout",
@@ -512,7 +512,7 @@ def _region(
         default=RETRIES,
         show_default=True,
         metavar="N",
-        help="Open a live source that stopped so often again, after growing pauses.",
+        help="Tries to open a live source that stopped, after growing pauses.",
     ),
     click.option(
         "--fps",
@@ -581,8 +581,8 @@ def cameras(as_json: bool) -> None:
         default="127.0.0.1",
         show_default=True,
         metavar="ADDRESS",
-        help="Address of this machine that is listened at; with others than the default the page "
-        "can be opened from elsewhere.",
+        help="Address of this machine to listen at. With another than the default, other machines "
+        "can open the page.",
     ),
     click.option(
         "--open/--no-open",
@@ -601,7 +601,7 @@ def cameras(as_json: bool) -> None:
 )
 @section("Model", _MODEL_NAME, _PRESET)
 @section(
-    "Faces and answers",
+    "Faces and predictions",
     _min_face_option(MIN_FACE),
     click.option(
         "--detector-model",
@@ -609,7 +609,7 @@ def cameras(as_json: bool) -> None:
         metavar="NAME|FILE",
         help=f"ONNX file of another face network. [default: {DEFAULT_DETECTOR}]",
     ),
-    *_answer_options("on, off for camera and video"),
+    *_prediction_options("on, off for camera and video"),
 )
 @description_options()
 def web(

@@ -37,7 +37,7 @@ AFFECT = ("valence", "arousal", "dominance")
 """Dimensions of affect that are known by their names: numbers, never classes."""
 
 DEFAULT_PRIOR_POWER = 0.2
-"""To what power of the training prior answers are divided unless it is said; 0 changes nothing."""
+"""Power of the training prior that probabilities are divided by; 0 changes nothing."""
 
 Layout = Literal["nhwc", "nchw"]
 Color = Literal["gray", "rgb", "bgr"]
@@ -106,7 +106,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class ModelSpec(Origin):
-    """How to feed a classifier, how to read its answer, and where it comes from (`Origin`).
+    """How to feed a classifier, how to read its output, and where it comes from (`Origin`).
 
     Attributes:
         labels: Class names in the order of the output's columns.
@@ -158,7 +158,7 @@ class ModelSpec(Origin):
 
 @dataclass(frozen=True)
 class DetectorSpec(Origin):
-    """How the answers of a face detector are read, and where it comes from (`Origin`).
+    """How the output of a face detector is read, and where it comes from (`Origin`).
 
     Its input ``image`` is float32 (N, 3, H, W), BGR, 0-255, H and W multiples of the largest
     stride. Each stride has one output, float32 (N, 5 + 2 P, H / stride, W / stride): the score's
@@ -302,14 +302,14 @@ DESCRIPTION = (
         "What levels 0 and 255 become: 0,255 or 0,1 or -1,1.",
         needed=True,
     ),
-    Entry("mean", _numbers, _floats, "M[,M,M]", "Then subtracted, in that range."),
-    Entry("std", _numbers, _floats, "S[,S,S]", "Then divided by."),
+    Entry("mean", _numbers, _floats, "M[,M,M]", "What is subtracted then, in that range."),
+    Entry("std", _numbers, _floats, "S[,S,S]", "What divides after that."),
     Entry(
         "outputs",
         _text,
         str,
         "probabilities|logits",
-        "What the model answers with.",
+        "What the model gives.",
         get_args(Scores),
     ),
     Entry("output_name", _text, str, "NAME", "Output to read, of several. [default: by its shape]"),
@@ -381,8 +381,10 @@ S = TypeVar("S", ModelSpec, DetectorSpec)
 def _of_task(kind: type[S], spec: ModelSpec | DetectorSpec | None, source: str) -> S | None:
     if spec is None or isinstance(spec, kind):
         return spec
+    argument = "model" if spec.task == ModelSpec.task else "detector_model"
     raise ModelError(
-        f"Expected a model for {kind.task}, received {source}, which is for {spec.task}"
+        f"Expected a model for {kind.task}, received {source}, which is for {spec.task}; give it "
+        f"as `{argument}`"
     )
 
 
@@ -535,7 +537,7 @@ def _check_detector(spec: DetectorSpec, source: str) -> None:
 
 
 def prior_power(prior: Prior | float | None, spec: ModelSpec, source: str) -> float:
-    """Return to what power of its training prior a model's answers are divided.
+    """Return the power of the training prior that a model's probabilities are divided by.
 
     Args:
         prior: ``training`` keeps the prior of the training as it is, ``uniform`` takes it out, a

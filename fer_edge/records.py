@@ -89,8 +89,8 @@ class Record:
         error: Why it failed, or None. A picture that is damaged, or could not be drawn, has its
             faces all the same.
         faces: Its faces, largest first.
-        mirror: Whether each was answered together with its mirror image.
-        prior: To what power of the training prior the answers were divided.
+        mirror: Whether probabilities are means over each face and its mirror image.
+        prior: Power of the training prior that probabilities were divided by.
     """
 
     image: str
@@ -366,7 +366,7 @@ def open_records(
         columns: What the rows of csv and Parquet hold.
         labels: The model's labels.
         force: Whether an existing file may be replaced.
-        append: Whether an existing file of lines is gone on with.
+        append: Whether records are added to an existing file of lines.
         name_width: Letters for names in tables.
         top: Emotions in tables.
 
@@ -420,7 +420,7 @@ class Tally:
 
     def summary(self) -> str:
         """Return all of it in a line."""
-        parts = [_count(self.pictures, "picture"), _count(self.emotions.total(), "face")]
+        parts = [counted(self.pictures, "picture"), counted(self.emotions.total(), "face")]
         if self.emotions:
             listed = ", ".join(f"{label} {count}" for label, count in self.emotions.most_common())
             parts[-1] += f" ({listed})"
@@ -431,16 +431,16 @@ class Tally:
         return ", ".join(parts)
 
 
-def _count(number: int, name: str) -> str:
+def counted(number: int, name: str) -> str:
+    """Return a number with what it counts: ``1 face``, ``2 faces``."""
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def read_names(path: Path, output_format: Format, model: str, header: Sequence[str]) -> set[str]:
-    """Return the names of the pictures that a file of records holds, so that it can be gone on.
+    """Return the names of the pictures that have a record in a file, for ``--resume``.
 
-    In csv they are as `plain_cell` writes them.
-
-    What stands behind its last whole line, which a crash has cut, is cut off.
+    In csv they are as `plain_cell` writes them. A last line that a crash has cut is removed from
+    the file.
 
     Args:
         path: The file; none is as good as an empty one.
@@ -454,7 +454,7 @@ def read_names(path: Path, output_format: Format, model: str, header: Sequence[s
 
     def refuse(received: object) -> NoReturn:
         raise OutputError(
-            f"Expected records of {model} to go on with in {path}, received {received}; give "
+            f"Expected records of {model} in {path}, to continue it, received {received}; give "
             "another --output, or --force without --resume"
         )
 
@@ -467,7 +467,7 @@ def read_names(path: Path, output_format: Format, model: str, header: Sequence[s
     except FileNotFoundError:
         return set()
     except (OSError, UnicodeDecodeError) as error:
-        raise OutputError(f"Cannot go on with {path}: {error}") from error
+        raise OutputError(f"Cannot continue {path}: {error}") from error
     found: list[tuple[str, str]] = []
     try:
         if output_format == "jsonl":

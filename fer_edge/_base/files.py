@@ -158,7 +158,7 @@ def refuse_same(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     for path in outputs:
         identity = file_identity(path)
         if identity in taken and not is_special(path):
-            raise OutputError(f"{path} is {taken[identity]}; write to another file")
+            raise OutputError(f"{path} is {taken[identity]}; give another file or folder")
         taken[identity] = "written twice"
 
 
@@ -230,7 +230,7 @@ class GrowingFile:
         Args:
             path: The file; its folder is made where it is missing.
             force: Whether an existing file may be replaced.
-            append: Whether an existing file is gone on with.
+            append: Whether text is added to an existing file.
         """
         self._path = path
         special = is_special(path)

@@ -61,17 +61,17 @@ def fetch(address: str, max_bytes: int) -> bytes:
             urllib.request.HTTPDigestAuthHandler(users),
         )
         opener.addheaders = [("User-Agent", f"fer-edge/{__version__}"), ("Accept", "image/*")]
-        with opener.open(plain, timeout=TIMEOUT_S) as answer:
+        with opener.open(plain, timeout=TIMEOUT_S) as response:
             while size <= max_bytes:
                 # Not read(): it waits for whole parts, however slowly they drip.
-                part = answer.read1(min(_PART_BYTES, max_bytes + 1 - size))
+                part = response.read1(min(_PART_BYTES, max_bytes + 1 - size))
                 if not part:
                     break
                 parts.append(part)
                 size += len(part)
                 if time.monotonic() > deadline_s:
                     raise TimeoutError(f"not done after {_WHOLE_S:g} s")
-            _check_whole(answer, size, max_bytes)
+            _check_whole(response, size, max_bytes)
     except urllib.error.HTTPError as error:
         raise ImageError(
             f"Expected a picture, the server answers {error.code} {error.reason}".strip()
@@ -81,11 +81,12 @@ def fetch(address: str, max_bytes: int) -> bytes:
     # The address itself is wrong (ValueError, InvalidURL), or the connection is.
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
+        reason = getattr(reason, "strerror", None) or reason
         raise ImageError(f"Expected a picture, the address cannot be read: {reason}") from error
     return b"".join(parts)
 
 
-def _check_whole(answer: Any, size: int, max_bytes: int) -> None:
-    promised = answer.headers.get("Content-Length", "")
+def _check_whole(response: Any, size: int, max_bytes: int) -> None:
+    promised = response.headers.get("Content-Length", "")
     if promised.isdecimal() and size < min(int(promised), max_bytes + 1):
         raise ConnectionError(f"it ended after {size} of {promised} bytes")

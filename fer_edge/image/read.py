@@ -118,7 +118,8 @@ def _read_file(path: Path, max_bytes: int) -> bytes:
     try:
         return read_at_most(path, max_bytes)
     except FileNotFoundError as error:
-        raise ImageError("Expected a picture, found no such file") from error
+        advice = "; give the path alone" if re.match(r"file:", str(path)) else ""
+        raise ImageError(f"Expected a picture, found no such file{advice}") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"Expected a picture, received what cannot be read: {reason}") from error

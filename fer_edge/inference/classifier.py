@@ -25,11 +25,11 @@ from fer_edge.contract import (
 from fer_edge.errors import ModelError
 from fer_edge.image.frames import to_frame
 from fer_edge.image.read import Frame
-from fer_edge.inference.answers import are_probabilities, doubts, softmax
 from fer_edge.inference.describe import describe_model, model_input_shape
 from fer_edge.inference.detectors import Face, FaceDetector, open_detector
 from fer_edge.inference.locate import DetectorName, find_model
 from fer_edge.inference.onnx_file import read_model
+from fer_edge.inference.outputs import are_probabilities, doubts, softmax
 from fer_edge.inference.preprocess import Box, Points, prepare
 from fer_edge.inference.providers import CARDS
 from fer_edge.inference.session import open_session
@@ -147,8 +147,9 @@ class Classifier:
         threads: Threads that one inference may use.
         batch_size: Most faces in one inference.
         detector: The face detector.
-        mirror: Whether answers are means over faces and their mirror images.
-        prior: To what power of the training prior answers are divided; 0 leaves them as they are.
+        mirror: Whether probabilities are means over each face and its mirror image.
+        prior: Power of the training prior that probabilities are divided by; 0 leaves them as they
+            are.
     """
 
     def __init__(
@@ -180,11 +181,11 @@ class Classifier:
             detector: A detector, or the name of one.
             detector_model: The named detector's file, where it needs one, or another of ``face``.
             uncertain: Below this probability the label is ``uncertain``.
-            mirror: Whether each face is answered as the mean of itself and its mirror image, both
-                in one batch, which takes twice as long.
-            prior: Answers are divided by the prior of the training to this power, and normalised
-                (Saerens et al. 2002): ``training`` is 0 and keeps them as they are, ``uniform`` is
-                1 and answers as if all labels were equally frequent. None means
+            mirror: Whether probabilities are the mean over each face and its mirror image. Both
+                run in one batch: the slowdown of the model is 2.
+            prior: Probabilities are divided by the prior of the training to this power, and
+                normalised (Saerens et al. 2002): ``training`` is 0 and keeps them as they are,
+                ``uniform`` is 1 and treats all labels as equally frequent. None means
                 `fer_edge.contract.DEFAULT_PRIOR_POWER` where the model says what its prior is.
             align: Whether tilted faces are turned upright, where the detector finds their eyes.
             batch_size: Most faces in one inference; None means 64, or 256 on a graphics card.
@@ -238,12 +239,12 @@ class Classifier:
             else detector
         )
         if given or preset or not spec_from_metadata(self._session.file.metadata, self._name):
-            for warning in doubts(self._in_pieces, self.spec):
+            for warning in doubts(self._in_batches, self.spec):
                 _LOG.warning("%s: %s", self._name, warning)
         if on_card:
             # A card prepares its programs when it first sees a shape, for up to seconds.
             for count in {1, self.batch_size}:
-                self._in_pieces(np.zeros((count, *model_input_shape(self.spec)), np.float32))
+                self._in_batches(np.zeros((count, *model_input_shape(self.spec)), np.float32))
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         """Pickle how the classifier was made; who unpickles it opens the model again."""
@@ -271,7 +272,7 @@ class Classifier:
             float32 (N, labels), rows sum to 1.
 
         Raises:
-            ModelError: The model fails, or answers with what are no probabilities.
+            ModelError: The model fails, or its output is no probabilities.
             ValueError: The batch has another dtype or shape.
         """
         return self.predict(batch)[:, : len(self.spec.labels)]
@@ -294,19 +295,19 @@ class Classifier:
             chunk = batch[start : start + step]
             if self.mirror:
                 columns = 2 if self.spec.layout == "nhwc" else 3
-                both = self._answer(np.concatenate([chunk, np.flip(chunk, axis=columns)]))
+                both = self._raw(np.concatenate([chunk, np.flip(chunk, axis=columns)]))
                 rows[start : start + step] = (both[: len(chunk)] + both[len(chunk) :]) / 2
             else:
-                rows[start : start + step] = self._answer(chunk)
+                rows[start : start + step] = self._raw(chunk)
         if self.prior:
             shares = rows[:, : len(self.spec.labels)]
             shares /= self._divisor
             shares /= shares.sum(axis=1, keepdims=True)
         return rows
 
-    def _answer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what the model itself answers to a batch of any size; see `predict`."""
-        rows = self._in_pieces(batch)
+    def _raw(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the model itself gives for inputs of any number; see `predict`."""
+        rows = self._in_batches(batch)
         if not np.isfinite(rows).all():
             raise ModelError(
                 f"Expected probabilities from {self._name}, received infinite numbers or NaN; "
@@ -332,23 +333,31 @@ class Classifier:
             batch = np.concatenate([batch, filling])
         names, widths = zip(*self._reading, strict=True)
         parts = []
-        for answer, width in zip(self._session.run(batch, names), widths, strict=True):
+        for output, width in zip(self._session.run(batch, names), widths, strict=True):
             # Some drop the batch dimension, or keep the picture's, as in (N, 7, 1, 1).
-            if answer.size != len(batch) * width:
+            if output.size != len(batch) * width:
                 raise ModelError(
-                    f"Expected {self._name} to answer with {(len(batch), width)}, received "
-                    f"{answer.shape}"
+                    f"Expected {(len(batch), width)} from {self._name}, received {output.shape}"
                 )
-            parts.append(answer.reshape(len(batch), width)[:count])
+            parts.append(output.reshape(len(batch), width)[:count])
         return np.concatenate(parts, axis=1)
 
-    def _in_pieces(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        starts = range(0, len(batch), self.batch_size)
-        pieces = [self._run(batch[start : start + self.batch_size]) for start in starts]
-        return np.concatenate(pieces)
+    def _in_batches(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        starts = range(0, len(inputs), self.batch_size)
+        return np.concatenate(
+            [self._run(inputs[start : start + self.batch_size]) for start in starts]
+        )
 
     def prepare(self, frame_bgr: Frame, faces: Sequence[Face]) -> NDArray[np.float32]:
-        """Cut and scale faces into a batch for `probabilities`."""
+        """Cut and scale faces into a batch for `probabilities`.
+
+        Args:
+            frame_bgr: (H, W, 3) uint8 BGR, or (H, W) grey.
+            faces: Faces with boxes in the frame's pixels.
+
+        Returns:
+            float32 (N, height, width, channels), or (N, channels, height, width) for ``nchw``.
+        """
         height, width = frame_bgr.shape[:2]
         whole = (0, 0, width, height)
         boxes = [None if face.box == whole else face.box for face in faces]
@@ -356,7 +365,12 @@ class Classifier:
         return prepare(frame_bgr, boxes, self.spec, points)
 
     def result(self, face: Face, row: NDArray[np.float32]) -> FaceResult:
-        """Read one row of `predict`, or of `probabilities`, as a result."""
+        """Read one row of `predict`, or of `probabilities`, as a result.
+
+        Args:
+            face: The face that the row belongs to.
+            row: float32 (labels + affect,) or (labels,).
+        """
         values = row.tolist()
         labels = len(self.spec.labels)
         probabilities = dict(zip(self.spec.labels, values[:labels], strict=True))

@@ -107,7 +107,7 @@ def model_input_shape(spec: ModelSpec) -> tuple[int, int, int]:
 
 
 def fitting_presets(file: ModelFile, outputs: Scores) -> list[str]:
-    """Return the presets that fit a graph's shapes and the kind of its answers."""
+    """Return the presets that fit a graph's shapes and the kind of its output."""
     return [
         name
         for name, preset in PRESETS.items()
@@ -246,7 +246,7 @@ def _check_input(spec: ModelSpec, source: Tensor, name: str) -> None:
     if shape is not None and (len(shape) != 4 or not _fits(shape[1:], expected)):
         raise ModelError(
             f"Expected {name} to take batches of {expected} as it is described, received the "
-            f"input {source}"
+            f"input {source}; describe it otherwise"
         )
     plain = spec.range == (0.0, 255.0) and not any(spec.mean) and all(x == 1 for x in spec.std)
     if source.type == "uint8" and not plain:
@@ -276,7 +276,7 @@ def _choose_outputs(spec: ModelSpec, file: ModelFile) -> Reading:
             else "; if some of its columns are valence and arousal, give `affect=valence,arousal`"
         )
         raise ModelError(
-            f"Expected {name} to answer with {labels + numbers} numbers for its labels "
+            f"Expected {name} to give {labels + numbers} numbers for its labels "
             f"{', '.join((*spec.labels, *spec.affect))}, received {shown}{hint}"
         )
     if len(candidates) > 1:

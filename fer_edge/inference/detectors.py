@@ -88,7 +88,7 @@ class OnnxDetector:
 
     Attributes:
         path: Its file.
-        spec: How its answers are read.
+        spec: How its output is read.
         provider: Short name of the execution provider that really runs, such as ``cpu``.
     """
 
@@ -187,7 +187,7 @@ class OnnxDetector:
             One map a stride, see `DetectorSpec`.
 
         Raises:
-            ModelError: The network fails, or answers with what are no such maps.
+            ModelError: The network fails, or gives other maps.
         """
         maps = self._session.run(image, self._outputs)
         channels = BOX_CHANNELS + 2 * len(self.spec.points)
@@ -195,15 +195,15 @@ class OnnxDetector:
         for cells, stride in zip(maps, self.spec.strides, strict=True):
             if cells.shape != (1, channels, height // stride, width // stride):
                 raise ModelError(
-                    f"Expected {self.path.name} to answer a picture of {width} x "
-                    f"{height} with {(1, channels, height // stride, width // stride)} at stride "
-                    f"{stride}, received {cells.shape}; export it again"
+                    f"Expected {(1, channels, height // stride, width // stride)} at stride "
+                    f"{stride} from {self.path.name} for a picture of {width} x {height}, received "
+                    f"{cells.shape}; export it again"
                 )
         return maps
 
 
 def detector_spec(file: ModelFile) -> DetectorSpec:
-    """Return how a file's answers are read.
+    """Return how the output of a face detector's file is read.
 
     Raises:
         ModelError: It is no face detector, or its graph is not what it says.

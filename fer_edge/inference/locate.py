@@ -61,7 +61,10 @@ def find_model(model: str | Path | None = None, *, default: str = DEFAULT_MODEL)
             if name and _is_file(folder / name):
                 return folder / name
     searched = ", ".join(str(folder.resolve()) for folder in folders if folder.is_dir())
-    raise ModelError(f"Expected a model named {wanted}, found none in {searched}")
+    raise ModelError(
+        f"Expected a model named {wanted}, found none in {searched}; 'fer-edge models' lists those "
+        "there are"
+    )
 
 
 def _is_file(path: Path) -> bool:

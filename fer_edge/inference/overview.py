@@ -185,7 +185,7 @@ def _advice(file: ModelFile, unknown: list[str], provider: str) -> dict[str, Any
 
 def _gives_logits(file: ModelFile, provider: str) -> bool:
     """Tell whether the first output of numbers does not sum to 1, as logits do not."""
-    from fer_edge.inference.answers import are_probabilities
+    from fer_edge.inference.outputs import are_probabilities
     from fer_edge.inference.session import open_session
 
     try:
@@ -194,8 +194,8 @@ def _gives_logits(file: ModelFile, provider: str) -> bool:
         free = [side if isinstance(side, int) else _FREE_SIDE for side in session.input_shape[1:]]
         shape = (session.fixed_batch or 1, *free)
         noise = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
-        (answer,) = session.run(noise, [output.name])
-        width = max(1, math.prod(answer.shape) // shape[0])
-        return not are_probabilities(answer.reshape(-1, width))
+        (rows,) = session.run(noise, [output.name])
+        width = max(1, math.prod(rows.shape) // shape[0])
+        return not are_probabilities(rows.reshape(-1, width))
     except ModelError:
         return False

@@ -26,7 +26,7 @@ class Preset:
 
 
 def _emotiefflib(labels: tuple[str, ...], affect: tuple[str, ...] = ()) -> Description:
-    """EmotiEffLib's EfficientNets see faces as ImageNet's networks do and answer with logits."""
+    """EmotiEffLib's EfficientNets take faces as ImageNet's networks do and give logits."""
     return Description(
         labels=labels,
         affect=affect,

@@ -89,14 +89,14 @@ class Session:
             batch = np.clip(np.rint(batch), 0, 255)
         names = list(outputs) or [self.file.outputs[0].name]
         try:
-            answers = self._answers(names, batch.astype(dtype, copy=False))
-            return [np.asarray(answer, np.float32) for answer in answers]
+            found = self._run(names, batch.astype(dtype, copy=False))
+            return [np.asarray(output, np.float32) for output in found]
         except ORT_ERRORS as error:
             raise ModelError(
                 f"{self.file.path.name} fails when it runs: {ort_reason(error)}"
             ) from error
 
-    def _answers(self, names: Sequence[str], batch: NDArray[Any]) -> list[Any]:
+    def _run(self, names: Sequence[str], batch: NDArray[Any]) -> list[Any]:
         if not self.bound:
             return list(self._session.run(names, {self.input.name: batch}))
         # One for each call, as threads share the session.
@@ -133,7 +133,7 @@ def open_session(path: Path, provider: str, threads: int, *, spin: bool = True) 
         path: The file.
         provider: ``auto`` or a key of `fer_edge.inference.providers.PROVIDERS`.
         threads: Threads that one inference may use.
-        spin: Whether idle threads wait busily for the next inference, which answers sooner but
+        spin: Whether idle threads wait busily for the next inference, which then ends sooner but
             takes the processor from everything else.
 
     Raises:

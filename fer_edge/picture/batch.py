@@ -71,7 +71,7 @@ def classify_pictures(
             if picture.problem:
                 raise ImageError(picture.problem)
             if is_address(picture.source):
-                # Kept, since the next answer may be another picture.
+                # Kept, since the address may give another picture the next time.
                 picture = replace(picture, source=fetch(str(picture.source), MAX_BYTES))
             frame, damaged = watch.read(lambda: read_image(picture.source, max_pixels=max_pixels))
         except ImageError as error:

@@ -29,6 +29,7 @@ from fer_edge.records import (
     Record,
     Tally,
     choose_format,
+    counted,
     csv_header,
     open_records,
     plain_cell,
@@ -47,7 +48,7 @@ class PictureOptions:
         annotate: Folder for pictures with boxes and labels, or None.
         crops: Folder for pictures of each face, or None.
         force: Whether existing files may be replaced.
-        resume: Whether ``output`` is gone on with.
+        resume: Whether ``output`` is continued.
         watch: Whether folders are looked through again and again.
         quiet: Whether stderr is for errors alone.
         top: Emotions in tables and on pictures.
@@ -108,6 +109,8 @@ def run_pictures(open_classifier: Callable[..., Classifier], options: PictureOpt
         return name not in done
 
     left = list(filter(is_left, pictures))
+    if len(left) < len(pictures) and not options.quiet:
+        tell(f"{len(pictures) - len(left)} of {len(pictures)} inputs have a record in {output}")
     tally = Tally()
     failure: FerError | None = None
     with ExitStack() as stack:
@@ -223,12 +226,8 @@ def _report(options: PictureOptions, tally: Tally) -> None:
     if any(map(os.path.isdir, options.inputs)):
         tell(tally.summary())
     if tally.empty:
-        advice = [
-            "--min-face PIXELS for small faces of large pictures",
-            "--detector none where each picture is one face",
-            "another --detector for turned or covered faces",
-        ]
         tell(
-            f"No face was found in {tally.empty} of {tally.pictures} pictures; try "
-            f"{', '.join(advice[:-1])}, or {advice[-1]}"
+            f"No face was found in {tally.empty} of {counted(tally.pictures, 'picture')}; try "
+            "--min-face PIXELS for small faces of large pictures, or --detector none where each "
+            "picture is one face"
         )

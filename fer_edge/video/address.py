@@ -196,12 +196,13 @@ def find_source(source: str | Path, fps: float = SEQUENCE_FPS) -> Address:
         if ImageSequence.is_pattern(text):
             return Address("sequence", text, text, fps)
         reason = getattr(error, "strerror", None) or error
+        advice = f"; give cam{text} for a camera" if re.fullmatch(r"\d{1,3}", text) else ""
         raise SourceError(
             f"Expected cam0, cam1, ..., a video file, a device or a URL, found nothing at {text} "
-            f"({reason})"
+            f"({reason}){advice}"
         ) from error
     if stat.S_ISDIR(known.st_mode):
-        raise SourceError(f"Expected a video file, {text} is a folder")
+        raise SourceError(f"Expected a video file, received the folder {text}; give a file in it")
     if stat.S_ISCHR(known.st_mode):
         return Address("camera", text, text)
     # Absolute, so that no file name is taken for one of FFmpeg's protocols.

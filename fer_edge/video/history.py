@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_edge.records import counted
 from fer_edge.video.tracking import GAP_S
 from fer_edge.video.watch import WatchedFace, WatchedFrame
 
@@ -154,5 +155,5 @@ class History:
             )
             lines.append(f"face {past.track}: {total_s:.1f} s: {shown}")
         if self.others:
-            lines.append(f"{self.others} more faces: {self.other_s:.1f} s")
+            lines.append(f"{counted(self.others, 'more face')}: {self.other_s:.1f} s")
         return lines

@@ -12,7 +12,7 @@ MIN_FACE = 24
 """Least longer side of a face, pixels, in pictures and video.
 
 Of FER-2013's faces shrunk to 32, 24, 20, 16 and 12 pixels the shipped model reads 64, 62, 57, 48
-and 34 % right, where it reads 67 % at 48: below 24 most answers are guesses.
+and 34 % right, where it reads 67 % at 48: below 24 most predictions are guesses.
 """
 TIMEOUT_S = 10.0
 """Longest wait for a source to open, and for each frame."""

@@ -17,7 +17,7 @@ from fer_edge._base.files import atomic_file, is_special, refuse_existing, refus
 from fer_edge.errors import OutputError, SourceError
 from fer_edge.inference.classifier import Classifier
 from fer_edge.picture.draw import encode
-from fer_edge.records import choose_format
+from fer_edge.records import choose_format, counted
 from fer_edge.video.address import CAMERA, STANDARD_INPUT
 from fer_edge.video.ffmpeg import listening, terminal
 from fer_edge.video.find import Video, find_videos
@@ -93,7 +93,7 @@ def run_video(sources: Sequence[str], classifier: Classifier, options: VideoOpti
             if session.ended:
                 break
         if several and not options.quiet:
-            _say(f"{len(videos)} videos, {failed} failed")
+            _say(f"{counted(len(videos), 'video')}, {failed} failed")
     return 128 + signals[0] if signals else 1 if failed else 0
 
 
@@ -350,12 +350,12 @@ class Meter:
 def _report(history: History, meter: Meter, source: VideoSource, *, named: bool) -> None:
     spent_s = time.monotonic() - meter.started
     name = f"{source.name}: " if named else ""
-    parts = [f"{name}{history.frames} frames, {history.end_s:.1f} s of video"]
+    parts = [f"{name}{counted(history.frames, 'frame')}, {history.end_s:.1f} s of video"]
     parts.append(f"in {spent_s:.1f} s ({history.frames / max(spent_s, 1e-9):.1f} frames/s)")
     if source.live:
         parts.append(f"{source.dropped} dropped to keep up")
     if source.reopened:
-        parts.append(f"opened again {source.reopened} times")
+        parts.append(f"opened again {counted(source.reopened, 'time')}")
     for line in (", ".join(parts), *(history.summary() or ["no face was seen"])):
         _say(line)
 

@@ -1,4 +1,4 @@
-"""Faces from frame to frame: who is who, where detection can be skipped, and calmer answers."""
+"""Faces from frame to frame: who is who, where detection can be skipped, and smoothing."""
 
 import math
 from collections.abc import Sequence

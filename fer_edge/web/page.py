@@ -48,7 +48,7 @@ class PageOptions:
         searched: Longer side at which pictures are searched, pixels, or None for what ``min_face``
             asks.
         uncertain: Below this probability the label is ``uncertain``.
-        mirror: Whether faces of pictures are answered together with their mirror images.
+        mirror: Whether probabilities are means over each face and its mirror image, in pictures.
         align: Whether tilted faces are turned upright.
         prior: As for `fer_edge.Classifier`.
     """

@@ -55,7 +55,7 @@ def test_a_needless_operator_exits_with_1(tmp_path: Path) -> None:
 def test_a_python_without_that_runtime_is_told(tmp_path: Path) -> None:
     path = save_tiny_onnx(tmp_path / "tiny.onnx")
     batch = np.zeros((1, 48, 48, 1), np.float32)
-    found = compatibility.answer_elsewhere(Path(sys.executable), "0.1", path, batch)
+    found = compatibility.predict_elsewhere(Path(sys.executable), "0.1", path, batch)
     assert str(found).startswith("Expected onnxruntime 0.1, received ")
 
 

@@ -86,7 +86,7 @@ def test_a_face_detector_is_no_classifier(folder):
     save_detector(folder / "face.onnx", metadata=DetectorSpec(model="face").to_metadata())
     result = run("classify", "face.onnx", "--model", "face.onnx")
     assert result.exit_code == 1
-    assert "which is for face-detection" in result.stderr
+    assert "which is for face-detection; give it as --detector-model" in result.stderr
 
 
 def test_a_classifier_that_says_it_is_a_detector_is_refused(folder):

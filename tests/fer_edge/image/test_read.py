@@ -308,8 +308,10 @@ def test_reads_by_path_whatever_the_name(tmp_path, picture):
 
 
 def test_unreadable_paths_are_errors(tmp_path):
-    with pytest.raises(ImageError, match="no such file"):
+    with pytest.raises(ImageError, match=r"no such file$"):
         read_image(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match="no such file; give the path alone"):
+        read_image("file:///tmp/missing.png")
     with pytest.raises(ImageError, match="directory"):
         read_image(tmp_path)
     with pytest.raises(ImageError, match="too long"):

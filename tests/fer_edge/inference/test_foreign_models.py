@@ -284,7 +284,7 @@ def test_what_hugging_face_writes_beside_a_file_describes_it(tmp_path):
 def test_a_second_softmax_is_warned_of(caplog):
     description = {**SEEN, "range": (0.0, 255.0), "outputs": "logits"}
     Classifier(FOLDER / "softmax_rgb.onnx", detector="none", **description)
-    assert "a second softmax makes all answers alike; give `outputs=probabilities`" in caplog.text
+    assert "a second softmax makes all classes alike; give `outputs=probabilities`" in caplog.text
     caplog.clear()
     Classifier(
         FOLDER / "softmax_rgb.onnx", detector="none", **{**description, "outputs": "probabilities"}

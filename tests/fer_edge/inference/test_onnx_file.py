@@ -237,7 +237,10 @@ def test_unreadable_files_are_errors(tmp_path):
         ({"input_shape": ("N", 48, 48)}, "batches of"),
         ({"input_type": TensorProto.INT32}, "one input of model.onnx, of float or float16"),
         ({"columns": 8, "output_shape": ("N", 8)}, "7 numbers for its labels"),
-        ({"columns": 8, "output_shape": ("N", None)}, r"answer with \(1, 7\), received \(1, 8\)"),
+        (
+            {"columns": 8, "output_shape": ("N", None)},
+            r"Expected \(1, 7\) from .*, received",
+        ),
         ({"columns": 1, "output_shape": ("N", 1)}, "7 numbers for its labels"),
     ],
 )

@@ -441,7 +441,7 @@ def test_no_picture_is_replaced_whatever_is_forced(folder):
     ):
         result = classify("in", *extra, "--force", "--detector", "none")
         assert result.exit_code == 1
-        assert "is what is read; write to another file" in result.stderr
+        assert "is what is read; give another file or folder" in result.stderr
     before, after = (
         {path.relative_to(top): path.read_bytes() for path in top.rglob("*.*")}
         for top in (folder / "kept", folder / "in")
@@ -773,13 +773,17 @@ def test_a_run_that_crashed_is_resumed_to_the_same_records(log):
     result = resume(log)
     assert result.exit_code == 0, result.output
     assert log.read_text() == whole
-    assert result.stderr.startswith("2 pictures, 2 faces")
+    assert result.stderr.splitlines() == [
+        f"1 of 3 inputs have a record in {log}",
+        "2 pictures, 2 faces (happy 1, fear 1)",
+    ]
 
 
 def test_a_run_that_ended_is_left_as_it_is(log):
     whole = log.read_text()
-    assert resume(log).exit_code == 0
-    assert log.read_text() == whole
+    result = resume(log)
+    assert (result.exit_code, log.read_text()) == (0, whole)
+    assert result.stderr.startswith(f"3 of 3 inputs have a record in {log}\n")
 
 
 def test_records_of_another_model_are_not_resumed(log):

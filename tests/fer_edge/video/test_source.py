@@ -125,7 +125,8 @@ def test_a_file_cut_short_is_read_and_then_told(tmp_path):
         ("missing.mp4", "found nothing at missing.mp4"),
         ("gopher://host/x", "Expected a URL of rtsp"),
         ("http://[/", "malformed"),
-        (".", "is a folder"),
+        (".", r"received the folder \.; give a file in it"),
+        ("0", "; give cam0 for a camera"),
     ],
 )
 def test_what_is_no_source_is_refused_at_once(given, message):

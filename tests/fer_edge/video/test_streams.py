@@ -201,7 +201,7 @@ def test_a_restarted_stream_goes_on(model):
     with Stream((10, "cut"), (10**6, "cut")) as stream:
         result = watch(model, stream, "--max-frames", 30)
     assert result.exit_code == 0, result.stderr
-    assert "opened again 1 times" in result.stderr
+    assert "opened again 1 time\n" in result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(lines) == 30
     assert {line["faces"][0]["emotion"] for line in lines} == {"happy", "sad"}

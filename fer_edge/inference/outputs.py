@@ -1,4 +1,4 @@
-"""A model's answers: logits, probabilities, and signs that they are described wrongly."""
+"""A model's outputs: logits, probabilities, and signs that they are described wrongly."""
 
 from collections.abc import Callable, Iterator
 
@@ -36,24 +36,25 @@ def are_probabilities(rows: Rows) -> bool:
     return bool(rows.min(initial=0) >= -TOLERANCE and off.max(initial=0) <= TOLERANCE)
 
 
-def doubts(answer: Callable[[Rows], Rows], spec: ModelSpec) -> Iterator[str]:
-    """Yield what speaks against a model's description, from its answers to a few pictures.
+def doubts(predict: Callable[[Rows], Rows], spec: ModelSpec) -> Iterator[str]:
+    """Yield what speaks against a model's description, from what it gives for a few pictures.
 
     Args:
-        answer: Runs the model: what its output says, (N, labels) or more columns, no softmax added.
+        predict: Runs the model: float32 inputs to float32 outputs, (N, labels) or more columns, as
+            they come, without a softmax of ours.
         spec: How it is described.
 
     Raises:
         ModelError: The model fails.
     """
     batch = np.concatenate([prepare(frame, [None], spec) for frame in _pictures()])
-    rows = answer(batch)[:, : len(spec.labels)]
+    rows = predict(batch)[:, : len(spec.labels)]
     if not np.isfinite(rows).all():
         return
     if are_probabilities(rows):
         if spec.outputs == "logits":
             yield (
-                "its output sums to 1 already, so that a second softmax makes all answers alike; "
+                "its output sums to 1 already, so that a second softmax makes all classes alike; "
                 "give `outputs=probabilities`"
             )
     elif spec.outputs == "logits":
@@ -70,7 +71,7 @@ def doubts(answer: Callable[[Rows], Rows], spec: ModelSpec) -> Iterator[str]:
         )
     elif span <= _WIDE and float(np.ptp(rows, axis=0).max()) < _ALIKE:
         yield (
-            f"it answers the same to each picture, black, white or noise: `range={shown}` does not "
+            f"it gives the same for each picture, black, white or noise: `range={shown}` does not "
             "seem to fit; try `range=0,255`"
         )
 
