@@ -18,7 +18,7 @@ from fer_train.commands.options import (
 )
 from fer_train.commands.parameters import SEED
 from fer_train.commands.planning import as_usage, tell_of_left_out
-from fer_train.data.emotions import make_labelling
+from fer_train.data.emotions import language_advice, make_labelling
 
 
 @click.command(cls=Command)
@@ -124,8 +124,19 @@ def prepare(
         click.echo(error, err=True)
     counts = ", ".join(f"{count:,} of {label}" for label, count in sorted(made.faces.items()))
     click.echo(f"{made.faces.total():,} faces ({counts or 'none'})", err=True)
+    if made.unlabelled:
+        folders = [name for name, _ in made.unlabelled.most_common(3)]
+        click.echo(
+            f"{made.unlabelled.total():,} faces are of no class that is known, in folders such as "
+            f"{', '.join(folders)}; --labels-map says what they mean{language_advice(folders[0])}",
+            err=True,
+        )
     if made.no_face:
-        click.echo(f"{made.no_face:,} pictures and frames without a face that was found", err=True)
+        click.echo(
+            f"{made.no_face:,} pictures and frames without a face that was found; where each is a "
+            "face already, give --detector none",
+            err=True,
+        )
     click.echo(made.table)
-    if made.errors:
+    if made.errors or not made.faces:
         sys.exit(1)

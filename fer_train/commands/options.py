@@ -101,6 +101,8 @@ run_option = click.option(
 
 store_option = click.option(
     "--store",
+    envvar="FER_TRAIN_STORE",
+    show_envvar=True,
     metavar="ADDRESS",
     help="Copy of the run folder in object storage, such as s3://bucket/run: folds go on from it "
     "and send each epoch to it. Of two processes on different machines none sees the other there.",
@@ -129,7 +131,7 @@ classes_option = click.option(
     metavar="NAME,NAME,...",
     help="What is told apart, in order: emotions or any other names. Images of other emotions are "
     "left out. [default: the seven emotions, and what else --labels-map names; that alone where it "
-    "names none of the seven]",
+    "names no emotion]",
 )
 
 groups_option = click.option(

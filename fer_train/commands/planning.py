@@ -100,10 +100,17 @@ def check_votes_share(recipe: Recipe, protocol: Protocol) -> None:
 
 
 def tell_of_left_out(dataset: "Dataset") -> None:
-    """Say how many images are of no class."""
+    """Say how many images are of no class, and which classes have no image."""
     if dataset.left_out:
         counts = ", ".join(f"{count:,} of {name}" for name, count in dataset.left_out.items())
         click.echo(f"left out, being of no class: {counts}", err=True)
+    present = set(dataset.labels.tolist())
+    if absent := [name for label, name in enumerate(dataset.label_names) if label not in present]:
+        click.echo(
+            f"warning: no image is of {', '.join(absent)}, so nothing can teach what it looks like; "
+            "--classes names the classes that there are",
+            err=True,
+        )
 
 
 def _tell_of_groups(run: "Run", dataset: "Dataset") -> None:

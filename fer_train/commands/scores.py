@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 def _test_rows(score: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each test set of a fold, and the same without copies, with its scores."""
     for name, own in score.get("tests", {}).items():
+        if own["copies"] == own["images"]:
+            name = f"{name}, each of which has a copy outside"
         yield name, own
         if "without_copies" in own:
             title = f"{name} without the {own['copies']:,} that have a copy outside"

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -282,14 +281,20 @@ def _write_results(folder: Path, runs: "Sequence[Run]") -> None:
 
 
 def _emit_jobs(kind: str, run: "Run", folds: "Sequence[RunFold]") -> None:
+    from fer_train.run.store import STORE_VARIABLE, holds_keys
     from fer_train.train import job_files
 
     write = job_files.slurm_script if kind == "slurm" else job_files.kubernetes_job
     click.echo(write(run, folds), nl=False)
-    if run.store and urlsplit(run.store).password:
+    if run.store and holds_keys(run.store):
+        how = (
+            f"the environment of sbatch, as {STORE_VARIABLE}"
+            if kind == "slurm"
+            else f"a secret: kubectl create secret generic {job_files.SECRET} "
+            "--from-literal=address=ADDRESS"
+        )
         click.echo(
-            "The job file holds the keys in --store; keep it to yourself, or leave them "
-            "out and let the jobs find them as the storage's own tools do",
+            f"The address in --store holds keys and is not in the job file; put it into {how}",
             err=True,
         )
 

@@ -122,18 +122,23 @@ class Labelling:
 
     def advice(self, name: str) -> str:
         """Return what to do about a name that means nothing here, for the end of a message."""
-        advice = (
+        return (
             f"; --labels-map {name!r}=CLASS says what it is, --labels-map {name!r}= leaves it out, "
-            "--classes names all classes"
+            f"--classes names all classes{language_advice(name)}"
         )
-        if languages := languages_with(name):
-            emotions = {words_of(language)[folded(name)] for language in languages}
-            advice += f"; --labels-map {' or '.join(languages)} knows it as {' or '.join(emotions)}"
-        return advice
 
     @cached_property
     def _by_name(self) -> dict[str, str]:
         return {folded(name): name for name in self.classes}
+
+
+def language_advice(name: str) -> str:
+    """Return which languages know a name, for the end of a message, or ""."""
+    languages = languages_with(name)
+    if not languages:
+        return ""
+    emotions = dict.fromkeys(words_of(language)[folded(name)] for language in languages)
+    return f"; --labels-map {' or '.join(languages)} knows it as {' or '.join(emotions)}"
 
 
 SEVEN = Labelling()
@@ -145,7 +150,7 @@ def make_labelling(classes: Sequence[str] = (), labels_map: Sequence[str] = ()) 
 
     Args:
         classes: Names of the classes in order. Without any they are the seven emotions and what
-            else ``labels_map`` names, or that alone where it names none of the seven.
+            else ``labels_map`` names, or that alone where it names no emotion.
         labels_map: ``NAME=CLASS`` each, ``NAME=`` for what is left out, or one of `LANGUAGES`,
             whose names of the emotions count then. They make no class: contempt is one where
             somebody has said so.
@@ -166,7 +171,7 @@ def make_labelling(classes: Sequence[str] = (), labels_map: Sequence[str] = ()) 
             raise DataError(f"Expected one meaning of {name.strip()!r}, received two")
     if not classes:
         meant_by_map = list(dict.fromkeys(filter(None, names.values())))
-        usual = EMOTIONS if not meant_by_map or set(meant_by_map) & set(EMOTIONS) else ()
+        usual = EMOTIONS if not meant_by_map or set(meant_by_map) & set(_KNOWN) else ()
         return Labelling(tuple(dict.fromkeys((*usual, *meant_by_map))), names, synonyms=synonyms)
     chosen = tuple(map(class_name, classes))
     if len(set(map(folded, chosen))) != len(chosen):

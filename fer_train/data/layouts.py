@@ -9,7 +9,7 @@ Whatever is left out is counted with the reason, since a score means little with
 | jaffe | `KA.AN1.39.tiff` | poser, emotion, number, running number |
 | ckplus | folders `anger` ... `surprise`, as cut from CK+'s last frames | `contempt` is left out |
 | kdef | `AF01ANS.JPG` | session, sex, poser, emotion, angle; only the angle S, straight, is kept |
-| rafdb | `train_00001_aligned.jpg` and `list_patition_label.txt` | codes 1 to 7 in the list |
+| rafdb | `train_00001_aligned.jpg` and `list_patition_label.txt` | codes 1 to 7 in the list; split |
 """
 
 import re
@@ -26,17 +26,25 @@ from fer_train.data.emotions import (
     LEFT_OUT,
     Labelling,
     class_name,
+    language_advice,
     make_labelling,
 )
-from fer_train.data.load import folder_files
+from fer_train.data.load import folder_files, split_of
 
 
 @dataclass(frozen=True)
 class UnseenPicture:
-    """One picture: its file, and its emotion by name, or None where nobody has said."""
+    """One picture.
+
+    Attributes:
+        path: The file.
+        emotion: By name, or None where nobody has said.
+        split: ``train`` or ``test`` where its name says so, or "".
+    """
 
     path: Path
     emotion: str | None
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,8 @@ def load_layout(
             meant = None if emotion is None else labelling.meaning(emotion)
             if meant == LEFT_OUT:
                 raise _SkippedError(f"{emotion} is left out")
-            pictures.append(UnseenPicture(root / name, meant))
+            split = split_of(name.name.partition("_")[0]) if layout == "rafdb" else ""
+            pictures.append(UnseenPicture(root / name, meant, split))
         except _SkippedError as reason:
             skipped[str(reason)] += 1
     if not pictures:
@@ -130,7 +139,10 @@ def _folders(root: Path, names: Sequence[PurePosixPath], labelling: Labelling) -
     def rule(name: PurePosixPath) -> str | None:
         emotion = labelling.meaning(name.parent.name)
         if labelled and not emotion:
-            raise _SkippedError(f"folder {name.parent.name!r} is no emotion that is known")
+            folder = name.parent.name
+            raise _SkippedError(
+                f"folder {folder!r} is no emotion that is known{language_advice(folder)}"
+            )
         return emotion or None
 
     return rule

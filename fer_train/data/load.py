@@ -63,7 +63,7 @@ MAX_PICTURE_BYTES = 64 * 1024
 
 MAX_ENTRIES = 1_000_000
 
-SPLITS = {
+_SPLITS = {
     "train": "train",
     "training": "train",
     "test": "test",
@@ -72,6 +72,7 @@ SPLITS = {
     "valid": "validation",
     "validation": "validation",
 }
+_DATA_SUFFIXES = (".csv", ".csv.gz", ".zip", *TAR_SUFFIXES)
 _PIXELS = IMAGE_SIZE * IMAGE_SIZE
 _LEVELS = {str(level): level for level in range(256)}
 
@@ -556,11 +557,21 @@ def _pictures(
         if means == LEFT_OUT:
             left_out[folder] += 1
             continue
-        split = SPLITS.get(parts[-3].lower(), "") if len(parts) > 2 else ""
+        split = split_of(parts[-3]) if len(parts) > 2 else ""
         found.append((name, means, split))
     if not found:
-        raise DataError(f"{path} holds no pictures; {expected}")
+        inside = [name for name in sorted(names) if name.lower().endswith(_DATA_SUFFIXES)]
+        advice = f"; it holds {', '.join(inside[:3])}: give that file alone" if inside else ""
+        raise DataError(f"{path} holds no pictures; {expected}{advice}")
     return found, dict(sorted(left_out.items()))
+
+
+def split_of(folder: str) -> str:
+    """Return the split that a folder's name means: train, validation, test, or "".
+
+    AffectNet calls them ``train_set`` and ``val_set``.
+    """
+    return _SPLITS.get(folder.lower().removesuffix("_set"), "")
 
 
 def _is_clutter(parts: Sequence[str]) -> bool:

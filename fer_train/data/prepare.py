@@ -23,9 +23,9 @@ from fer_edge.inference.preprocess import prepare, tilt
 from fer_edge.records import plain_cell
 from fer_edge.video.find import VIDEO_SUFFIXES
 from fer_edge.video.source import VideoSource
-from fer_train.data.emotions import LEFT_OUT, Labelling
-from fer_train.data.layouts import load_layout
-from fer_train.data.load import SPLITS, folder_files
+from fer_train.data.emotions import LEFT_OUT, Labelling, language_advice
+from fer_train.data.layouts import UnseenPicture, load_layout
+from fer_train.data.load import folder_files, split_of
 
 TABLE = "faces.csv"
 UNLABELLED = "unlabelled"
@@ -45,7 +45,7 @@ class Origin:
         path: The file.
         name: Its place below the folder that was given, beginning with that folder's name.
         label: The class of its faces, or `UNLABELLED`.
-        split: The folder ``train``, ``validation`` or ``test`` that it lies in, or "".
+        split: The folder such as ``train`` that it lies in or belongs to, or "".
     """
 
     path: Path
@@ -69,10 +69,13 @@ class Prepared:
         no_face: Pictures and frames in which no face was found.
         errors: What cannot be read, and why.
         skipped: How many files were left out, by reason.
+        unlabelled: How many of the faces are of no class that is known, by the folder of their
+            file.
     """
 
     table: Path
     faces: Counter[str] = field(default_factory=Counter)
+    unlabelled: Counter[str] = field(default_factory=Counter)
     no_face: int = 0
     errors: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -93,7 +96,7 @@ def prepare_faces(
 
     Args:
         sources: Folders and videos. A file's label is that of the nearest folder that means one.
-        output: A folder that is empty or not there yet. Faces go to
+        output: A folder outside of the sources that is empty or not there yet. Faces go to
             ``[SPLIT/]LABEL/NAME.png``, and all is told of in `TABLE`, which is written last.
         detector: Finds the faces.
         layout: How the folders name the emotions of pictures, see `load_layout`.
@@ -103,17 +106,24 @@ def prepare_faces(
         frames_per_s: Frames of a video's second that are taken.
 
     Raises:
-        DataError: There is nothing to read, or the output holds something.
+        DataError: There is nothing to read, or the output holds something or lies in a source.
         OSError: The output cannot be written.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DataError(f"Expected an empty folder for the faces, received {output}")
+    for source in sources:
+        # The next command on the source would take the faces for pictures of it.
+        if source.resolve() in (output.resolve(), *output.resolve().parents):
+            raise DataError(
+                f"Expected a folder for the faces outside of {source}, received {output}"
+            )
     result = Prepared(output / TABLE)
-    origins = [
-        origin
+    # A file that two of the sources hold is taken once.
+    origins = {
+        origin.path.resolve(): origin
         for source in sources
         for origin in _origins(source, layout, labelling, labels_map, result.skipped)
-    ]
+    }
     if not origins:
         left_out = "; ".join(f"{count} x {reason}" for reason, count in result.skipped.items())
         raise DataError(
@@ -122,7 +132,7 @@ def prepare_faces(
         )
     rows: list[list[object]] = []
     taken: set[PurePosixPath] = set()
-    for origin in tqdm(origins, unit=" files", disable=None):
+    for origin in tqdm(origins.values(), unit=" files", disable=None):
         try:
             for name, time_s, frame in _frames(origin, frames_per_s):
                 face = _cut(frame, detector, spec)
@@ -134,6 +144,8 @@ def prepare_faces(
                     _write(output / place, face[0])
                     row = {"file": place, "status": "ok", **face[1]}
                     result.faces[origin.label] += 1
+                    if origin.label == UNLABELLED:
+                        result.unlabelled[origin.path.resolve().parent.name] += 1
                 rows.append(_row(origin, row | {"time_s": time_s}))
         except (ImageError, SourceError) as error:
             result.errors.append(f"{origin.path}: {error.message}")
@@ -161,10 +173,10 @@ def _origins(
         return
     names = [PurePosixPath(name) for name in folder_files(source)]
     pictures = any(name.suffix.lower() in IMAGE_SUFFIXES for name in names)
-    emotions: dict[Path, str | None] = {}
+    listed: dict[Path, UnseenPicture] = {}
     if pictures and layout != "folders":
         unseen = load_layout(source, layout, labelling.classes, labels_map)
-        emotions = {picture.path: picture.emotion for picture in unseen.pictures}
+        listed = {picture.path: picture for picture in unseen.pictures}
         skipped.update(unseen.skipped)
     # The folder itself may be named by an emotion too.
     root = PurePosixPath(source.resolve().name)
@@ -175,13 +187,16 @@ def _origins(
             continue
         path = source / name
         by_layout = suffix in IMAGE_SUFFIXES and layout != "folders"
-        if by_layout and path not in emotions:
+        if by_layout and path not in listed:
             continue
-        label = emotions[path] if by_layout else _label(root / name, labelling)
+        label = listed[path].emotion if by_layout else _label(root / name, labelling)
         if not by_layout and (label == LEFT_OUT or (labelled and label is None)):
-            skipped[f"folder {name.parent.name!r} is no class that is known"] += 1
+            folder = name.parent.name
+            skipped[f"folder {folder!r} is no class that is known{language_advice(folder)}"] += 1
             continue
-        split = next((part for part in name.parts[:-1] if part.lower() in SPLITS), "")
+        split = next((part for part in name.parts[:-1] if split_of(part)), "")
+        if by_layout:
+            split = split or listed[path].split
         yield Origin(path, root / name, label or UNLABELLED, split)
 
 

@@ -46,8 +46,8 @@ _SPREAD = (
 )
 _INTERVALS = (
     "In brackets stand 95 % bootstrap intervals (percentiles of {resamples:,} resamples of the "
-    "images that are held out): how far a score would move with other images, not with another "
-    "training."
+    "images that are held out, by whole people or clips where `groups` tell them): how far a score "
+    "would move with other images, not with another training."
 )
 _BASELINES = (
     "`majority` always answers the most frequent emotion of the training images, `prior` answers "
@@ -236,9 +236,14 @@ def _fold_test_cells(pair: Comparison) -> list[str]:
         str(test.folds),
         f"{test.difference * 100:+.2f}",
         f"{test.t:.2f}",
-        f"{test.p:.4f}",
-        f"{pair.p_adjusted:.4f}",
+        _p_text(test.p),
+        _p_text(pair.p_adjusted),
     ]
+
+
+def _p_text(p: float) -> str:
+    # No p is 0.
+    return f"{p:.4f}" if p >= 0.00005 else "<0.0001"
 
 
 def _image_test_cells(pair: Comparison) -> list[str]:
@@ -248,8 +253,8 @@ def _image_test_cells(pair: Comparison) -> list[str]:
     return [
         f"{test.first_only:,}",
         f"{test.second_only:,}",
-        f"{test.p:.4f}",
-        f"{pair.images_p_adjusted:.4f}",
+        _p_text(test.p),
+        _p_text(pair.images_p_adjusted),
     ]
 
 

@@ -162,7 +162,7 @@ class Protocol:
         pool: ``all`` images, or those of ``training`` alone, so that the others can be a test set.
         classes: What the models tell apart, in order: emotions or any other names. Without any
             they are the seven emotions and what else the labels map names, or that alone where it
-            names none of the seven. Images of emotions that are no class are left out.
+            names no emotion. Images of emotions that are no class are left out.
         labels_map: What other names and numbers of labels mean, ``NAME=CLASS`` each; ``NAME=``
             leaves images out; or a language, whose names of the emotions count.
         drop: Classes left out.

@@ -12,6 +12,7 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from fer_edge.errors import DependencyError, RunError
 from fer_train.run.folder import (
@@ -28,6 +29,16 @@ from fer_train.run.folder import (
 _PLAN = ("folds.json", "config.json")
 _CHANGING = ("history.csv", "record.json", "events.out.tfevents.*")
 """The files of a fold that change under their name; the others never do."""
+
+STORE_VARIABLE = "FER_TRAIN_STORE"
+"""The environment variable that says the address of the store too."""
+
+
+def holds_keys(address: str) -> bool:
+    """Tell whether a store's address holds a password, or what looks like one in its options."""
+    parts = urlsplit(address)
+    names = "".join(name.lower() for name, _ in parse_qsl(parts.query))
+    return bool(parts.password) or any(word in names for word in ("key", "secret", "token"))
 
 
 class Store:

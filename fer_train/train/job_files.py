@@ -1,5 +1,6 @@
 """Job files for clusters: one ``fer-train fold`` command for each fold of a planned run."""
 
+import dataclasses
 import json
 import os
 import re
@@ -11,25 +12,41 @@ from typing import Any
 from fer_edge.errors import RunError
 from fer_train.data.load import is_synthetic
 from fer_train.run.folder import Run, RunFold
+from fer_train.run.store import STORE_VARIABLE, holds_keys
 from fer_train.train.schedule import fold_arguments
 from fer_train.train.svm import SVM
 
 IMAGE = "fer-edge:latest"
+SECRET = "fer-train-store"
+"""The Kubernetes secret with the address of a store that holds keys, under ``address``."""
+
 _RETRIES = 3
 
 
 def slurm_script(run: Run, folds: Sequence[RunFold]) -> str:
     """Return a Slurm array job for ``sbatch``; run and data must be on a shared file system.
 
-    With a store the run folder need not be.
+    With a store the run folder need not be. Where some folds need a GPU and others none, it is a
+    script for ``bash`` that submits an array of each.
 
     Raises:
         RunError: No fold is left.
     """
+    arrays = [_slurm_array(run, alike) for alike in _alike(run, folds)]
+    if len(arrays) == 1:
+        return arrays[0]
+    submitted = "\n".join(f"sbatch <<'ARRAY'\n{array}ARRAY" for array in arrays)
+    return f"""#!/bin/bash
+# Run this with bash: it submits an array of the folds that need a GPU, and one of the others.
+{submitted}
+"""
+
+
+def _slurm_array(run: Run, folds: Sequence[RunFold]) -> str:
     commands = "\n".join(f"  {shlex.quote(command)}" for command in _commands(run, folds))
     log = shlex.quote(str(run.folder.resolve() / "slurm-%A_%a.log"))
     here = shlex.quote(str(Path.cwd()))
-    gpus = "\n#SBATCH --gpus=1" if _need_gpu(folds) else ""
+    gpus = "\n#SBATCH --gpus=1" if _needs_gpu(folds[0]) else ""
     return f"""#!/bin/bash
 #SBATCH --job-name=fer-train
 #SBATCH --array=0-{len(folds) - 1}
@@ -55,11 +72,20 @@ def kubernetes_job(run: Run, folds: Sequence[RunFold]) -> str:
 
     It expects an image with fer-edge[train-gpu], and a ReadWriteMany volume claim ``fer-train``
     with the run folder and the data set, mounted at the folder that is above both here. With a
-    store the run folder need not be on it.
+    store the run folder need not be on it. A store's address that holds keys is looked for in the
+    secret ``fer-train-store``. Where some folds need a GPU and others none, it is a List of two.
 
     Raises:
         RunError: No fold is left, or run and data have no folder above both but the root.
     """
+    jobs = [_kubernetes_job(run, alike) for alike in _alike(run, folds)]
+    if len(jobs) == 1:
+        return json.dumps(jobs[0], indent=2) + "\n"
+    jobs[1]["metadata"]["name"] += "-cpu"
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": jobs}, indent=2) + "\n"
+
+
+def _kubernetes_job(run: Run, folds: Sequence[RunFold]) -> dict[str, Any]:
     commands = _commands(run, folds)
     cases = " ".join(f"{number}) exec {command};;" for number, command in enumerate(commands))
     container: dict[str, Any] = {
@@ -71,17 +97,23 @@ def kubernetes_job(run: Run, folds: Sequence[RunFold]) -> str:
             "limits": {"memory": "16Gi"},
         },
     }
-    if _need_gpu(folds):
+    if _needs_gpu(folds[0]):
         container["resources"]["limits"]["nvidia.com/gpu"] = 1
     if _weights(run):
         container["workingDir"] = str(Path.cwd())
+    env: list[dict[str, Any]] = []
     if backend := os.environ.get("KERAS_BACKEND"):
-        container["env"] = [{"name": "KERAS_BACKEND", "value": backend}]
+        env.append({"name": "KERAS_BACKEND", "value": backend})
+    if run.store and holds_keys(run.store):
+        key = {"name": SECRET, "key": "address"}
+        env.append({"name": STORE_VARIABLE, "valueFrom": {"secretKeyRef": key}})
+    if env:
+        container["env"] = env
     pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
     if shared := _shared_folder(run):
         container["volumeMounts"] = [{"name": "run", "mountPath": shared}]
         pod["volumes"] = [{"name": "run", "persistentVolumeClaim": {"claimName": "fer-train"}}]
-    job = {
+    return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": _job_name(run)},
@@ -98,16 +130,29 @@ def kubernetes_job(run: Run, folds: Sequence[RunFold]) -> str:
             "template": {"spec": pod},
         },
     }
-    return json.dumps(job, indent=2) + "\n"
 
 
-def _need_gpu(folds: Sequence[RunFold]) -> bool:
-    return any(fold.model != SVM for fold in folds)
+def _needs_gpu(fold: RunFold) -> bool:
+    return fold.model != SVM
+
+
+def _alike(run: Run, folds: Sequence[RunFold]) -> list[list[RunFold]]:
+    """Return the folds that need a GPU, and those that need none; one of them may be missing.
+
+    Raises:
+        RunError: No fold is left.
+    """
+    if not folds:
+        raise RunError(f"Expected folds that are left to do, received {run.folder}, which is done")
+    parts = ([fold for fold in folds if _needs_gpu(fold) is gpu] for gpu in (True, False))
+    return [part for part in parts if part]
 
 
 def _commands(run: Run, folds: Sequence[RunFold]) -> list[str]:
-    if not folds:
-        raise RunError(f"Expected folds that are left to do, received {run.folder}, which is done")
+    if run.store and holds_keys(run.store):
+        # Everybody may read a job; it finds the address in its environment.
+        run = dataclasses.replace(run, store=None)
+        folds = [run.fold(fold.model, fold.index) for fold in folds]
     data = []
     if not is_synthetic(run.protocol.data):
         # The job starts in another folder, perhaps on another machine.

@@ -48,6 +48,7 @@ def named(dataset):
         ((), LABEL_PRESETS["affectnet"], EIGHT),
         ((), ("1=positive", "2=negative"), ("positive", "negative")),
         ((), ("joie=happy",), EMOTIONS),
+        ((), ("contempt=contempt",), EIGHT),
         (("sad", "Happiness", "Bored"), (), ("sad", "happy", "Bored")),
         (EIGHT, ("mépris=Contempt",), EIGHT),
     ],

@@ -109,6 +109,58 @@ def test_what_nobody_has_labelled_is_cut_all_the_same(tmp_path):
     result = invoke("prepare", tmp_path / "album", "--output", tmp_path / "faces")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "faces" / "unlabelled" / "1.png").is_file()
+    assert "1 faces are of no class that is known, in folders such as album;" in result.stderr
+
+
+def test_names_of_a_language_that_nobody_gave_are_told_of(tmp_path):
+    put(tmp_path / "alle" / "Freude" / "1.jpg")
+    result = invoke("prepare", tmp_path / "alle", "--output", tmp_path / "one")
+    assert "such as Freude; --labels-map says what they mean; --labels-map german" in result.stderr
+    put(tmp_path / "alle" / "neutral" / "2.jpg")
+    result = invoke("prepare", tmp_path / "alle", "--output", tmp_path / "two")
+    expected = "1 x folder 'Freude' is no class that is known; --labels-map german knows it as"
+    assert expected in result.stderr
+    result = invoke(
+        "prepare", tmp_path / "alle", "--output", tmp_path / "three", "--labels-map", "de"
+    )
+    assert "2 faces (1 of happy, 1 of neutral)" in result.stderr
+
+
+def test_the_split_of_a_data_set_is_kept(tmp_path):
+    put(tmp_path / "affectnet" / "val_set" / "1" / "7.jpg")
+    put(tmp_path / "raf" / "aligned" / "test_0001_aligned.jpg")
+    (tmp_path / "raf" / "list_patition_label.txt").write_text("test_0001.jpg 4\n")
+    flags = ("--labels-map", "affectnet", "--output", tmp_path / "one")
+    assert invoke("prepare", tmp_path / "affectnet", *flags).exit_code == 0
+    flags = ("--layout", "rafdb", "--output", tmp_path / "two")
+    assert invoke("prepare", tmp_path / "raf", *flags).exit_code == 0
+    for output in ("one", "two"):
+        assert load_dataset(tmp_path / output).names.tolist() == [
+            {"one": "val_set/happy/7.png", "two": "test/happy/test_0001_aligned.png"}[output]
+        ]
+    assert load_dataset(tmp_path / "one").usage.tolist() == ["PublicTest"]
+
+
+def test_a_file_is_taken_once_and_faces_go_elsewhere(tmp_path):
+    mine = tmp_path / "mine"
+    put(mine / "happy" / "1.jpg")
+    for inside in (mine, mine / "faces", mine / "happy" / "a" / "b"):
+        result = invoke("prepare", mine, "--output", inside)
+        assert result.exit_code == 1
+        assert f"folder for the faces{' outside of' * (inside != mine)}" in result.stderr
+        assert [path.name for path in mine.rglob("*") if path.is_file()] == ["1.jpg"]
+    result = invoke("prepare", mine, mine / "happy", mine, "--output", tmp_path / "faces")
+    assert result.exit_code == 0, result.output
+    assert "1 faces (1 of happy)" in result.stderr
+
+
+def test_no_face_at_all_is_an_error_that_says_what_to_try(tmp_path):
+    put(tmp_path / "mine" / "sad" / "wall.png", np.full((120, 160, 3), 90, np.uint8))
+    result = invoke("prepare", tmp_path / "mine", "--output", tmp_path / "faces")
+    assert result.exit_code == 1
+    assert "0 faces (none)" in result.stderr
+    assert "where each is a face already, give --detector none" in result.stderr
+    assert [row["status"] for row in rows_of(tmp_path / "faces")] == ["no_face"]
 
 
 def test_layouts_and_maps_name_the_faces(tmp_path):

@@ -194,13 +194,43 @@ def test_job_files_pass_the_store_on(tmp_path, store):
     assert "volumes" not in pod
 
 
-@pytest.mark.parametrize(("keys", "told"), [("", False), ("name:secret@", True)])
-def test_a_job_file_that_holds_keys_is_told_of(tmp_path, monkeypatch, keys, told):
+@pytest.mark.parametrize("system", ["slurm", "kubernetes"])
+@pytest.mark.parametrize(
+    ("address", "secret"),
+    [
+        ("s3://bucket/run?region=eu-north-1", ""),
+        ("s3://name:hidden@bucket/run", "hidden"),
+        ("abfs://box@account/run?account_key=hidden", "hidden"),
+    ],
+)
+def test_keys_of_a_store_do_not_get_into_a_job_file(tmp_path, monkeypatch, address, secret, system):
     monkeypatch.setattr("fer_train.run.store.Store", MagicMock())
-    address = f"s3://{keys}bucket/run"
     result = _invoke(
-        *("all", *SVM, "--run", tmp_path / "run", "--store", address, "--emit", "slurm")
+        *("all", *SVM, "--run", tmp_path / "run", "--store", address, "--emit", system)
     )
     assert result.exit_code == 0, result.output
-    assert ("holds the keys in --store" in result.stderr) is told
-    assert address in result.stdout
+    if not secret:
+        assert f"--store '{address}'" in result.stdout.replace("'\"'\"'", "'")
+        assert "holds keys" not in result.stderr
+        return
+    assert secret not in result.output
+    assert "--store" not in result.stdout
+    if system == "slurm":
+        assert "put it into the environment of sbatch, as FER_TRAIN_STORE" in result.stderr
+        return
+    pod = json.loads(result.stdout)["spec"]["template"]["spec"]
+    # The run folder is in the store all the same, and no volume is asked for.
+    assert "volumes" not in pod
+    key = {"name": "fer-train-store", "key": "address"}
+    expected = {"name": "FER_TRAIN_STORE", "valueFrom": {"secretKeyRef": key}}
+    assert pod["containers"][0]["env"] == [expected]
+    assert "kubectl create secret generic fer-train-store" in result.stderr
+
+
+def test_the_environment_may_say_where_the_store_is(tmp_path, store, monkeypatch):
+    monkeypatch.setenv("FER_TRAIN_STORE", store)
+    assert _invoke("plan", *SVM, "--run", tmp_path / "one").exit_code == 0
+    arguments = ("--model", "svm", "--fold", "0", "--run", tmp_path / "two")
+    result = _invoke("fold", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "svm fold 0: top-1" in result.stdout

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from fer_edge.errors import DataError
 from fer_train.cli import main
+from fer_train.commands.scores import _test_rows
 from fer_train.data.folds import holdout_fold, with_copies
 from fer_train.data.synthetic import synthetic_faces
 from fer_train.run.folder import open_run
@@ -163,3 +164,9 @@ def test_steering_needs_three_usages_and_one_fold():
     assert fold.test.tolist() == [6, 7, 8, 9]
     copies = np.array([0, 1, 2, 3, 4, 5, 0, 7, 7, 9])
     assert with_copies(fold, copies).copies.tolist() == [6]
+
+
+def test_a_test_set_of_copies_alone_is_called_one():
+    score = {"tests": {WHOLE: {"images": 70, "copies": 70, "accuracy": 1.0}}}
+    ((name, _),) = _test_rows(score)
+    assert name == "all test images, each of which has a copy outside"

@@ -350,7 +350,7 @@ def test_targets_mix_labels_and_answers():
 
 def _emit(run: Path, system: str, *flags: str) -> str:
     result = _invoke(
-        *("all", "--data", "synthetic:210", "--models", "edge,svm", "--folds", "3"),
+        *("all", "--data", "synthetic:210", "--models", "edge,sequential", "--folds", "3"),
         *("--run", str(run), "--emit", system, *flags),
     )
     assert result.exit_code == 0, result.output
@@ -383,19 +383,25 @@ def test_a_slurm_array_runs_every_fold_that_is_left_once(tmp_path):
     script = tmp_path / "job.sh"
     run = tmp_path / "a run"
     script.write_text(_emit(run, "slurm"))
+    assert _folds_of_array(script, tmp_path) == [
+        (model, str(fold), str(run)) for model in ("edge", "sequential") for fold in range(3)
+    ]
+
+
+def _folds_of_array(script: Path, folder: Path) -> list[tuple[str, str, str]]:
+    """Start each task of an array, with a stand-in for fer-train that shows its arguments."""
     subprocess.run(["bash", "-n", script], check=True)
     first, last = re.search(r"^#SBATCH --array=(\d+)-(\d+)$", script.read_text(), re.M).groups()
-    # A stand-in on the path shows what each task of the array would start.
-    stand_in = tmp_path / "fer-train"
+    stand_in = folder / "fer-train"
     stand_in.write_text('#!/bin/sh\nprintf "%s\\n" fer-train "$@"\n')
     stand_in.chmod(0o755)
     folds = []
     for task in range(int(first), int(last) + 1):
-        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": str(task)}
+        environment = {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": str(task)}
         shown = subprocess.run(["bash", script], env=environment, capture_output=True, text=True)
         assert shown.returncode == 0, shown.stderr
         folds.append(_fold_of(shown.stdout.splitlines()))
-    assert folds == [(model, str(fold), str(run)) for model in ("edge", "svm") for fold in range(3)]
+    return folds
 
 
 def test_folds_of_the_classical_baseline_ask_for_no_gpu(tmp_path):
@@ -404,6 +410,34 @@ def test_folds_of_the_classical_baseline_ask_for_no_gpu(tmp_path):
     assert "nvidia.com/gpu" in _emit(run, "kubernetes")
     assert "#SBATCH --gpus" not in _emit(run, "slurm", "--models", "svm")
     assert "gpu" not in _emit(run, "kubernetes", "--models", "svm")
+
+
+def test_of_a_mixed_run_only_the_networks_folds_ask_for_a_gpu(tmp_path):
+    run = tmp_path / "run"
+    both = ("--models", "edge,svm")
+    jobs = json.loads(_emit(run, "kubernetes", *both))
+    assert (jobs["apiVersion"], jobs["kind"]) == ("v1", "List")
+    asked = {}
+    for job in jobs["items"]:
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        models = set(re.findall(r"--model (\w+)", container["command"][2]))
+        gpus = container["resources"]["limits"].get("nvidia.com/gpu", 0)
+        asked[job["metadata"]["name"]] = (models, job["spec"]["completions"], gpus)
+    assert asked == {"fer-train-run": ({"edge"}, 3, 1), "fer-train-run-cpu": ({"svm"}, 3, 0)}
+
+    script = tmp_path / "job.sh"
+    script.write_text(_emit(run, "slurm", *both))
+    # A stand-in keeps what is submitted.
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f"#!/bin/sh\ncat > {tmp_path}/array-$$.sh\n")
+    sbatch.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", script], env=environment, check=True)
+    arrays = {}
+    for array in tmp_path.glob("array-*.sh"):
+        models = tuple(model for model, _, _ in _folds_of_array(array, tmp_path))
+        arrays[models] = "#SBATCH --gpus=1\n" in array.read_text()
+    assert arrays == {("edge",) * 3: True, ("svm",) * 3: False}
 
 
 def test_a_kubernetes_job_runs_every_fold_that_is_left_once(tmp_path):
@@ -429,7 +463,9 @@ def test_a_kubernetes_job_runs_every_fold_that_is_left_once(tmp_path):
             check=True,
         )
         folds.append(_fold_of(shown.stdout.splitlines()))
-    assert folds == [(model, str(fold), str(run)) for model in ("edge", "svm") for fold in range(3)]
+    assert folds == [
+        (model, str(fold), str(run)) for model in ("edge", "sequential") for fold in range(3)
+    ]
     # kubectl reads YAML first of all.
     assert pytest.importorskip("yaml").safe_load(text)["spec"] == spec
 
