@@ -107,8 +107,8 @@ def tell_of_left_out(dataset: "Dataset") -> None:
     present = set(dataset.labels.tolist())
     if absent := [name for label, name in enumerate(dataset.label_names) if label not in present]:
         click.echo(
-            f"warning: no image is of {', '.join(absent)}, so nothing can teach what it looks like; "
-            "--classes names the classes that there are",
+            f"warning: no image is of {', '.join(absent)}, so nothing teaches it; --classes names "
+            "the classes that there are",
             err=True,
         )
 

@@ -9,7 +9,7 @@ Whatever is left out is counted with the reason, since a score means little with
 | jaffe | `KA.AN1.39.tiff` | poser, emotion, number, running number |
 | ckplus | folders `anger` ... `surprise`, as cut from CK+'s last frames | `contempt` is left out |
 | kdef | `AF01ANS.JPG` | session, sex, poser, emotion, angle; only the angle S, straight, is kept |
-| rafdb | `train_00001_aligned.jpg` and `list_patition_label.txt` | codes 1 to 7 in the list; split |
+| rafdb | `train_00001_aligned.jpg`, `list_patition_label.txt` | split; codes 1 to 7 in the list |
 """
 
 import re
