@@ -28,7 +28,7 @@ from fer_train.data.duplicates import duplicate_groups, spread
 from fer_train.data.emotions import emotion_of
 from fer_train.data.load import USAGES, load_dataset, sample
 from fer_train.data.votes import Votes
-from fer_train.export.judging import single_and_mirrored
+from fer_train.export.held_out import single_and_mirrored
 from fer_train.report import plots
 from fer_train.run.metrics import classification_metrics, normalise_confusion
 from fer_train.run.votes import VOTE_SCORES, format_vote_score, vote_metrics
@@ -60,7 +60,7 @@ def compare(first: Names, second: Names, labels: Names) -> dict[str, Any]:
     """
     right = [predicted == labels for predicted in (first, second)]
     return {
-        "equal_answers": float(np.mean(first == second)),
+        "equal_predictions": float(np.mean(first == second)),
         "only_first_right": int(np.sum(right[0] & ~right[1])),
         "only_second_right": int(np.sum(~right[0] & right[1])),
         "difference": float(right[0].mean() - right[1].mean()),
@@ -188,7 +188,7 @@ def main(
         print(
             f"difference of top-1 {found['difference']:+.4f}; right alone "
             f"{found['only_first_right']} and {found['only_second_right']}; equal predictions "
-            f"{found['equal_answers']:.2%}; McNemar mid-p {found['mid_p']:.3g}"
+            f"{found['equal_predictions']:.2%}; McNemar mid-p {found['mid_p']:.3g}"
         )
     write_results(json_path, content)
 

@@ -113,7 +113,7 @@ def compare(runtime: str, precision: str, wanted: Rows, found: Rows | str) -> di
     largest = float(np.abs(wanted - found).max())
     equal = float(np.mean(wanted.argmax(axis=1) == found.argmax(axis=1)))
     good = largest <= FLOAT_TOLERANCE if precision == "fp32" else equal >= LEAST_EQUAL
-    return row | {"largest_difference": largest, "equal_answers": equal, "ok": good}
+    return row | {"largest_difference": largest, "equal_predictions": equal, "ok": good}
 
 
 def graph_facts(file: Path) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _print(name: str, facts: dict[str, Any]) -> None:
     for row in facts["runtimes"]:
         told = row.get("reason") or (
             f"largest difference {row['largest_difference']:.1e}, "
-            f"equal predictions {row['equal_answers']:.1%}"
+            f"equal predictions {row['equal_predictions']:.1%}"
         )
         print(f"  {row['runtime']:20}{'ok' if row['ok'] else 'NOT OK':8}{told}")
 

@@ -30,7 +30,7 @@ from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.providers import PROVIDERS, short_name
 from fer_train.data.load import Dataset, load_dataset, sample
 from fer_train.export.facts import read_facts
-from fer_train.export.quantize import HALF_TOLERANCE, LEAST_JUDGES, allowed_loss
+from fer_train.export.quantize import HALF_TOLERANCE, LEAST_IMAGES, allowed_loss
 from fer_train.run.metrics import classification_metrics
 
 FLOAT_TOLERANCE = 1e-5
@@ -82,7 +82,7 @@ def compare(pair: Pair, provider: str, dataset: Dataset) -> dict[str, Any]:
         "images": len(batch),
         "largest_difference": float(differences.max()),
         "mean_difference": float(differences.mean()),
-        "equal_answers": float(np.mean(wanted.argmax(axis=1) == found.argmax(axis=1))),
+        "equal_predictions": float(np.mean(wanted.argmax(axis=1) == found.argmax(axis=1))),
         "reference_accuracy": scores[0]["accuracy"],
         "accuracy": scores[1]["accuracy"],
         "reference_recall": scores[0]["recall"],
@@ -98,7 +98,7 @@ def verdict(row: dict[str, Any]) -> str:
     """Return "ok", or what is beyond the tolerance."""
     if row["precision"] == "int8":
         lost = row["reference_accuracy"] - row["accuracy"]
-        if row["images"] >= LEAST_JUDGES and lost > allowed_loss(row["images"]):
+        if row["images"] >= LEAST_IMAGES and lost > allowed_loss(row["images"]):
             return f"{lost:.2%} of top-1 lost"
         within = row["mean_difference"] <= INT8_MEAN_TOLERANCE
         return "ok" if within else f"mean difference above {INT8_MEAN_TOLERANCE:g}"
@@ -115,7 +115,7 @@ def recorded_rows(folder: Path) -> Iterator[dict[str, Any]]:
         made = read_facts(path)["int8"]
         if "mean_difference" not in made:  # an older version did not record it
             continue
-        kept = ("images", "largest_difference", "mean_difference", "equal_answers", "accuracy")
+        kept = ("images", "largest_difference", "mean_difference", "equal_predictions", "accuracy")
         yield {
             "file": path.name,
             "reference": f"{parent.name}, {RECORDED}",
@@ -217,7 +217,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     lines += [
         f"{row['file']:24}{row['reference']:32}{row['provider']:7}"
         f"{row['largest_difference']:10.1e}{row['mean_difference']:10.1e}"
-        f"{row['equal_answers']:9.2%}"
+        f"{row['equal_predictions']:9.2%}"
         f"{row['reference_accuracy']:8.2%}{row['accuracy']:8.2%}"
         f"{_pair(row, 'calibration_error', '.3f')}{_pair(row, 'ms', '.2f')}  {row['verdict']}"
         for row in rows

@@ -24,7 +24,7 @@ from fer_edge.errors import DataError
 from fer_edge.inference.classifier import Classifier
 from fer_train.data.load import Dataset, load_dataset
 from fer_train.data.votes import Votes, archive_rows
-from fer_train.export.judging import answer
+from fer_train.export.held_out import predict_images
 from fer_train.run.votes import vote_metrics
 
 POWERS = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0)
@@ -49,7 +49,7 @@ def halves(dataset: Dataset) -> Halves:
 def by_power(model: Classifier, dataset: Dataset, votes: Votes) -> list[dict[str, Any]]:
     """Return for each of `POWERS` the scores of a model on both halves and on all images."""
     parts = halves(dataset) | {"all": np.ones(len(dataset), np.bool_)}
-    plain = answer(model, dataset.images)
+    plain = predict_images(model, dataset.images)
     rows = []
     for power in POWERS:
         moved = plain / np.asarray(model.spec.prior, np.float32) ** np.float32(power)

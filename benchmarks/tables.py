@@ -103,7 +103,7 @@ def models_table(measured: Measured) -> str:
     rows = []
     for name, facts in measured.models().items():
         single, mirrored = facts["single"], facts["mirrored"]
-        held_out = facts["judged_on"]
+        held_out = facts["evaluated_on"]
         rows.append(
             [
                 f"`{name}`"
@@ -422,7 +422,7 @@ def parity_table(measured: Measured) -> str:
                 f"{row['images']:,}",
                 f"{row['largest_difference']:.1e}",
                 f"{row['mean_difference']:.1e}",
-                percent(row["equal_answers"]),
+                percent(row["equal_predictions"]),
                 f"{percent(row['reference_accuracy'])} -> {percent(row['accuracy'])}",
             ]
             for row in measured.read("parity")["rows"]
@@ -455,7 +455,7 @@ def compatibility_table(measured: Measured) -> str:
     rows = []
     for name, facts in files.items():
         cells = [
-            f"{row['largest_difference']:.1g}, {percent(row['equal_answers'], 0)} equal predictions"
+            f"{row['largest_difference']:.1g}, {percent(row['equal_predictions'], 0)} equal predictions"
             if row["loads"]
             else "does not load"
             for row in facts["runtimes"]

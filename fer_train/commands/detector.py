@@ -43,7 +43,7 @@ from fer_train.detection.settings import (
         "--held-out",
         type=click.Path(path_type=Path, exists=True),
         metavar="FOLDER|ZIP",
-        help="Such pictures that judge. [default: a share of --data, by --inner]",
+        help="Such pictures to evaluate on. [default: a share of --data, by --inner]",
     ),
     click.option(
         "--teacher",

@@ -107,7 +107,7 @@ def distill(
     with as_usage():
         given = (read_overrides(config, student) if config else {}) | given
     if teacher and given.get("views"):
-        raise click.UsageError("--views is for files as teachers; a run's folds answer once anyway")
+        raise click.UsageError("--views is for files as teachers; a run's folds predict only once")
     if given.pop("folds", 1) != 1 or {"limit", "pool", "drop", "split_seed"} & given.keys():
         raise click.UsageError(
             f"expected no limit, pool, drop and split_seed, and folds = 1, in {config}: a student "

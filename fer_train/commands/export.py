@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--note", "notes", multiple=True, help="A sentence for FILE's card; may be repeated.")
 @description_options(without=("layout", "affect", "output_name"))
 @export_dir_option
-@click.option("--data", help="What judges the files: RUN's data set by default, none of FILE.")
+@click.option("--data", help="Data set to evaluate the files on. [default: RUN's; none for FILE]")
 @votes_option
 @labels_map_option
 @licence_option
@@ -111,7 +111,7 @@ def export(
         from fer_train.export.sources import Pictures, file_pictures, file_source
 
         if values["int8"] and not data:
-            raise click.UsageError("--int8 needs --data: images to find scales on and to judge by")
+            raise click.UsageError("--int8 needs --data: images for its scales and its evaluation")
         if votes and not data:
             raise click.UsageError("--votes needs --data: the images that people voted on")
         if labels_map and not data:
@@ -154,13 +154,13 @@ def export(
 @click.argument(
     "source", metavar="FILE.onnx", type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )
-@click.option("--data", required=True, help="Images to find scales on and to judge by.")
+@click.option("--data", required=True, help="Images for the scales and the evaluation.")
 @votes_option
 @labels_map_option
 @click.option(
     "--held-out",
     type=click.Path(path_type=Path, exists=True),
-    help="Pictures with boxes that a face detector did not train on: they judge its int8 form.",
+    help="Pictures with boxes, for a face detector's int8 form to be evaluated on; not trained on.",
 )
 @description_options()
 @click.option(
@@ -204,7 +204,7 @@ def quantize(
         return
     if held_out:
         raise click.UsageError(f"{source.name} finds no faces: leave --held-out away")
-    from fer_train.export.judging import open_file
+    from fer_train.export.held_out import open_file
     from fer_train.export.publish import quantize_file
     from fer_train.export.sources import file_pictures
 

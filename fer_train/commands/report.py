@@ -152,23 +152,23 @@ def predict(
     from fer_edge.inference.detectors import open_detector
     from fer_train.data.layouts import load_layout
     from fer_train.report.document import save
-    from fer_train.report.predict import answer_pictures, describe_answers, open_model
+    from fer_train.report.predict import describe_predictions, open_model, predict_pictures
 
     chosen = open_model(source, model, fold)
     pictures = load_layout(data, layout, chosen.spec.labels, labels_map or ())
     finder = open_detector(detector, detector_model)
-    answers = answer_pictures(chosen, pictures.pictures, finder)
-    title = f"{data.resolve().name} ({layout}) judged by {chosen.name}"
-    document = describe_answers(answers, chosen.spec.labels, pictures, data, title, pages)
+    predictions = predict_pictures(chosen, pictures.pictures, finder)
+    title = f"{data.resolve().name} ({layout}) classified by {chosen.name}"
+    document = describe_predictions(predictions, chosen.spec.labels, pictures, data, title, pages)
     echo_paths(save(document, output, "predictions"))
-    if faceless := sum(answer.status == "no_face" for answer in answers):
+    if faceless := sum(prediction.status == "no_face" for prediction in predictions):
         click.echo(
-            f"In {faceless} of {len(answers)} pictures no face was found; where each picture is a "
-            "face already, give --detector none",
+            f"In {faceless} of {len(predictions)} pictures no face was found; where each picture "
+            "is a face already, give --detector none",
             err=True,
         )
-    failed = [answer for answer in answers if answer.error is not None]
-    for answer in failed:
-        click.echo(f"{answer.picture.path}: {answer.error}", err=True)
+    failed = [prediction for prediction in predictions if prediction.error is not None]
+    for prediction in failed:
+        click.echo(f"{prediction.picture.path}: {prediction.error}", err=True)
     if failed:
         sys.exit(1)

@@ -33,7 +33,7 @@ from fer_train.data.load import folder_files, split_of
 
 
 @dataclass(frozen=True)
-class UnseenPicture:
+class LabelledPicture:
     """One picture.
 
     Attributes:
@@ -48,10 +48,10 @@ class UnseenPicture:
 
 
 @dataclass(frozen=True)
-class UnseenSet:
+class LabelledSet:
     """The pictures of a data set, sorted by path, and how many were left out for which reason."""
 
-    pictures: tuple[UnseenPicture, ...]
+    pictures: tuple[LabelledPicture, ...]
     skipped: Mapping[str, int]
 
 
@@ -85,7 +85,7 @@ def load_layout(
     layout: str,
     labels: Sequence[str] = EMOTIONS,
     labels_map: Sequence[str] = (),
-) -> UnseenSet:
+) -> LabelledSet:
     """List the pictures of a data set with their emotions.
 
     Args:
@@ -109,7 +109,7 @@ def load_layout(
     known = tuple(dict.fromkeys((*EMOTIONS, *map(class_name, labels))))
     labelling = make_labelling(known, labels_map)
     rule = make_rule(root, names, labelling)
-    pictures: list[UnseenPicture] = []
+    pictures: list[LabelledPicture] = []
     skipped: Counter[str] = Counter()
     for name in names:
         if name.suffix.lower() not in IMAGE_SUFFIXES:
@@ -121,7 +121,7 @@ def load_layout(
             if meant == LEFT_OUT:
                 raise _SkippedError(f"{emotion} is left out")
             split = split_of(name.name.partition("_")[0]) if layout == "rafdb" else ""
-            pictures.append(UnseenPicture(root / name, meant, split))
+            pictures.append(LabelledPicture(root / name, meant, split))
         except _SkippedError as reason:
             skipped[str(reason)] += 1
     if not pictures:
@@ -130,7 +130,7 @@ def load_layout(
             f"{root}: expected pictures such as {example} ({layout}), found none"
             + (f" ({left_out})" if left_out else "")
         )
-    return UnseenSet(tuple(pictures), dict(sorted(skipped.items())))
+    return LabelledSet(tuple(pictures), dict(sorted(skipped.items())))
 
 
 def _folders(root: Path, names: Sequence[PurePosixPath], labelling: Labelling) -> _Rule:

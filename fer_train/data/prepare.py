@@ -24,7 +24,7 @@ from fer_edge.records import plain_cell
 from fer_edge.video.find import VIDEO_SUFFIXES
 from fer_edge.video.source import VideoSource
 from fer_train.data.emotions import LEFT_OUT, Labelling, language_advice
-from fer_train.data.layouts import UnseenPicture, load_layout
+from fer_train.data.layouts import LabelledPicture, load_layout
 from fer_train.data.load import folder_files, split_of
 
 TABLE = "faces.csv"
@@ -173,11 +173,11 @@ def _origins(
         return
     names = [PurePosixPath(name) for name in folder_files(source)]
     pictures = any(name.suffix.lower() in IMAGE_SUFFIXES for name in names)
-    listed: dict[Path, UnseenPicture] = {}
+    listed: dict[Path, LabelledPicture] = {}
     if pictures and layout != "folders":
-        unseen = load_layout(source, layout, labelling.classes, labels_map)
-        listed = {picture.path: picture for picture in unseen.pictures}
-        skipped.update(unseen.skipped)
+        found = load_layout(source, layout, labelling.classes, labels_map)
+        listed = {picture.path: picture for picture in found.pictures}
+        skipped.update(found.skipped)
     # The folder itself may be named by an emotion too.
     root = PurePosixPath(source.resolve().name)
     labelled = any(_label(root / name, labelling) for name in names)

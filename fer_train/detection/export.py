@@ -1,6 +1,6 @@
 """The network as ONNX: normalisation folded into the convolutions, nothing else in the way.
 
-`fer_edge.contract.DetectorSpec` says what the file takes and answers.
+`fer_edge.contract.DetectorSpec` says what the file takes and returns.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ class Differences:
 def export_detector(
     net: keras.Model, spec: DetectorSpec, path: Path, sample: NDArray[np.float32]
 ) -> Differences:
-    """Write a detector as one ONNX file, if it answers as Keras does.
+    """Write a detector as one ONNX file, if it predicts as Keras does.
 
     Args:
         net: Of `fer_train.detection.network.build_detector`.

@@ -117,13 +117,13 @@ def find_turned(frame_bgr: Frame, find: SearchFn) -> Found:
     return found.only(suppress(found.boxes, found.scores, OVERLAP))
 
 
-def review(pictures: Sequence[Picture], judges: Sequence[SearchFn]) -> list[Picture]:
+def review(pictures: Sequence[Picture], finders: Sequence[SearchFn]) -> list[Picture]:
     """Take doubtful regions for faces where two detectors agree on them.
 
     And what both take for a face in a picture without one, for a face that people have overlooked.
     """
     overlooked: dict[str, list[tuple[float, ...]]] = {}
-    for decoy, mean in find_decoys(pictures, judges):
+    for decoy, mean in find_decoys(pictures, finders):
         if mean > _OVERLOOKED:
             overlooked.setdefault(decoy.name, []).append(decoy.box)
     reviewed = []
@@ -135,7 +135,7 @@ def review(pictures: Sequence[Picture], judges: Sequence[SearchFn]) -> list[Pict
             x1, y1, x2, y2 = faces[number, :4].tolist()
             if (x2 - x1) * (y2 - y1) < _LEAST_SIDE**2:
                 continue
-            logits = face_logits(frame, (x1, y1, x2, y2), judges)
+            logits = face_logits(frame, (x1, y1, x2, y2), finders)
             if logits.mean() > _AGREED and logits.min() > _NOT_AGAINST:
                 faces[number, -1] = FACE
         picture = dataclasses.replace(picture, faces=faces)
@@ -146,24 +146,24 @@ def review(pictures: Sequence[Picture], judges: Sequence[SearchFn]) -> list[Pict
     return reviewed
 
 
-def crops(dataset: Dataset, judges: Sequence[SearchFn], seed: int) -> list[Picture]:
+def crops(dataset: Dataset, finders: Sequence[SearchFn], seed: int) -> list[Picture]:
     """Return the Training images of FER-2013 as pictures of one near face each.
 
-    All of those that the judges find hard, but do not rule out, and some of the others. Without
-    judges, some, with the face where it usually lies.
+    All of those that the finders find hard, but do not rule out, and some of the others. Without
+    finders, some, with the face where it usually lies.
     """
     numbers = np.flatnonzero(dataset.usage == "Training")
     side = dataset.images.shape[1]
     usual = (_USUAL * side).astype(np.float32)
     rng = np.random.default_rng(seed)
-    if not judges:
+    if not finders:
         chosen = rng.permutation(numbers)[:_EASY]
         return [_crop(dataset, number, usual, _EASY_WEIGHT) for number in np.sort(chosen)]
     means, boxes = [], []
     for number in numbers:
-        mean, box = _look_at_crop(dataset.images[number], judges)
+        mean, box = _look_at_crop(dataset.images[number], finders)
         means.append(mean)
-        # The judges' mean box where it is near the usual one; half of each where they doubt it.
+        # The finders' mean box where it is near the usual one; half of each where they doubt it.
         near = 0.0 if box is None else float(overlaps(usual[None], box[None])[0, 0])
         if box is not None and near > 0.35 and mean > 0:
             boxes.append(box)
@@ -201,16 +201,16 @@ def _encoded(gray: NDArray[np.uint8]) -> bytes:
 
 
 def _look_at_crop(
-    gray: NDArray[np.uint8], judges: Sequence[SearchFn]
+    gray: NDArray[np.uint8], finders: Sequence[SearchFn]
 ) -> tuple[float, NDArray[np.float32] | None]:
-    """Return the judges' mean logit of the surest face of a crop, and their mean box."""
+    """Return the finders' mean logit of the surest face of a crop, and their mean box."""
     logits, boxes = [], []
     for zoom, border in ((1.0, cv2.BORDER_CONSTANT), (1.6, cv2.BORDER_REPLICATE)):
         larger = cv2.resize(gray, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_LINEAR)
         pad = (-(-int(larger.shape[0] * 1.5) // 32) * 32 - larger.shape[0]) // 2
         padded = cv2.copyMakeBorder(larger, pad, pad, pad, pad, border, value=(114,))
         frame = np.asarray(cv2.cvtColor(padded, cv2.COLOR_GRAY2BGR), np.uint8)
-        for find in judges:
+        for find in finders:
             found = find(frame)
             logits.append(logit(found.scores[:1].max(initial=0.0)))
             if len(found.boxes):

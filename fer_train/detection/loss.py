@@ -1,4 +1,4 @@
-"""What the detector learns from: which cells answer for a face, and how far off their answers are.
+"""What the detector learns from: which cells stand for a face, and how far off their outputs are.
 
 The score is taught the overlap of the cell's own box with the face, and negatives count the more
 the surer the network is of them (varifocal loss: Zhang et al., *VarifocalNet*, 2021); boxes by
@@ -16,9 +16,9 @@ from fer_train.network._keras import keras
 
 ops = keras.ops
 
-# Longer sides in pixels of the faces that a stride's cells answer for; where ranges meet, both do.
+# Longer sides in pixels of the faces that a stride's cells stand for; where ranges meet, both do.
 SIDES = {8: (0.0, 44.0), 16: (36.0, 112.0), 32: (96.0, 1e9)}
-_REACH = 1.5  # strides from the face's middle within which cells answer for it
+_REACH = 1.5  # strides from the face's middle within which cells stand for it
 _CERTAIN = 0.75  # the same, where the face is smaller than the cells
 _KINK = 0.05  # of a face's side: errors of points beyond it count linearly
 
@@ -82,7 +82,7 @@ def _area(boxes: Any) -> Any:
 
 
 def assign(middles: Any, strides: Any, rows: Any) -> tuple[Any, Any, Any]:
-    """Say which cells answer for which faces.
+    """Say which cells stand for which faces.
 
     Args:
         middles: (M, 2), of the cells.
@@ -90,7 +90,7 @@ def assign(middles: Any, strides: Any, rows: Any) -> tuple[Any, Any, Any]:
         rows: (N, F, `tiles.ROW`), what the tiles hold.
 
     Returns:
-        Bool (N, M), the cell answers for a face; int32 (N, M), for which; bool (N, M), the cell
+        Bool (N, M), the cell stands for a face; int32 (N, M), for which; bool (N, M), the cell
         counts neither way.
     """
     boxes, kind = rows[..., :4], rows[..., -1]
@@ -109,10 +109,10 @@ def assign(middles: Any, strides: Any, rows: Any) -> tuple[Any, Any, Any]:
     )
     step = strides[None, :, None]
     near = (away < _REACH * step) & (inside | (away < _CERTAIN * step))
-    answers = near & fits & (kind[:, None] == FACE)
+    assigned = near & fits & (kind[:, None] == FACE)
     # Where faces overlap, the smaller one: the larger has other cells.
-    area = ops.where(answers, _area(boxes)[:, None], 1e12)
-    positive = ops.any(answers, axis=-1)
+    area = ops.where(assigned, _area(boxes)[:, None], 1e12)
+    positive = ops.any(assigned, axis=-1)
     ignored = ops.any(inside & (kind[:, None] == IGNORED), axis=-1) & ~positive
     return positive, ops.argmin(area, axis=-1), ignored
 

@@ -29,13 +29,13 @@ _GREY = (114, 114, 114)
 
 
 def find_decoys(
-    pictures: Iterable[Picture], judges: Sequence[SearchFn], *, below: float = np.inf
+    pictures: Iterable[Picture], finders: Sequence[SearchFn], *, below: float = np.inf
 ) -> list[tuple[Decoy, float]]:
     """Search pictures without a face for what looks like one.
 
     Args:
         pictures: Those that are ``empty`` are searched.
-        judges: The first searches, at several sizes; all say how much a place looks like a face,
+        finders: The first searches, at several sizes; all say how much a place looks like a face,
             see `face_logits`.
         below: What looks more like a face than this, a logit, is left out.
 
@@ -48,9 +48,9 @@ def find_decoys(
         if not picture.empty:
             continue
         frame = picture.pixels()
-        places = _search(frame, judges[0])
+        places = _search(frame, finders[0])
         for box in places.boxes.tolist():
-            logit = float(np.mean(face_logits(frame, box, judges)))
+            logit = float(np.mean(face_logits(frame, box, finders)))
             if _LEAST_LOGIT < logit <= below:
                 weight = round(float(np.exp(min(logit, _MOST_LOGIT))), 3)
                 found.append((Decoy(picture.name, tuple(np.round(box, 1).tolist()), weight), logit))
@@ -68,14 +68,14 @@ def _search(frame: Frame, find: SearchFn) -> Found:
 
 
 def face_logits(
-    frame_bgr: Frame, box: Sequence[float], judges: Sequence[SearchFn]
+    frame_bgr: Frame, box: Sequence[float], finders: Sequence[SearchFn]
 ) -> NDArray[np.float64]:
-    """Say how much a place looks like a face: the mean logit of each judge over views of it.
+    """Say how much a place looks like a face: the mean logit of each finder over views of it.
 
     Args:
         frame_bgr: uint8 (H, W, 3).
         box: x1, y1, x2, y2 in pixels.
-        judges: Searches.
+        finders: Detectors, down to a low score.
 
     Returns:
         float64 (J,); NaN for a place that is too small to be looked at.
@@ -103,12 +103,12 @@ def face_logits(
         half = np.array([width, height]) * scale / 2
         own = np.concatenate([canvas / 2 - half, canvas / 2 + half])[None].astype(np.float32)
         scores = []
-        for find in judges:
+        for find in finders:
             found = find(np.ascontiguousarray(view, np.uint8))
             near = overlaps(own, found.boxes)[0] > OVERLAP
             scores.append(float(found.scores[near].max(initial=_LEAST_SCORE)))
         logits.append(logit(np.array(scores)))
-    return np.mean(logits, axis=0) if logits else np.full(len(judges), np.nan)
+    return np.mean(logits, axis=0) if logits else np.full(len(finders), np.nan)
 
 
 def logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -63,7 +63,7 @@ class Quantised:
 
 
 def publish_int8(
-    parent: Path, folder: Path, training: Sequence[Picture], judges: Sequence[Picture]
+    parent: Path, folder: Path, training: Sequence[Picture], held_out: Sequence[Picture]
 ) -> Quantised:
     """Write the int8 form of a detector with its facts, card and digest; see `quantize_detector`.
 
@@ -71,16 +71,16 @@ def publish_int8(
         parent: The fp32 file, with its facts beside it if there are some.
         folder: Where the int8 file goes.
         training: Pictures that the scales are found on.
-        judges: Pictures that the detector did not train on, some of them without a face.
+        held_out: Pictures that the detector did not train on, some of them without a face.
     """
     path = folder / f"{parent.stem}.int8.onnx"
-    made = quantize_detector(parent, path, training, judges)
+    made = quantize_detector(parent, path, training, held_out)
     if parent.with_suffix(".json").is_file():
-        outcome = _judge(
-            OnnxDetector(path, provider="cpu", min_score=_LEAST_SCORE, min_face=1), judges
+        outcome = _evaluate(
+            OnnxDetector(path, provider="cpu", min_score=_LEAST_SCORE, min_face=1), held_out
         )
         false_boxes = outcome.false(made.threshold)
-        judged = {
+        evaluated = {
             "recall": round(made.recall, 4),
             "by_side": {
                 _sides(least, below): round(outcome.recall(made.threshold, least, below), 4)
@@ -91,7 +91,7 @@ def publish_int8(
             f"{false_boxes[1]} elsewhere",
             "average_precision": round(made.average_precision, 4),
         }
-        facts = {"judged": judged, "int8": dataclasses.asdict(made)}
+        facts = {"evaluation": evaluated, "int8": dataclasses.asdict(made)}
         write_facts(path, read_facts(parent) | facts)
         describe_folder(folder)
     else:
@@ -100,7 +100,7 @@ def publish_int8(
 
 
 def quantize_detector(
-    parent: Path, path: Path, training: Sequence[Picture], judges: Sequence[Picture]
+    parent: Path, path: Path, training: Sequence[Picture], held_out: Sequence[Picture]
 ) -> Quantised:
     """Write the int8 form of a detector, if it is as good and faster.
 
@@ -108,14 +108,14 @@ def quantize_detector(
         parent: The fp32 file.
         path: The int8 file; written atomically, and not at all if the gate refuses.
         training: Pictures that the scales are found on.
-        judges: Pictures that the detector did not train on, some of them without a face.
+        held_out: Pictures that the detector did not train on, some of them without a face.
 
     Raises:
         ExportError: It finds fewer faces, or is hardly faster; nothing is written.
         RunError: The file cannot be written.
     """
     fp32 = _open(parent)
-    before = _judge(fp32, judges)
+    before = _evaluate(fp32, held_out)
     false_boxes = before.false(fp32.spec.threshold)[0]
     with tempfile.TemporaryDirectory() as folder:
         candidate = Path(folder) / "candidate.onnx"
@@ -130,7 +130,7 @@ def quantize_detector(
         nonlocal result
         onnx.save_model(write_metadata(model, spec), temporary)
         int8 = _open(temporary)
-        after = _judge(int8, judges)
+        after = _evaluate(int8, held_out)
         threshold = round(after.threshold_for(false_boxes), 3)
         recalls = before.recall(fp32.spec.threshold), after.recall(threshold)
         if recalls[0] - recalls[1] > LARGEST_LOSS:
@@ -176,7 +176,7 @@ def _sides(least: float, below: float) -> str:
     return f"from {least:g}" + ("" if below == np.inf else f" to {below:g}") + " pixels"
 
 
-def _judge(detector: OnnxDetector, pictures: Sequence[Picture]) -> Outcome:
+def _evaluate(detector: OnnxDetector, pictures: Sequence[Picture]) -> Outcome:
     def find(frame: Frame) -> Any:
         faces = detector.detect(frame)
         boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 4)

@@ -9,7 +9,7 @@
     ├── checkpoint-NNN.npz  all that the next step depends on, after NNN steps
     ├── history.csv         losses, a row every twenty seconds or so
     ├── model.keras         the running mean of the weights, float32
-    ├── curve.csv           precision and recall on the pictures that judge
+    ├── curve.csv           precision and recall on the held-out pictures
     ├── examples/           some of these pictures with boxes
     ├── sample.npz          pictures on which an exported file is compared with the model
     └── metrics.json        scores; written last: the training is done
@@ -49,7 +49,6 @@ from fer_train.detection.finders import (
     network_finder,
     teacher_finder,
 )
-from fer_train.detection.judging import judge
 from fer_train.detection.mining import find_decoys, read_decoys, write_decoys
 from fer_train.detection.network import (
     STRIDES,
@@ -66,6 +65,7 @@ from fer_train.detection.pictures import (
     read_labels,
     read_pictures,
 )
+from fer_train.detection.results import evaluate_detector
 from fer_train.detection.settings import DetectorRecipe
 from fer_train.detection.tables import BOXES, IMAGES, POINT_COLUMNS
 from fer_train.detection.tiles import PictureTable, TileMaker
@@ -109,7 +109,7 @@ class Sources:
     Attributes:
         data: Folders or zips of pictures; see `read_pictures`.
         limit: Most pictures used, or None.
-        held_out: Pictures that judge; None keeps a share of the data back.
+        held_out: Pictures to evaluate on; None holds out a share of the data.
         weights: Weights to begin with: .npz or .keras.
         teacher: A YuNet file.
         crops: FER-2013, whose images serve as near faces.
@@ -126,7 +126,7 @@ class Sources:
 def train_detector(
     folder: Path, recipe: DetectorRecipe, sources: Sources, report: Report
 ) -> dict[str, Any]:
-    """Train a detector in its folder, from where it was, and judge it.
+    """Train a detector in its folder, from where it was, and evaluate it.
 
     Args:
         folder: The run folder.
@@ -163,7 +163,7 @@ class _Trainer:
         if self.teacher is None:
             check_trainable(self.pictures)
         self.crops: Dataset | None = load_dataset(sources.crops) if sources.crops else None
-        self.judges = read_pictures([sources.held_out]) if sources.held_out else None
+        self.held_out = read_pictures([sources.held_out]) if sources.held_out else None
 
     def train(self) -> dict[str, Any]:
         with locked_run(self.folder):
@@ -214,7 +214,7 @@ class _Trainer:
         sources = self.sources
         return {
             "data": _digest(self.pictures),
-            "held_out": _digest(self.judges) if self.judges else None,
+            "held_out": _digest(self.held_out) if self.held_out else None,
             "weights": _file_digest(sources.weights),
             "teacher": _file_digest(sources.teacher),
             "crops": self.crops.digest if self.crops else None,
@@ -224,18 +224,20 @@ class _Trainer:
         """Return the pictures with the labels that are trained on, those of a teacher too."""
         if not (self.folder / BOXES).is_file():
             pictures = self.pictures
-            judges = [find for find in (self._network(self.weights), self.teacher) if find]
+            finders = [find for find in (self._network(self.weights), self.teacher) if find]
             if self.teacher:
                 self.report(f"the teacher looks at {len(pictures)} pictures")
                 pictures = labelling.label(pictures, self.teacher)
                 training, held = self._split(pictures)
-                if len(judges) == 2:
+                if len(finders) == 2:
                     self.report("network and teacher look at what is doubtful")
-                    training = labelling.review(training, judges)
-                pictures = training + (held if self.judges is None else [])
+                    training = labelling.review(training, finders)
+                pictures = training + (held if self.held_out is None else [])
             if self.crops:
                 self.report(f"looking at {len(self.crops)} crops")
-                pictures = pictures + labelling.crops(self.crops, judges, self.recipe.training.seed)
+                pictures = pictures + labelling.crops(
+                    self.crops, finders, self.recipe.training.seed
+                )
             boxes, images = label_tables(pictures)
             write_text(self.folder / IMAGES, images)
             write_text(self.folder / BOXES, boxes)
@@ -245,9 +247,9 @@ class _Trainer:
         return [picture for picture in read_labels(self.folder, known) if picture.labelled]
 
     def _split(self, pictures: list[Picture]) -> tuple[list[Picture], list[Picture]]:
-        """Return the pictures that train and those that judge, copies on one side."""
-        if self.judges is not None:
-            return pictures, self.judges
+        """Return the pictures that train and those held out, copies on one side."""
+        if self.held_out is not None:
+            return pictures, self.held_out
         own = [
             picture
             for picture in pictures
@@ -318,9 +320,9 @@ class _Trainer:
     def _decoys(self, pictures: Sequence[Picture], weights: Arrays | None) -> list[Any]:
         path = self.folder / _DECOYS
         if not path.is_file():
-            judges = [find for find in (self._network(weights), self.teacher) if find]
+            finders = [find for find in (self._network(weights), self.teacher) if find]
             self.report("searching the pictures without a face for what looks like one")
-            write_decoys(path, [decoy for decoy, _ in find_decoys(pictures, judges)])
+            write_decoys(path, [decoy for decoy, _ in find_decoys(pictures, finders)])
         return read_decoys(path)
 
     def _keep(
@@ -357,13 +359,13 @@ class _Trainer:
         return {}, []
 
     def _finish(self, weights: Arrays, held: Sequence[Picture]) -> None:
-        """Write the model, judge it, and mark the training as done."""
+        """Write the model, evaluate it, and mark the training as done."""
         keras.backend.clear_session()
         keras.config.set_dtype_policy("float32")
         net = build_detector()
         load_weights(net, weights)
         write_atomic(self.folder / KERAS_FILE, net.save)
-        self.report(f"judging on {len(held)} pictures")
+        self.report(f"evaluating on {len(held)} pictures")
         history = read_curves(self.folder / HISTORY)
         facts = {
             "task": TASK,
@@ -373,10 +375,12 @@ class _Trainer:
             "parameters": net.count_params(),
             "device": describe_device(),
             "dtype_policy": choose_precision(self.recipe.training.precision),
-            "judged_on": self.sources.held_out.name if self.sources.held_out else "kept back",
+            "evaluated_on": self.sources.held_out.name
+            if self.sources.held_out
+            else "a held-out share",
         }
         faces = any((picture.faces[:, -1] == FACE).any() for picture in held)
-        metrics = judge(network_finder(weights), held, self.folder) if faces else {}
+        metrics = evaluate_detector(network_finder(weights), held, self.folder) if faces else {}
         write_arrays(self.folder / _SAMPLE, {"pictures": _sample(self.pictures)})
         write_json(self.folder / DONE, facts | metrics)
         for path in self._checkpoints():
@@ -397,7 +401,7 @@ def export_run(folder: Path, target: Path, licence: str = "") -> Path:
         The file.
 
     Raises:
-        ExportError: It answers otherwise than the Keras model does.
+        ExportError: It predicts otherwise than the Keras model does.
         RunError: A file of the run is damaged, or the file cannot be written.
     """
     config, metrics = read_json(folder / CONFIG), read_json(folder / DONE)
@@ -449,9 +453,9 @@ def _facts(config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
         f"pixels, AdamW at {recipe['rate']:g} falling by a cosine, {metrics['dtype_policy']}",
         "tiles": metrics["tiles"],
         "training_s": metrics["training_s"],
-        "judged_on": f"{metrics['pictures']:,} pictures with {metrics['faces']:,} faces "
-        f"({metrics['judged_on']}), at an overlap of {MATCH_OVERLAP:g} and at most {SIDE} pixels",
-        "judged": {
+        "evaluated_on": f"{metrics['pictures']:,} pictures with {metrics['faces']:,} faces "
+        f"({metrics['evaluated_on']}), at an overlap of {MATCH_OVERLAP:g}, at most {SIDE} pixels",
+        "evaluation": {
             "recall": at["recall"],
             "by_side": sides,
             "false": f"{at['false_empty']} in the {metrics['empty']} pictures without a face, "

@@ -130,11 +130,11 @@ class DetectorSettings:
         end_rate: The last learning rate, as a share of the highest.
         decay: Weight decay of convolutions.
         mean: Share of the running mean of the weights that a step keeps; the mean is what is
-            judged and exported.
+            evaluated and exported.
         mine_at: Share of the steps after which the network searches the pictures without a face,
             and what it takes for faces there becomes decoys; 1 is never. With trained weights 0
             is best.
-        inner: Share of the pictures that are kept back to judge the detector, copies together,
+        inner: Share of the pictures that are held out to evaluate the detector, copies together,
             where no --held-out is given.
         seed: Of the weights, the tiles and the pictures kept back.
         precision: ``auto`` is bfloat16 with float32 variables where the hardware multiplies it.

@@ -67,7 +67,7 @@ class DetectorTraining(keras.Model):  # type: ignore[misc]
         optimizer.build(self.trainable_variables)
 
     def call(self, step: Any, training: bool | None = None) -> list[Any]:
-        """Make the step's tiles and answer them: the network's maps, then what the tiles hold."""
+        """Make the step's tiles and return the network's maps, then what the tiles hold."""
         tiles, rows = self.tiles(step)
         return [*self.network(tiles, training=training), rows]
 

@@ -29,7 +29,7 @@ This file is written by `fer-train cards`; edit `fer_train/export/cards.py` inst
 in SHA256SUMS (`sha256sum -c SHA256SUMS`), the training log of each model in `MODEL.history.csv`,
 and all figures below, with the confusion matrices, in the JSON file beside each model.
 
-What a file takes and answers, and its labels in order, stand in its metadata (`fer-edge info FILE`
+What a file takes and returns, and its labels in order, stand in its metadata (`fer-edge info FILE`
 shows them). What to think of before it is used stands in `docs/responsible-use.md` of fer-edge.
 
 ## Intended use
@@ -45,12 +45,12 @@ not what that person feels.
 - Judging people by it: hiring, work, schooling, insurance, credit, policing, borders, health. The
   EU AI Act forbids inferring emotions at work and in education (article 5).
 - Watching people who do not know of it or have not agreed.
-- Anything where a wrong guess harms somebody: how many answers are wrong stands in each card.
+- Anything where a wrong guess harms somebody: how many predictions are wrong stands in each card.
 
 ## Known limits
 
 - Nothing was measured by age, gender or origin.
-- Faces turned away, covered, or smaller than the model's input are answered too, and badly.
+- Faces turned away, covered, or smaller than the model's input are classified too, and badly.
 """
 
 _DATA_BIASES = (
@@ -167,15 +167,15 @@ def _read(path: Path) -> tuple[ModelSpec | DetectorSpec, str]:
 
 
 def _detector_scores(facts: Facts, spec: DetectorSpec) -> list[tuple[str, str]]:
-    judged = facts["judged"]
-    sides = ", ".join(f"{sides} {_percent(share)}" for sides, share in judged["by_side"].items())
-    kept = judged.get("turned", {})
+    evaluated = facts["evaluation"]
+    sides = ", ".join(f"{sides} {_percent(share)}" for sides, share in evaluated["by_side"].items())
+    kept = evaluated.get("turned", {})
     turned = ", ".join(f"{by} degrees {_percent(share)}" for by, share in kept.items())
     return [
-        (f"Faces found in {facts['judged_on']}", f"{_percent(judged['recall'])}; {sides}"),
-        ("Boxes too many", judged["false"]),
+        (f"Faces found in {facts['evaluated_on']}", f"{_percent(evaluated['recall'])}; {sides}"),
+        ("Boxes too many", evaluated["false"]),
         *([("Kept when turned by", turned)] if turned else []),
-        ("Average precision", f"{judged['average_precision']:.4f}"),
+        ("Average precision", f"{evaluated['average_precision']:.4f}"),
         ("Score from which a box counts", f"{spec.threshold:g}"),
     ]
 
@@ -291,7 +291,7 @@ def _teacher(facts: Facts) -> list[tuple[str, str]]:
     teacher = facts["teacher"]
     if "files" in teacher:
         names = " and ".join(f"`{name}`" for name in teacher["files"])
-        text = "by the mean of the answers to each image as augmented, and that mirrored"
+        text = "by the mean prediction for each image as augmented, and that mirrored"
         return [("Teacher", f"{names}, {text}")]
     commands = " and ".join(f"`{command}`" for command in teacher["commands"])
     found = f"top-1 {_percent(teacher['accuracy'])}, mirrored, on {teacher['images']:,} images"
@@ -303,7 +303,7 @@ def _scores(facts: Facts) -> list[tuple[str, str]]:
         return []
     single, mirrored = facts["single"], facts["mirrored"]
     return [
-        (f"Top-1 on {facts['judged_on']}", _percent(single["accuracy"])),
+        (f"Top-1 on {facts['evaluated_on']}", _percent(single["accuracy"])),
         ("The same, mirrored", _percent(mirrored["accuracy"])),
         ("Binary accuracy", _percent(single["binary_accuracy"])),
         ("Balanced accuracy", _percent(single["balanced_accuracy"])),

@@ -1,4 +1,4 @@
-"""Keras -> ONNX: convert, simplify, describe, and let no file pass that answers differently."""
+"""Keras -> ONNX: convert, simplify, describe, and let no file pass that predicts differently."""
 
 import dataclasses
 import hashlib
@@ -196,8 +196,8 @@ def _load_saved_model(folder: Path) -> Any:
     (given,) = inputs.values()
     image = keras.Input(given.shape[1:], dtype=given.dtype.name)
     layer = keras.layers.TFSMLayer(str(folder), call_endpoint=name)
-    (answers,) = layer(image).values()
-    return keras.Model(image, answers)
+    (outputs,) = layer(image).values()
+    return keras.Model(image, outputs)
 
 
 def _export_here(source: Path, spec: ModelSpec, path: Path) -> None:
@@ -217,7 +217,7 @@ def to_contract(net: Any, spec: ModelSpec) -> tuple[Any, ModelSpec]:
 
     Args:
         net: A Keras model, fed and read as ``spec`` says.
-        spec: Its input's range, mean and deviation, and what it answers with.
+        spec: Its input's range, mean and deviation, and what it returns.
     """
     from fer_train.network._keras import keras
 
@@ -263,9 +263,9 @@ def file_digest(path: Path) -> str:
 def _largest_difference(
     path: Path, sample: NDArray[np.float32], expected: NDArray[np.float32]
 ) -> float:
-    """Compare a file, opened as a user would open it, with what Keras answered."""
-    answered = Classifier(path, provider="cpu", detector="none", prior=0).probabilities(sample)
-    return float(np.abs(answered - expected).max())
+    """Compare a file, opened as a user would open it, with what Keras predicts."""
+    predicted = Classifier(path, provider="cpu", detector="none", prior=0).probabilities(sample)
+    return float(np.abs(predicted - expected).max())
 
 
 def _in_float32(net: Any) -> Any:

@@ -18,7 +18,7 @@ from fer_edge.errors import ExportError, RunError
 from fer_train.export.cards import write_cards
 from fer_train.export.convert import SCORES, export_file, file_digest, gate_sample
 from fer_train.export.facts import log_files, read_facts, write_facts
-from fer_train.export.judging import judge, open_file
+from fer_train.export.held_out import evaluate_file, open_file
 from fer_train.export.quantize import convert_fp16, count_parameters, quantize_int8
 from fer_train.export.sources import SOURCE, Pictures, Source, read_log
 from fer_train.network.averaging import average
@@ -72,12 +72,12 @@ def publish(
     *,
     report: Report = lambda text: None,
 ) -> list[str]:
-    """Export a model in all forms that are asked for, judge each, and write MODELS.md anew.
+    """Export a model in all forms that are asked for, evaluate each, and write MODELS.md anew.
 
     Args:
         source: The model.
         folder: Where the files go.
-        pictures: What int8 is scaled by, and what judges the files.
+        pictures: What int8 is scaled by, and what the files are evaluated on.
         forms: What is written beside the fp32 file.
         report: Called with a line about each file.
 
@@ -131,7 +131,7 @@ def quantize_file(
     Args:
         path: The fp32 file; what lies beside it of facts and logs goes along.
         folder: Where the int8 file goes.
-        pictures: What it is scaled by, and what judges it.
+        pictures: What it is scaled by, and what it is evaluated on.
         description: Of a file that does not describe itself.
         reduce_range: See `quantize_int8`.
         report: Called with a line about the file.
@@ -173,14 +173,14 @@ def _quantize(
     description: Description | None = None,
 ) -> list[str]:
     path = folder / f"{parent.stem}.int8.onnx"
-    if pictures.judges is None:
-        return [f"{path.name} is not written: expected images to judge it by, received none"]
+    if pictures.held_out is None:
+        return [f"{path.name} is not written: expected images to evaluate it on, received none"]
     try:
         made = quantize_int8(
             open_file(parent, **(description or {})),
             path,
             pictures.training,
-            pictures.judges,
+            pictures.held_out,
             reduce_range=reduce_range,
         )
     except ExportError as error:
@@ -195,11 +195,11 @@ def _quantize(
 
 
 def _ship(path: Path, facts: Mapping[str, Any], pictures: Pictures, report: Report) -> None:
-    if pictures.judges is None:
+    if pictures.held_out is None:
         write_facts(path, facts)
         report(str(path))
         return
-    measured = judge(path, pictures.judges)
+    measured = evaluate_file(path, pictures.held_out)
     write_facts(path, {**facts, **measured})
     single, mirrored = measured["single"], measured["mirrored"]
     agreed = ""
@@ -207,7 +207,7 @@ def _ship(path: Path, facts: Mapping[str, Any], pictures: Pictures, report: Repo
         agreed = f", {VOTE_SCORES['agreement'].title} {single['agreement']:.3f}"
     report(
         f"{path}: top-1 {single['accuracy']:.2%}, mirrored {mirrored['accuracy']:.2%}{agreed} on "
-        f"{measured['judged_on']}"
+        f"{measured['evaluated_on']}"
     )
 
 
@@ -245,9 +245,9 @@ def _averaged(source: Source, pictures: Pictures, path: Path) -> Source:
     net = average(files, pictures.training, change)
     net.save(path)
     spec = source.spec
-    if pictures.judges is not None:
-        rows = predict(net, pictures.judges.images)
-        scores = classification_metrics(pictures.judges.labels, rows)
+    if pictures.held_out is not None:
+        rows = predict(net, pictures.held_out.images)
+        scores = classification_metrics(pictures.held_out.labels, rows)
         spec = dataclasses.replace(spec, scores={name: float(scores[name]) for name in SCORES})
     stages = np.cumsum([len(one.stages) for one in source.earlier]).tolist()
     facts = source.facts | {"averaged": stages}

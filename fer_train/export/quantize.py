@@ -4,7 +4,7 @@ int8 is static: weights S8 with a scale for each output channel, activations U8 
 each tensor, written as QuantizeLinear and DequantizeLinear pairs of standard ONNX that a runtime
 fuses into integer kernels. The image's own scaling, the logits and the softmax stay
 in float32. Scales are
-found on training images only; those that judge the model never take part.
+found on training images only; those that it is evaluated on never take part.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.session import Session, open_session
 from fer_train.export.channels_last import for_channels_last, take_levels
 from fer_train.export.convert import file_digest, write_metadata
-from fer_train.export.judging import Images, Judges, answer, batch_of, open_file
+from fer_train.export.held_out import HeldOut, Images, batch_of, open_file, predict_images
 from fer_train.run.folder import write_atomic
 
 LARGEST_LOSS = 0.005
@@ -38,7 +38,7 @@ LARGEST_LOSS = 0.005
 LEAST_SPEEDUP = 2.0
 FULL_JUDGES = 3000
 """With fewer images half a point is within the noise of the comparison: more may seem lost."""
-LEAST_JUDGES = 100
+LEAST_IMAGES = 100
 """With fewer images nothing can be said."""
 HALF_TOLERANCE = 1e-2
 """Largest difference of probabilities between fp16 and fp32."""
@@ -94,16 +94,16 @@ class Quantised:
         path: The file.
         calibration: The calibration that was chosen.
         distance: Mean total variation distance from fp32 of each calibration, 0 to 1.
-        accuracy: Top-1 of int8 on the judging images.
+        accuracy: Top-1 of int8 on the held-out images.
         parent_accuracy: Top-1 of its fp32 on them.
         agreement: Agreement of int8 with their raters, or None where there are no votes.
         parent_agreement: That of its fp32.
-        images: How many judged.
+        images: How many held-out images there are.
         lost: How much less int8 scores on them: of agreement where there are votes, else of top-1.
         lost_half: Half of the 95 % interval of that.
         largest_difference: Of the probabilities of both on them.
         mean_difference: Likewise.
-        equal_answers: Share of them to which both give the same likeliest label.
+        equal_predictions: Share of them to which both give the same likeliest label.
         speedup: Time of fp32 over that of int8 at batch 1 on this machine.
     """
 
@@ -119,7 +119,7 @@ class Quantised:
     lost_half: float
     largest_difference: float
     mean_difference: float
-    equal_answers: float
+    equal_predictions: float
     speedup: float
 
 
@@ -127,35 +127,35 @@ def quantize_int8(
     fp32: Classifier,
     path: Path,
     training_images: Images,
-    judges: Judges,
+    held_out: HeldOut,
     *,
     reduce_range: bool = False,
     calibrations: Sequence[Calibration] = CALIBRATIONS,
-    least_judges: int = LEAST_JUDGES,
+    least_images: int = LEAST_IMAGES,
 ) -> Quantised:
     """Write the int8 form of a model, if it is as good and much faster.
 
-    The calibration whose answers are nearest to those of fp32 is chosen, on training images that
-    no calibration has looked at.
+    The calibration whose predictions are nearest to those of fp32 is chosen, on training images
+    that no calibration has looked at.
 
     Args:
         fp32: The fp32 file, as `open_file` opens it.
         path: The int8 file; written atomically, and not at all if the gate refuses.
         training_images: uint8 (M, 48, 48) that the model trained on.
-        judges: Images that it did not.
+        held_out: Images that it did not.
         reduce_range: Use 7 bits for weights: x86 processors before VNNI add pairs of products in
             16 bits, which overflow with 8.
         calibrations: What to choose from.
-        least_judges: Fewest images that may judge.
+        least_images: Fewest images that it may be evaluated on.
 
     Raises:
         ExportError: The gate refuses, with the reason; nothing is written.
         RunError: The file cannot be written.
     """
-    if len(judges) < least_judges:
+    if len(held_out) < least_images:
         raise ExportError(
-            f"{path.name} is not written: expected at least {least_judges} real images that the "
-            f"model did not train on to judge it, received {len(judges)}"
+            f"{path.name} is not written: expected at least {least_images} real images that the "
+            f"model did not train on to evaluate it, received {len(held_out)}"
         )
     if fp32.spec.precision != "fp32":
         raise ExportError(
@@ -166,7 +166,7 @@ def quantize_int8(
     held = max(1, min(_SELECTION_IMAGES, len(order) // 3))
     selection = training_images[order[:held]]
     calibration_images = training_images[order[held:]]
-    wanted = answer(fp32, selection)
+    wanted = predict_images(fp32, selection)
     distance: dict[str, float] = {}
     best: tuple[float, Calibration, bytes] | None = None
     with tempfile.TemporaryDirectory() as folder:
@@ -175,14 +175,14 @@ def quantize_int8(
         for calibration in calibrations:
             images = calibration_images[: calibration.images]
             _quantize(prepared, candidate, fp32, images, calibration, reduce_range)
-            answers = answer(_open_form(candidate, fp32), selection)
-            found = distance[str(calibration)] = total_variation(wanted, answers)
+            predicted = predict_images(_open_form(candidate, fp32), selection)
+            found = distance[str(calibration)] = total_variation(wanted, predicted)
             if best is None or found < best[0]:
                 best = found, calibration, candidate.read_bytes()
     if best is None:
         raise ValueError("Expected at least one calibration, received none")
     spec = dataclasses.replace(fp32.spec, precision="int8", parent=file_digest(fp32.model_path))
-    wanted = answer(fp32, judges.images)
+    wanted = predict_images(fp32, held_out.images)
     model = onnx.load_model_from_string(best[2])
     result: Quantised | None = None
 
@@ -190,14 +190,14 @@ def quantize_int8(
         nonlocal result
         onnx.save_model(write_metadata(model, spec), temporary)
         int8 = open_file(temporary)
-        answers = answer(int8, judges.images)
-        (measure, before), (_, after) = judges.score(wanted), judges.score(answers)
-        lost, half = judges.lost(wanted, answers)
-        allowed = allowed_loss(len(judges))
+        predicted = predict_images(int8, held_out.images)
+        (measure, before), (_, after) = held_out.score(wanted), held_out.score(predicted)
+        lost, half = held_out.lost(wanted, predicted)
+        allowed = allowed_loss(len(held_out))
         if lost > allowed:
             raise ExportError(
                 f"{path.name} is not written: expected at most {allowed:.1%} of "
-                f"{measure} lost, received {lost:.2%} ± {half:.2%} on {len(judges)} images "
+                f"{measure} lost, received {lost:.2%} ± {half:.2%} on {len(held_out)} images "
                 f"({before:.2%} in fp32, {after:.2%} in int8)"
             )
         one = batch_of(fp32, selection[:1])
@@ -208,21 +208,21 @@ def quantize_int8(
                 f"of its fp32 on this machine, received {speedup:.2f}; processors without 8-bit "
                 "dot products (VNNI, ARMv8.2) gain less: export on one that has them"
             )
-        differences = np.abs(answers - wanted)
+        differences = np.abs(predicted - wanted)
         result = Quantised(
             path,
             best[1],
             distance,
-            judges.accuracy(answers),
-            judges.accuracy(wanted),
-            judges.agreement(answers),
-            judges.agreement(wanted),
-            len(judges),
+            held_out.accuracy(predicted),
+            held_out.accuracy(wanted),
+            held_out.agreement(predicted),
+            held_out.agreement(wanted),
+            len(held_out),
             lost,
             half,
             float(differences.max()),
             float(differences.mean()),
-            float(np.mean(answers.argmax(axis=1) == wanted.argmax(axis=1))),
+            float(np.mean(predicted.argmax(axis=1) == wanted.argmax(axis=1))),
             speedup,
         )
 
@@ -278,8 +278,8 @@ def convert_fp16(parent: Path, path: Path, sample: NDArray[np.float32]) -> float
     def write(temporary: Path) -> None:
         nonlocal difference
         onnx.save_model(write_metadata(model, spec), temporary)
-        answers = open_file(temporary).probabilities(sample)
-        difference = float(np.abs(answers - wanted).max())
+        predicted = open_file(temporary).probabilities(sample)
+        difference = float(np.abs(predicted - wanted).max())
         if not difference <= HALF_TOLERANCE:
             raise ExportError(
                 f"{path.name} is not written: expected at most {HALF_TOLERANCE:g} between fp16 "
@@ -290,13 +290,13 @@ def convert_fp16(parent: Path, path: Path, sample: NDArray[np.float32]) -> float
     return difference
 
 
-def total_variation(wanted: NDArray[np.float32], answers: NDArray[np.float32]) -> float:
-    """Return the mean total variation distance of (N, K) answers from those wanted, 0 to 1.
+def total_variation(wanted: NDArray[np.float32], predicted: NDArray[np.float32]) -> float:
+    """Return the mean total variation distance of (N, K) predictions from those wanted, 0 to 1.
 
     Unlike a divergence it is bounded: a few images on which a network is wild, and whose ranges
     are better cut, do not decide for all others.
     """
-    return float(np.abs(wanted - answers).sum(axis=1).mean() / 2)
+    return float(np.abs(wanted - predicted).sum(axis=1).mean() / 2)
 
 
 def speed_ratio(first: Session, second: Session, batch: NDArray[np.float32]) -> float:

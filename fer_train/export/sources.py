@@ -24,7 +24,7 @@ from fer_train.export.facts import (
     stage_facts,
     training_facts,
 )
-from fer_train.export.judging import Judges
+from fer_train.export.held_out import HeldOut
 from fer_train.run.evaluation import evaluate_model
 from fer_train.run.folder import DONE, HISTORY, Run, RunFold, read_json
 from fer_train.run.metrics import selection_score
@@ -85,22 +85,22 @@ class Pictures:
 
     Attributes:
         training: uint8 (N, 48, 48) images that the model trained on.
-        judges: Images that it did not train on, or None where there are none.
+        held_out: Images that it did not train on, or None where there are none.
         prior: Share of each label in the votes for the training images; empty where none are known.
     """
 
     training: NDArray[np.uint8] = field(
         default_factory=lambda: np.empty((0, 48, 48), np.uint8), repr=False
     )
-    judges: Judges | None = None
+    held_out: HeldOut | None = None
     prior: tuple[float, ...] = ()
 
 
 def best_fold(run: Run, model: str) -> RunFold:
     """Return the fold whose kept epoch was best on the images that steered its training.
 
-    With an inner split these are not the images that judge the fold, so the choice does not make
-    the exported model's scores look better than they are.
+    With an inner split these are not the images that the fold is evaluated on, so the choice does
+    not make the exported model's scores look better than they are.
 
     Raises:
         RunError: A fold is not done.
@@ -253,9 +253,9 @@ def read_log(path: Path) -> str:
 
 
 def fold_pictures(fold: RunFold, data: str | None = None, votes: str | None = None) -> Pictures:
-    """Return the images that a fold trained on, and those that judge its files.
+    """Return the images that a fold trained on, and those that its files are evaluated on.
 
-    PublicTest judges where no fold has seen it, else the fold's own held-out images.
+    PublicTest is the test set where no fold has seen it, else the fold's own held-out images.
 
     Args:
         fold: The fold.
@@ -281,7 +281,7 @@ def fold_pictures(fold: RunFold, data: str | None = None, votes: str | None = No
         untouched = whole.usage == "PublicTest"
         if untouched.any():
             held, name = whole.subset(untouched), "PublicTest"
-    return Pictures(dataset.images[fold.split.train], _judges(name, held))
+    return Pictures(dataset.images[fold.split.train], _held_out(name, held))
 
 
 def file_pictures(
@@ -289,7 +289,7 @@ def file_pictures(
 ) -> Pictures:
     """Return the images of a data set for a file of which nobody knows what it trained on.
 
-    Those of its test share judge. Where it has none, they are drawn at random.
+    Those of its test share are held out. Where it has none, they are drawn at random.
 
     Args:
         data: As for `load_dataset`.
@@ -313,7 +313,7 @@ def file_pictures(
         name = _usage_of(dataset.subset(test))
     training = dataset.usage == "Training"
     taught = dataset.subset(training if training.any() else ~test)
-    return Pictures(taught.images, _judges(name, dataset.subset(test)), _prior(taught))
+    return Pictures(taught.images, _held_out(name, dataset.subset(test)), _prior(taught))
 
 
 def _prior(taught: Dataset) -> tuple[float, ...]:
@@ -325,8 +325,8 @@ def _prior(taught: Dataset) -> tuple[float, ...]:
     return tuple((shares / shares.sum()).round(6).tolist()) if shares.all() else ()
 
 
-def _judges(name: str, held: Dataset) -> Judges:
-    return Judges(name, held.images, held.labels, held.label_names, held.votes)
+def _held_out(name: str, held: Dataset) -> HeldOut:
+    return HeldOut(name, held.images, held.labels, held.label_names, held.votes)
 
 
 def _usage_of(dataset: Dataset) -> str:

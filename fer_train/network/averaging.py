@@ -1,7 +1,7 @@
 """The mean of the weights of trainings that went on from one another.
 
 Where one training starts from the other's end, the mean of both lies in a flatter valley of the
-loss and answers unseen images better than either; only the statistics of batch normalisation do not
+loss and classifies new images better than either; only the statistics of batch normalisation do not
 average, and are measured anew. They are those of images changed as in training: augmentation leaves
 images smoother, and it is to these that the weights are fitted. Sources: Izmailov et al.,
 *Averaging Weights Leads to Wider Optima and Better Generalization*, 2018; Wortsman et al., *Model

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fer_train.network._keras import keras
 
 LossFn = Callable[[Any, Any, Any], Any]
-"""From targets (N, K), answers (N, K) and weights (N,) to a scalar."""
+"""From targets (N, K), outputs (N, K) and weights (N,) to a scalar."""
 
 
 class Batches(NamedTuple):
@@ -74,7 +74,7 @@ class Loops(ABC):
         """Run the training steps of the batches ``start`` to ``stop``.
 
         Returns:
-            The sum of their losses, and their answers: ((stop - start) * size, K).
+            The sum of their losses, and their outputs: ((stop - start) * size, K).
         """
 
     @abstractmethod
@@ -155,8 +155,8 @@ class _TensorFlowLoops(Loops):
     ) -> tuple[float, NDArray[np.float32]]:
         import tensorflow as tf
 
-        total, answers = self._compiled[which](batches, tf.constant(start), tf.constant(stop))
-        return float(total), answers.numpy().reshape(-1, answers.shape[-1])
+        total, outputs = self._compiled[which](batches, tf.constant(start), tf.constant(stop))
+        return float(total), outputs.numpy().reshape(-1, outputs.shape[-1])
 
     def _loop(
         self, step: Callable[..., Any], size: int, data: Batches, start: Any, stop: Any
@@ -170,8 +170,8 @@ class _TensorFlowLoops(Loops):
         def body(number: Any, total: Any, found: Any) -> Any:
             inputs = [rows(array, number) for array in data.inputs]
             targets, weights = rows(data.targets, number), rows(data.weights, number)
-            loss, answers = step(inputs, targets, weights, data.rates[number])
-            return number + 1, total + loss, found.write(number - start, answers)
+            loss, outputs = step(inputs, targets, weights, data.rates[number])
+            return number + 1, total + loss, found.write(number - start, outputs)
 
         found = tf.TensorArray(
             tf.float32, size=stop - start, element_shape=(size, data.targets.shape[1])
@@ -191,19 +191,19 @@ class _TensorFlowLoops(Loops):
         self.optimizer.learning_rate.assign(rate)
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
-            loss, answers = self._forward(inputs, targets, weights, training=True)
+            loss, outputs = self._forward(inputs, targets, weights, training=True)
         self.optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss, answers
+        return loss, outputs
 
     def _evaluation_step(self, inputs: Any, targets: Any, weights: Any, rate: Any) -> Any:
         return self._forward(inputs, targets, weights, training=False)
 
     def _forward(self, inputs: Any, targets: Any, weights: Any, *, training: bool) -> Any:
-        answers = keras.ops.cast(self.network(inputs, training=training), "float32")
-        loss = self.loss(targets, answers, weights)
+        outputs = keras.ops.cast(self.network(inputs, training=training), "float32")
+        loss = self.loss(targets, outputs, weights)
         for added in self.network.losses:
             loss += keras.ops.cast(added, "float32")
-        return loss, answers
+        return loss, outputs
 
 
 class _JaxLoops(Loops):
@@ -288,8 +288,8 @@ class _JaxLoops(Loops):
             state, total, rows = carried
             rows_of = partial(lax.dynamic_slice_in_dim, start_index=number * size, slice_size=size)
             batch = jax.tree.map(rows_of, data[:3])
-            state, loss, answers = step(state, *batch, data.rates[number])
-            rows = lax.dynamic_update_slice_in_dim(rows, answers, number * size, 0)
+            state, loss, outputs = step(state, *batch, data.rates[number])
+            rows = lax.dynamic_update_slice_in_dim(rows, outputs, number * size, 0)
             return state, total + loss, rows
 
         if not self.whole:
@@ -301,21 +301,21 @@ class _JaxLoops(Loops):
 
         trainable, rest, optimizer = state
         gradient = jax.value_and_grad(self._forward, has_aux=True)
-        (loss, (rest, answers)), gradients = gradient(
+        (loss, (rest, outputs)), gradients = gradient(
             trainable, rest, inputs, targets, weights, training=True
         )
         optimizer = [*optimizer[: self._rate], rate, *optimizer[self._rate + 1 :]]
         trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
-        return [trainable, rest, optimizer], loss, answers
+        return [trainable, rest, optimizer], loss, outputs
 
     def _evaluation_step(
         self, variables: Any, state: Any, inputs: Any, targets: Any, weights: Any, rate: Any
     ) -> Any:
         trainable, rest = variables
-        loss, (_, answers) = self._forward(
+        loss, (_, outputs) = self._forward(
             trainable, rest, inputs, targets, weights, training=False
         )
-        return state, loss, answers
+        return state, loss, outputs
 
     def _forward(
         self,
@@ -327,14 +327,14 @@ class _JaxLoops(Loops):
         *,
         training: bool,
     ) -> Any:
-        answers, rest, added = self.network.stateless_call(
+        outputs, rest, added = self.network.stateless_call(
             trainable, rest, inputs, training=training, return_losses=True
         )
-        answers = keras.ops.cast(answers, "float32")
-        loss = self.loss(targets, answers, weights)
+        outputs = keras.ops.cast(outputs, "float32")
+        loss = self.loss(targets, outputs, weights)
         for part in added:
             loss += keras.ops.cast(part, "float32")
-        return loss, (rest, answers)
+        return loss, (rest, outputs)
 
 
 def make_loops(*parts: Any, **options: Any) -> Loops:
@@ -370,6 +370,6 @@ def precision_works(precision: str) -> bool:
     images = rng.normal(size=(16, 12, 12, 3)).astype(np.float32)
     targets = np.eye(7, dtype=np.float32)[np.arange(16) % 7]
     arrays = ([images], targets, np.ones(16, np.float32), np.full(2, 1e-3, np.float32))
-    loss, answers = loops.train(loops.put(filled(*arrays, rows=16, size=8)), 0, 2)
-    weights = [loss, answers, *network.get_weights()]
+    loss, outputs = loops.train(loops.put(filled(*arrays, rows=16, size=8)), 0, 2)
+    weights = [loss, outputs, *network.get_weights()]
     return all(bool(np.isfinite(array).all()) for array in weights)

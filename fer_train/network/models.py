@@ -116,8 +116,8 @@ def _start_from(net: keras.Model, path: Path) -> None:
     if _rescalings(trained) != _rescalings(net):
         raise RunError(
             f"Expected {path} to scale its images as --preprocessing asks, received "
-            f"{_rescalings(trained)} for {_rescalings(net)} (factor and offset); its answers would "
-            "be wrong: give the --preprocessing that it was trained with"
+            f"{_rescalings(trained)} for {_rescalings(net)} (factor and offset); its predictions "
+            "would be wrong: give the --preprocessing that it was trained with"
         )
     classes = (trained.output_shape[-1], net.output_shape[-1])
     try:
@@ -242,7 +242,7 @@ def _normalized_vgg16(x: Any, normalization: Any) -> Any:
 
 
 def fold_normalization(net: keras.Model, plain: keras.Model) -> None:
-    """Give a model without batch normalisation the weights by which it answers as one with it.
+    """Give a model without batch normalisation the weights by which it predicts as one with it.
 
     Args:
         net: A vgg16 of which each convolution is normalised.
@@ -390,14 +390,14 @@ def predict(net: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def predict_rows(net: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a network's answers to inputs (N, ...): float32 (N, K).
+    """Return a network's predictions for inputs (N, ...): float32 (N, K).
 
     All batches are as large, so that a back end compiles once, whatever N is.
     """
     rest = -len(inputs) % PREDICTION_BATCH
     filled = np.pad(inputs, [(0, rest)] + [(0, 0)] * (inputs.ndim - 1))
-    answers = net.predict(filled, batch_size=PREDICTION_BATCH, verbose=0)
-    return np.asarray(answers[: len(inputs)], np.float32)
+    outputs = net.predict(filled, batch_size=PREDICTION_BATCH, verbose=0)
+    return np.asarray(outputs[: len(inputs)], np.float32)
 
 
 def leaves(net: keras.Model) -> list[keras.layers.Layer]:

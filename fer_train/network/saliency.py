@@ -58,9 +58,9 @@ def grad_cam(
             return logits[0]
 
         with _around(layer, move), _around(last, keep) if last else contextlib.nullcontext():
-            answers = net(inputs, training=False)
+            outputs = net(inputs, training=False)
         # Gradients of probabilities near 1 vanish; those of what softmax takes do not.
-        told = logits[0] if last else keras.ops.log(answers + 1e-7)
+        told = logits[0] if last else keras.ops.log(outputs + 1e-7)
         return keras.ops.sum(told * chosen)
 
     evidence(np.float32(0))
@@ -111,7 +111,7 @@ def _map_layer(net: keras.Model) -> Any:
 
 
 def _logits_layer(net: keras.Model) -> Any:
-    """Return the dense layer whose answers softmax takes; None where it has softmax in it."""
+    """Return the dense layer whose outputs softmax takes; None where it has softmax in it."""
     dense = [layer for layer in leaves(net) if isinstance(layer, layers.Dense)]
     if not dense or dense[-1].activation is not keras.activations.linear:
         return None

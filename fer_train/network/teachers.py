@@ -1,6 +1,6 @@
 """Finished models as teachers: one prediction of an image, by several files.
 
-Each file answers an image as it is and its mirror image; the mean of all is what they teach.
+Each file predicts for an image and for its mirror image; the mean of all is what they teach.
 Source: Beyer et al., *Knowledge distillation: A good teacher is patient and consistent*, 2022.
 """
 
@@ -51,7 +51,7 @@ def load_keras_teacher(path: Path, labels: Sequence[str]) -> keras.Model:
 def mean_prediction(
     teachers: Sequence[PredictFn], images: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """Return what teachers answer as one: float32 (N, K) for uint8 (N, 48, 48)."""
+    """Return the teachers' mean predictions: float32 (N, K) for uint8 (N, 48, 48)."""
     return np.asarray(np.mean([teacher(images) for teacher in teachers], axis=0), np.float32)
 
 

@@ -1,1 +1,1 @@
-"""Runs, data and answers as Markdown, pages and pictures."""
+"""Runs, data and predictions as Markdown, pages and pictures."""

@@ -50,7 +50,7 @@ _INTERVALS = (
     "would move with other images, not with another training."
 )
 _BASELINES = (
-    "`majority` always answers the most frequent emotion of the training images, `prior` answers "
+    "`majority` always predicts the most frequent emotion of the training images, `prior` predicts "
     "how frequent each of them is: what a score is without looking at the images."
 )
 _SEEDS = (
@@ -192,7 +192,7 @@ def difference_blocks(
     blocks: list[Block] = [Heading("Which models differ")]
     comparisons = compare_models(evaluations)
     if not comparisons:
-        return [*blocks, Text("No two models were judged on the same folds: nothing is paired.")]
+        return [*blocks, Text("No two models were evaluated on the same folds: nothing is paired.")]
     return [
         *blocks,
         Table(
@@ -207,7 +207,7 @@ def difference_blocks(
             "The test is the corrected resampled t-test (Nadeau and Bengio, Inference for the "
             "Generalization Error, Machine Learning 52, 2003), which allows for the overlap of the "
             "folds' training images; p is adjusted for the number of tests (Holm). Only models "
-            f"judged on the same folds of the same data are paired. With fewer than "
+            f"evaluated on the same folds of the same data are paired. With fewer than "
             f"{MIN_TEST_FOLDS} folds no finding is not a finding of equality."
         ),
         Table(

@@ -33,7 +33,7 @@ def build_detector_report(folder: Path) -> Document:
         blocks = [*_scores(folder, metrics), *_sizes(metrics), *_turned(metrics), *blocks]
         blocks += _examples(folder)
     else:
-        blocks.append(Text("No pictures were kept back, so that nothing was judged."))
+        blocks.append(Text("No pictures were kept back, so that nothing was evaluated."))
     return Document(f"Face detector {folder.resolve().name}", blocks)
 
 
@@ -60,11 +60,12 @@ def _scores(folder: Path, metrics: Mapping[str, Any]) -> list[Block]:
     return [
         Heading("Scores"),
         Text(
-            f"Judged on {metrics['pictures']:,} pictures with {metrics['faces']:,} faces "
-            f"({metrics['judged_on']}), {metrics['empty']:,} of them without a face. A box finds a "
-            "face when they overlap by 0.4; boxes on ignored regions count neither way. The "
-            "threshold is chosen where at most one false box comes in twenty pictures without a "
-            f"face. The area under the curve is {metrics['average_precision'] or 0:.4f}."
+            f"Evaluated on {metrics['pictures']:,} pictures with {metrics['faces']:,} faces "
+            f"({metrics['evaluated_on']}), {metrics['empty']:,} of them without a face. A box "
+            "finds a face when they overlap by 0.4; boxes on ignored regions count neither way. "
+            "The threshold is chosen where at most one false box comes in twenty pictures "
+            "without a face. The area under the curve is "
+            f"{metrics['average_precision'] or 0:.4f}."
         ),
         Table(
             "By threshold",

@@ -36,11 +36,11 @@ def image_blocks(
     pictures = _errors(evaluation, dataset, name, key)
     if dataset.votes is not None:
         predictions = evaluation.predictions
-        answers = np.full(len(dataset), "", object)
+        predicted = np.full(len(dataset), "", object)
         emotions = np.asarray(evaluation.labels, object)
-        answers[predictions.index] = emotions[predictions.probabilities.argmax(axis=1)]
+        predicted[predictions.index] = emotions[predictions.probabilities.argmax(axis=1)]
         pictures += disputed_picture(
-            dataset.subset(predictions.index), f"{key}-disputed", answers[predictions.index]
+            dataset.subset(predictions.index), f"{key}-disputed", predicted[predictions.index]
         )
     fold = next((each for each in evaluation.folds if each.keras_file.is_file()), None)
     blocks: list[Block] = [Gallery(pictures)] if pictures else []
@@ -50,23 +50,23 @@ def image_blocks(
 
 
 def _errors(evaluation: ModelEvaluation, dataset: Dataset, name: str, key: str) -> list[Picture]:
-    """Show the wrong answers of the highest probability."""
+    """Show the wrong predictions of the highest probability."""
     predictions, labels = evaluation.predictions, evaluation.labels
     wrong = np.flatnonzero(~predictions.right)
     confidence = predictions.probabilities.max(axis=1)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN]
     if not worst.size:
         return []
-    answers = predictions.probabilities.argmax(axis=1)
+    predicted = predictions.probabilities.argmax(axis=1)
     titles = [
-        f"{labels[true]}, said\n{labels[answer]} {share:.0%}"
-        for true, answer, share in zip(
-            predictions.labels[worst], answers[worst], confidence[worst], strict=True
+        f"{labels[true]}, said\n{labels[guess]} {share:.0%}"
+        for true, guess, share in zip(
+            predictions.labels[worst], predicted[worst], confidence[worst], strict=True
         )
     ]
     images = [dataset.images[predictions.index[place]] for place in worst]
     figure = plots.image_grid(images, titles, _COLUMNS, f"{name}: surest errors")
-    alt = f"{name}: the surest errors, each below its label and the answer"
+    alt = f"{name}: the surest errors, each below its label and the prediction"
     return [Picture(f"{key}-errors", alt, plots.to_png(figure))]
 
 
@@ -82,9 +82,9 @@ def _network_blocks(
     blocks: list[Block] = []
     shown = _one_of_each(evaluation, own)
     places = [place for pair in shown for place in pair if place is not None]
-    answers = predictions.probabilities.argmax(axis=1)
+    predicted = predictions.probabilities.argmax(axis=1)
     images = dataset.images[predictions.index[places]]
-    maps = grad_cam(net, images, answers[places])
+    maps = grad_cam(net, images, predicted[places])
     if maps is not None:
         by_place = dict(zip(places, maps, strict=True))
         figure = plots.heat_rows(
@@ -95,7 +95,7 @@ def _network_blocks(
                     else (
                         dataset.images[predictions.index[place]],
                         by_place[place],
-                        evaluation.labels[answers[place]],
+                        evaluation.labels[predicted[place]],
                     )
                     for place in row
                 ]
@@ -106,8 +106,8 @@ def _network_blocks(
             f"{name}, fold {fold.index}: Grad-CAM",
         )
         alt = (
-            f"{name}: for each emotion the surest right and the surest wrong answer, with what "
-            "speaks for the answer in warm colours"
+            f"{name}: for each emotion the surest right and the surest wrong prediction, with what "
+            "speaks for the prediction in warm colours"
         )
         blocks.append(
             Gallery([Picture(f"{key}-grad-cam", alt, plots.to_png(figure, 150))], wide=True)
@@ -124,16 +124,16 @@ def _network_blocks(
         )
         alt = (
             f"{name}: images of fold {fold.index} as points, near one another where the last "
-            "layer sees them alike; colours are the true emotions, crosses wrong answers"
+            "layer sees them alike; colours are the true emotions, crosses wrong predictions"
         )
         blocks.append(Gallery([Picture(f"{key}-embedding", alt, plots.to_png(figure))]))
     if not blocks:
         return []
     about = (
         f"Grad-CAM and t-SNE are of the model of fold {fold.index}, on images that it did not "
-        "train on. Grad-CAM (Selvaraju et al., 2017) warms what speaks for the answer, right or "
-        "wrong, on the last maps of 3 x 3 or more. t-SNE (van der Maaten and Hinton, 2008) keeps "
-        "neighbours together; distances between groups and their sizes tell nothing."
+        "train on. Grad-CAM (Selvaraju et al., 2017) warms what speaks for the prediction, right "
+        "or wrong, on the last maps of 3 x 3 or more. t-SNE (van der Maaten and Hinton, 2008) "
+        "keeps neighbours together; distances between groups and their sizes tell nothing."
     )
     return [*blocks, Text(about)]
 
@@ -141,7 +141,7 @@ def _network_blocks(
 def _one_of_each(
     evaluation: ModelEvaluation, own: NDArray[np.int64]
 ) -> list[tuple[int | None, int | None]]:
-    """Return for each emotion the surest right and the surest wrong answer to images of it."""
+    """Return for each emotion the surest right and the surest wrong prediction for images of it."""
     predictions = evaluation.predictions
     confidence = predictions.probabilities.max(axis=1)
     found = []

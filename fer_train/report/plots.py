@@ -214,7 +214,7 @@ def heat_rows(
     """Show images above the same images with heat on them, a column a class.
 
     Args:
-        rows: For each kind of answer an image (H, W) uint8, heat (H, W) from 0 to 1 and an answer
+        rows: For each kind of guess an image (H, W) uint8, heat (H, W) from 0 to 1 and a guess
             of each class, or None where there is none.
         labels: The true classes.
         names: Of the rows.
@@ -233,8 +233,8 @@ def heat_rows(
                 over.text(0.5, 0.5, "none", ha="center", fontsize=8, transform=over.transAxes)
                 over.set_title(label, fontsize=8)
                 continue
-            image, heat, answer = cell
-            said = label if answer == label else f"{label}, said\n{answer}"
+            image, heat, guess = cell
+            said = label if guess == label else f"{label}, said\n{guess}"
             over.set_title(said, fontsize=8)
             for axes in (over, under):
                 axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -249,7 +249,7 @@ def embedding(
     labels: Sequence[str],
     title: str,
 ) -> Figure:
-    """Show images as points (N, 2), coloured by class; crosses are those answered wrongly."""
+    """Show images as points (N, 2), coloured by class; crosses are those classified wrongly."""
     figure = _figure(_WIDTH, 4.6)
     axes = figure.add_subplot()
     for number, label in enumerate(labels):

@@ -1,6 +1,6 @@
-"""Unseen pictures -> answers, scores and pages of pictures beside their bars.
+"""New pictures -> predictions, scores and pages of pictures beside their bars.
 
-The model is an ONNX file, or a run: then the answer is the average of all its finished folds'
+The model is an ONNX file, or a run: then the prediction is the average of all its finished folds'
 models, which is what a cross-validation has to offer for pictures that none of them has seen.
 """
 
@@ -24,7 +24,7 @@ from fer_edge.inference.detectors import FaceDetector
 from fer_edge.inference.preprocess import Box, crop_face, prepare, resize
 from fer_edge.records import plain_cell
 from fer_train.data.emotions import class_name
-from fer_train.data.layouts import UnseenPicture, UnseenSet
+from fer_train.data.layouts import LabelledPicture, LabelledSet
 from fer_train.report import plots
 from fer_train.report.compare import SCORES, format_score
 from fer_train.report.document import Block, Document, Gallery, Heading, Picture, Table, Text
@@ -40,7 +40,7 @@ _FACELESS = {"accuracy_faceless_wrong": "top-1, pictures without a face counted 
 
 
 class Model(Protocol):
-    """What answers."""
+    """What predicts."""
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class Model(Protocol):
         ...
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Answer a batch of `fer_edge.inference.preprocess.prepare`: float32 (N, K)."""
+        """Predict a batch of `fer_edge.inference.preprocess.prepare`: float32 (N, K)."""
         ...
 
 
@@ -70,7 +70,7 @@ class FoldAverage:
     """
 
     def __init__(self, run: Run, model: str, fold: int | None = None) -> None:
-        """Find the files; they are loaded one at a time when they answer."""
+        """Find the files; they are loaded one at a time when they predict."""
         wanted = run.folds_of(model) if fold is None else [run.fold(model, fold)]
         self.files = [
             each.keras_file for each in wanted if each.is_done and each.keras_file.is_file()
@@ -86,7 +86,7 @@ class FoldAverage:
         self.spec = ModelSpec(labels=run.protocol.labels)
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Average the folds' answers: (N, 48, 48, 1) float32 grey, 0-255 -> (N, K) float32."""
+        """Average the folds' predictions: (N, 48, 48, 1) float32 grey, 0-255 -> (N, K) float32."""
         from fer_train.network._keras import keras
         from fer_train.network.models import load_trained
 
@@ -146,17 +146,17 @@ def open_model(source: Path, model: str | None = None, fold: int | None = None) 
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What became of one picture.
 
     Attributes:
         picture: The picture.
-        box: The face that was judged, pixels, or None.
-        probabilities: (K,) float32, or None where no face was judged.
+        box: The face that was classified, pixels, or None.
+        probabilities: (K,) float32, or None where no face was classified.
         error: Why the picture cannot be read, or None.
     """
 
-    picture: UnseenPicture
+    picture: LabelledPicture
     box: Box | None = None
     probabilities: NDArray[np.float32] | None = None
     error: str | None = None
@@ -169,10 +169,10 @@ class Answer:
         return "no_face" if self.probabilities is None else "ok"
 
 
-def answer_pictures(
-    model: Model, pictures: Sequence[UnseenPicture], detector: FaceDetector
-) -> list[Answer]:
-    """Judge the largest face of each picture; one that cannot be read does not stop the others."""
+def predict_pictures(
+    model: Model, pictures: Sequence[LabelledPicture], detector: FaceDetector
+) -> list[Prediction]:
+    """Classify the largest face of each picture; one that cannot be read does not stop the rest."""
     boxes: dict[int, Box] = {}
     errors: dict[int, str] = {}
     inputs = [prepare(np.zeros((1, 1), np.uint8), [], model.spec)]
@@ -189,23 +189,23 @@ def answer_pictures(
             inputs.append(prepare(frame, [None if face.box == whole else face.box], model.spec))
     rows = dict(zip(boxes, model.probabilities(np.concatenate(inputs)), strict=True))
     return [
-        Answer(picture, boxes.get(number), rows.get(number), errors.get(number))
+        Prediction(picture, boxes.get(number), rows.get(number), errors.get(number))
         for number, picture in enumerate(pictures)
     ]
 
 
-def describe_answers(
-    answers: Sequence[Answer],
+def describe_predictions(
+    predictions: Sequence[Prediction],
     labels: Sequence[str],
-    data: UnseenSet,
+    data: LabelledSet,
     root: Path,
     title: str,
     pages: int,
 ) -> Document:
-    """Make the document of a data set's answers.
+    """Make the document of a data set's predictions.
 
     Args:
-        answers: One for each picture.
+        predictions: One for each picture.
         labels: The model's emotions.
         data: The pictures, and how many were left out.
         root: Folder that the pictures' names are relative to.
@@ -218,47 +218,47 @@ def describe_answers(
     columns = {class_name(label): place for place, label in enumerate(labels)}
     known = [
         (columns[emotion], row)
-        for each in answers
+        for each in predictions
         if (row := each.probabilities) is not None
         and (emotion := each.picture.emotion) is not None
         and emotion in columns
     ]
     unknown = Counter(
         each.picture.emotion
-        for each in answers
+        for each in predictions
         if each.status == "ok" and each.picture.emotion not in (None, *columns)
     )
-    judged = [each for each in answers if each.status == "ok"]
+    evaluated = [each for each in predictions if each.status == "ok"]
     counts = {
-        "pictures": len(answers),
-        "without a face that was found": sum(each.status == "no_face" for each in answers),
-        "unreadable": sum(each.status == "error" for each in answers),
-        "judged": len(judged),
-        "judged and of an emotion that the model knows": len(known),
+        "pictures": len(predictions),
+        "without a face that was found": sum(each.status == "no_face" for each in predictions),
+        "unreadable": sum(each.status == "error" for each in predictions),
+        "classified": len(evaluated),
+        "classified and of an emotion that the model knows": len(known),
         **{f"of {name}, which the model does not know": n for name, n in sorted(unknown.items())},
         **{f"left out: {reason}": count for reason, count in data.skipped.items()},
     }
     blocks: list[Block] = [
         Heading("Pictures"),
         Table(
-            "What was judged",
+            "What was classified",
             ["kind", "pictures"],
             [[kind, f"{count:,}"] for kind, count in counts.items()],
         ),
     ]
-    attachments = {"predictions.csv": _predictions_csv(answers, labels, root)}
+    attachments = {"predictions.csv": _predictions_csv(predictions, labels, root)}
     if known:
         true, rows = zip(*known, strict=True)
         scores = classification_metrics(np.asarray(true, np.int64), np.stack(rows))
-        faceless = [each for each in answers if each.status == "no_face"]
-        unseen = sum(each.picture.emotion in columns for each in faceless)
-        scores["accuracy_faceless_wrong"] = scores["accuracy"] * len(known) / (len(known) + unseen)
+        faceless = [each for each in predictions if each.status == "no_face"]
+        missed = sum(each.picture.emotion in columns for each in faceless)
+        scores["accuracy_faceless_wrong"] = scores["accuracy"] * len(known) / (len(known) + missed)
         blocks += _score_blocks(scores, labels)
         # JSON has no word for what is not a number, such as the AUC of a single emotion.
         plain = {name: None if value != value else value for name, value in scores.items()}
         attachments["metrics.json"] = json.dumps(plain, indent=1) + "\n"
-    if judged and pages:
-        blocks += _page_blocks(judged, labels, root, pages)
+    if evaluated and pages:
+        blocks += _page_blocks(evaluated, labels, root, pages)
     return Document(title, blocks, attachments)
 
 
@@ -274,7 +274,7 @@ def _score_blocks(scores: Mapping[str, Any], labels: Sequence[str]) -> list[Bloc
     }
     return [
         Heading("Scores"),
-        Text("Over the pictures that were judged and whose emotion the model knows."),
+        Text("Over the pictures that were classified and whose emotion the model knows."),
         Table(
             "Scores",
             ["score", "value"],
@@ -291,10 +291,10 @@ def _score_blocks(scores: Mapping[str, Any], labels: Sequence[str]) -> list[Bloc
 
 
 def _page_blocks(
-    judged: Sequence[Answer], labels: Sequence[str], root: Path, pages: int
+    evaluated: Sequence[Prediction], labels: Sequence[str], root: Path, pages: int
 ) -> list[Block]:
-    most = min(len(judged), pages * PAGE_PICTURES)
-    shown = [judged[index] for index in np.linspace(0, len(judged) - 1, most).astype(int)]
+    most = min(len(evaluated), pages * PAGE_PICTURES)
+    shown = [evaluated[index] for index in np.linspace(0, len(evaluated) - 1, most).astype(int)]
     pictures = []
     for start in range(0, most, PAGE_PICTURES):
         page = shown[start : start + PAGE_PICTURES]
@@ -309,37 +309,37 @@ def _page_blocks(
         alt = f"Pictures beside the probabilities of their emotions, page {number}"
         pictures.append(Picture(f"page-{number:03d}", alt, plots.to_png(figure)))
     return [
-        Heading("Answers"),
+        Heading("Predictions"),
         Text(
-            f"{most:,} of {len(judged):,} judged pictures"
-            + (", spread evenly over the data set" if most < len(judged) else "")
-            + "; dark is the answer, hatched the true emotion."
+            f"{most:,} of {len(evaluated):,} classified pictures"
+            + (", spread evenly over the data set" if most < len(evaluated) else "")
+            + "; dark is the prediction, hatched the true emotion."
         ),
         *(Gallery([picture], wide=True) for picture in pictures),
     ]
 
 
-def _thumbnail(answer: Answer) -> Frame:
-    """Read the judged face again, small and in RGB, so that not all are kept in memory."""
-    frame = read_image(answer.picture.path)
-    whole = answer.box in (None, (0, 0, frame.shape[1], frame.shape[0]))
-    face = frame if answer.box is None or whole else crop_face(frame, answer.box)
+def _thumbnail(prediction: Prediction) -> Frame:
+    """Read the classified face again, small and in RGB, so that not all are kept in memory."""
+    frame = read_image(prediction.picture.path)
+    whole = prediction.box in (None, (0, 0, frame.shape[1], frame.shape[0]))
+    face = frame if prediction.box is None or whole else crop_face(frame, prediction.box)
     height, width = face.shape[:2]
     scale = min(1.0, _SHOWN_SIDE / max(height, width))
     return resize(face, (max(1, round(height * scale)), max(1, round(width * scale))))[:, :, ::-1]
 
 
-def _name(answer: Answer, root: Path) -> str:
-    return answer.picture.path.relative_to(root).as_posix()
+def _name(prediction: Prediction, root: Path) -> str:
+    return prediction.picture.path.relative_to(root).as_posix()
 
 
-def _predictions_csv(answers: Sequence[Answer], labels: Sequence[str], root: Path) -> str:
+def _predictions_csv(predictions: Sequence[Prediction], labels: Sequence[str], root: Path) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
         ["image", "status", "error", "x", "y", "w", "h", "emotion", "predicted", *labels]
     )
-    for each in answers:
+    for each in predictions:
         row = [
             plain_cell(_name(each, root)),
             each.status,

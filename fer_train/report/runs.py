@@ -62,7 +62,7 @@ _MEANING = (
     "`binary accuracy` is what the thesis prints as accuracy: the share of the one-hot labels of "
     "each image on the right side of 0.5. Predicting nothing at all scores {nothing} there, so "
     "that the two must "
-    'never be compared with one another. Recall, precision and F1 "at 0.5" count an answer only '
+    'never be compared with one another. Recall, precision and F1 "at 0.5" count a prediction only '
     "above 0.5; all others take the likeliest emotion. Calibration error is the mean gap between "
     "confidence and accuracy."
 )
@@ -295,7 +295,7 @@ def _model_section(evaluation: ModelEvaluation, name: str, dataset: Dataset | No
         ),
         Picture(
             f"{key}-confusion-counts",
-            f"{name}: confusion matrix of all judged images, counts",
+            f"{name}: confusion matrix of all held-out images, counts",
             plots.to_svg(
                 plots.confusion(np.asarray(merged["confusion"]), labels, f"{name}: all images")
             ),
@@ -384,7 +384,7 @@ def _curve_pictures(evaluation: ModelEvaluation, name: str, key: str) -> list[Pi
 
 
 def _fold_table(evaluation: ModelEvaluation) -> Table:
-    columns = {**SCORES, "loss": "loss", "training_s": "training s", "evaluation_s": "judging s"}
+    columns = {**SCORES, "loss": "loss", "training_s": "training s", "evaluation_s": "evaluation s"}
     rows = [
         [
             f"fold {fold.index}",
@@ -521,7 +521,7 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _common(evaluation: ModelEvaluation, name: str) -> str:
-    """Return what the folds say of themselves, each answer once."""
+    """Return what the folds say of themselves, each fact once."""
     return _each_once(fold.score.get(name) for fold in evaluation.folds)
 
 

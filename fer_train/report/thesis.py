@@ -34,8 +34,8 @@ class Published:
         binary_accuracy: What it prints as accuracy; the mean over folds.
         sd: Its standard deviation over folds (ddof 0, as its per-fold figures show), or None.
         loss: Evaluation loss.
-        recall: Of answers above 0.5.
-        precision: Of answers above 0.5.
+        recall: Of predictions above 0.5.
+        precision: Of predictions above 0.5.
         f1: As printed.
         epochs: Epochs of training.
         seconds: Training time of a fold on one GPU, or None.

@@ -207,14 +207,14 @@ def _labels_table(dataset: Dataset, votes: Votes) -> Table:
 
 
 def disputed_picture(
-    dataset: Dataset, name: str, answers: NDArray[np.object_] | None = None
+    dataset: Dataset, name: str, predictions: NDArray[np.object_] | None = None
 ) -> list[Picture]:
     """Show the images on which people differ most; nothing where all agree.
 
     Args:
         dataset: The images, with votes.
         name: Of the picture.
-        answers: (N,) str what a model says of each, or None.
+        predictions: (N,) str what a model predicts for each, or None.
     """
     votes, names = dataset.votes, dataset.label_names
     if votes is None:
@@ -225,10 +225,11 @@ def disputed_picture(
     if not order.size:
         return []
     titles = [_votes_in_lines(votes[index]) for index in order]
-    alt = "The most disputed images, each below the three answers that most people gave"
-    if answers is not None:
+    alt = "The most disputed images, each below the three emotions that most people saw"
+    if predictions is not None:
         titles = [
-            f"{title}\nmodel: {answers[index]}" for title, index in zip(titles, order, strict=True)
+            f"{title}\nmodel: {predictions[index]}"
+            for title, index in zip(titles, order, strict=True)
         ]
         alt += " and the model's"
     images = [dataset.images[index] for index in order]

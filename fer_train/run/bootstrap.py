@@ -96,10 +96,10 @@ def weighted_scores(labels: Labels, probabilities: Probabilities) -> ScoreFn:
     def scores(weights: Weights) -> dict[str, float]:
         total = weights.sum()
         confusion = np.bincount(cells, weights, minlength=count * count).reshape(count, count)
-        support, answers = confusion.sum(axis=1), confusion.sum(axis=0)
+        support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
         found = np.diag(confusion).astype(np.float64)
-        recall, precision = _ratio(found, support), _ratio(found, answers)
-        f1 = _ratio(2 * found, support + answers)
+        recall, precision = _ratio(found, support), _ratio(found, predicted)
+        f1 = _ratio(2 * found, support + predicted)
         present = support > 0
         result = {
             "accuracy": float(weights @ right / total),
@@ -142,8 +142,8 @@ def weighted_vote_scores(
     """
     # Only what a model is measured by; what people agree on among themselves is no score of it.
     chosen, clear = counted(votes, labels), majorities(votes, labels)
-    shares, answers = vote_shares(votes, labels), probabilities.argmax(axis=1)
-    agrees = np.where(chosen, shares[np.arange(len(shares)), answers], 0)
+    shares, predicted = vote_shares(votes, labels), probabilities.argmax(axis=1)
+    agrees = np.where(chosen, shares[np.arange(len(shares)), predicted], 0)
     logs = np.log(np.maximum(probabilities.astype(np.float64), 1e-7))
     losses = np.where(chosen, -(shares * logs).sum(axis=1), 0)
     known = clear >= 0
@@ -151,7 +151,7 @@ def weighted_vote_scores(
 
     def scores(weights: Weights) -> dict[str, float]:
         own, support = weights @ chosen, np.bincount(classes, weights * known, len(labels))
-        found = np.bincount(classes, weights * (known & (answers == clear)), len(labels))
+        found = np.bincount(classes, weights * (known & (predicted == clear)), len(labels))
         present = support > 0
         return {
             "agreement": float(weights @ agrees / own) if own else np.nan,

@@ -72,7 +72,7 @@ class Comparison:
             or None where there are fewer than two.
         p_adjusted: Its p-value, adjusted for the number of tests, or None.
         images: The test on the images that both were asked about, or None where one of them has
-            several seeds: it judges trained models, not the way to train them.
+            several seeds: it compares trained models, not the way to train them.
         images_p_adjusted: Its p-value, adjusted for the number of tests, or None.
     """
 

@@ -65,7 +65,7 @@ class Baseline:
     """What a model scores that sees no image and knows but the labels of the training images.
 
     Attributes:
-        name: ``majority`` always answers the most frequent one; ``prior`` how frequent each is.
+        name: ``majority`` always predicts the most frequent one; ``prior`` how frequent each is.
         scores: Of each fold, in the order of the evaluation's.
         merged: Of all images.
     """
@@ -141,8 +141,8 @@ class ModelEvaluation:
         for fold in self.folds:
             counts = np.asarray(fold.score["training_support"], np.float32)
             own = self.predictions.fold == fold.index
-            answer = np.eye(len(counts))[counts.argmax()] if name == "majority" else counts
-            probabilities[own] = answer / answer.sum()
+            constant = np.eye(len(counts))[counts.argmax()] if name == "majority" else counts
+            probabilities[own] = constant / constant.sum()
             scores.append(self._scores(probabilities, own))
         return Baseline(name, scores, self._scores(probabilities))
 
@@ -153,7 +153,7 @@ class ModelEvaluation:
     def _scores(
         self, probabilities: NDArray[np.float32], chosen: NDArray[np.bool_] | slice = slice(None)
     ) -> dict[str, Any]:
-        """Score answers (N, K) to the images, or to some of these."""
+        """Score predictions (N, K) for the images, or to some of these."""
         votes, labels = self._votes, self.predictions.labels[chosen]
         return all_scores(
             labels, probabilities[chosen], self.labels, None if votes is None else votes[chosen]

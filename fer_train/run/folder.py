@@ -71,7 +71,7 @@ Curves = Mapping[str, NDArray[np.float64]]
 """Columns of history.csv, each with one value an epoch."""
 
 Teacher = Literal["folds", "files"]
-"""Who teaches the students of a run: the held-out answers of another run's folds, kept in
+"""Who teaches the students of a run: the out-of-fold predictions of another run's folds, kept in
 `TEACHER`, or finished models, kept in `TEACHER_MODEL` or in `TEACHERS`."""
 
 

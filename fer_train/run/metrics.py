@@ -47,7 +47,7 @@ def binary_accuracy_from(recall: float, precision: float, classes: int = 7) -> f
 
     Args:
         recall: r, the share of the images whose own class got more than 0.5.
-        precision: p, the share of the answers above 0.5 that are right; above 0.
+        precision: p, the share of the predictions above 0.5 that are right; above 0.
         classes: K.
     """
     return 1 - ((1 - recall) + recall * (1 - precision) / precision) / classes
@@ -103,7 +103,7 @@ def classification_metrics(labels: Labels, probabilities: Probabilities) -> dict
     Returns:
         Plain numbers and nested lists, ready for JSON. ``precision``, ``recall``, ``f1``,
         ``support`` have one entry a class; ``confusion`` counts images by true class (row) and
-        answer (column). What ends in ``_at_half`` counts an answer only above 0.5, as the thesis
+        prediction (column). What ends in ``_at_half`` counts one only above 0.5, as the thesis
         does.
 
     Raises:
@@ -276,7 +276,7 @@ def paired_test(
 
 
 class McNemarTest(NamedTuple):
-    """Two models that answered the same images.
+    """Two models evaluated on the same images.
 
     Attributes:
         first_only: Images that only the first is right about.

@@ -66,10 +66,10 @@ class Recipe:
         keep: Which epoch's weights are evaluated and exported.
         votes_share: Share of the votes in the targets, where there are votes; the rest is the data
             set's own label.
-        teacher_weight: Share of a teacher's answers in the targets, for `fer-train distill`.
-        views: Changed versions of each image that files as teachers answer once, ahead of training;
-            epochs see one after the other, and again. 0 is a new version in every epoch, as long
-            as the teachers are Keras files: for `fer-train distill`.
+        teacher_weight: Share of a teacher's predictions in the targets, for `fer-train distill`.
+        views: Changed versions of each image for which files as teachers predict once, ahead of
+            training; epochs see one after the other, and again. 0 is a new version in every epoch,
+            as long as the teachers are Keras files: for `fer-train distill`.
         balance: ``weights`` weighs classes by inverse frequency; ``oversample`` repeats images.
         precision: ``auto`` is bfloat16 with float32 variables where the hardware multiplies it.
     """

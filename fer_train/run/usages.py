@@ -32,8 +32,8 @@ def usage_scores(
     Args:
         fold: The fold.
         dataset: All images of its run.
-        probabilities: (n, K) answers to the fold's test images.
-        steering: (m, K) answers to its inner images, where these are PublicTest; else None.
+        probabilities: (n, K) predictions for the fold's test images.
+        steering: (m, K) predictions for its inner images, where these are PublicTest; else None.
 
     Returns:
         ``tests``, by the name of each set: `USAGE_SCORES`, ``copies`` (images of which there is

@@ -38,8 +38,8 @@ VOTE_SCORES = {
     ),
     "agreement_ceiling": Explained(
         "ceiling of agreement",
-        "the agreement with a rater of the best single answer that there can be: the emotion of "
-        "most votes",
+        "the agreement with a rater of the best single prediction that there can be: the emotion "
+        "of most votes",
     ),
     "clear_accuracy": Explained(
         "top-1 on clear majorities",
@@ -57,7 +57,7 @@ VOTE_SCORES = {
     ),
     "vote_entropy": Explained(
         "entropy of the votes",
-        "the log-loss of a model that answers with the votes' own shares: the least there can be",
+        "the log-loss of a model that predicts the votes' own shares: the least there can be",
     ),
     "accuracy": Explained(
         "top-1 on the data set's labels",
@@ -97,7 +97,7 @@ def majorities(votes: Votes, labels: Sequence[str]) -> NDArray[np.int64]:
 
 
 def agreement(votes: Votes, labels: Sequence[str], classes: NDArray[np.int64]) -> float:
-    """Return the agreement with a rater of answers (N,), classes of the labels; NaN of no image."""
+    """Return the agreement of predicted classes (N,) with a rater; NaN where no image counts."""
     chosen = counted(votes, labels)
     shares = vote_shares(votes, labels)
     return _mean(shares[np.arange(len(shares)), classes][chosen])
@@ -121,7 +121,7 @@ def entropies(votes: Votes, labels: Sequence[str]) -> NDArray[np.float64]:
 
 
 def ceiling(votes: Votes, labels: Sequence[str]) -> float:
-    """Return the agreement of the best single answer there can be; NaN of no image."""
+    """Return the agreement of the best single prediction there can be; NaN of no image."""
     return _mean(vote_shares(votes, labels)[counted(votes, labels)].max(axis=1))
 
 
@@ -141,21 +141,21 @@ def vote_metrics(
         an entry for each emotion. What no image has votes for is left out.
     """
     chosen, clear = counted(votes, labels), majorities(votes, labels)
-    answers = probabilities.argmax(axis=1)
+    predicted = probabilities.argmax(axis=1)
     scores: dict[str, Any] = {}
     if chosen.any():
         shares = vote_shares(votes, labels)[chosen]
         logs = np.log(np.maximum(probabilities[chosen].astype(np.float64), 1e-7))
         scores = {
             "agreement_images": int(chosen.sum()),
-            "agreement": agreement(votes, labels, answers),
+            "agreement": agreement(votes, labels, predicted),
             "human_agreement": human_agreement(votes, labels),
             "agreement_ceiling": ceiling(votes, labels),
             "vote_log_loss": float(-(shares * logs).sum(axis=1).mean()),
             "vote_entropy": float(entropies(votes, labels)[chosen].mean()),
         }
     if (clear >= 0).any():
-        right = (answers == clear)[clear >= 0]
+        right = (predicted == clear)[clear >= 0]
         support = np.bincount(clear[clear >= 0], minlength=len(labels))
         hits = np.bincount(clear[clear >= 0][right], minlength=len(labels))
         recall = hits / np.maximum(support, 1)

@@ -69,29 +69,31 @@ def cosine_rates(recipe: Recipe, steps: int, epochs: int, epoch: int) -> NDArray
 _THRESHOLDS = np.concatenate([[-1.0], np.arange(1, 199) / 199, [2.0]]).astype(np.float32)
 
 
-def curve_scores(one_hot: NDArray[np.float32], answers: NDArray[np.float32]) -> dict[str, float]:
+def curve_scores(
+    one_hot: NDArray[np.float32], predictions: NDArray[np.float32]
+) -> dict[str, float]:
     """Return the scores of the curves, as Keras's metrics of these names compute them.
 
     In NumPy, since Keras compiles its own anew for each number of images.
 
     Args:
         one_hot: float32 (N, K) labels.
-        answers: float32 (N, K) probabilities.
+        predictions: float32 (N, K) probabilities.
 
     Returns:
         ``accuracy`` (top-1), ``binary_accuracy``, ``precision``, ``recall`` and ``f1`` of the N x K
         yes-or-no labels at 0.5, and their ``auc``, by 200 thresholds.
     """
-    true, said = one_hot > 0.5, answers > 0.5
+    true, said = one_hot > 0.5, predictions > 0.5
     hits = int(np.count_nonzero(true & said))
     precision = hits / max(int(np.count_nonzero(said)), 1)
     recall = hits / max(int(np.count_nonzero(true)), 1)
     found, false = (
         1 - np.searchsorted(np.sort(part), _THRESHOLDS, side="right") / max(part.size, 1)
-        for part in (answers[true], answers[~true])
+        for part in (predictions[true], predictions[~true])
     )
     return {
-        "accuracy": float(np.mean(one_hot.argmax(axis=1) == answers.argmax(axis=1))),
+        "accuracy": float(np.mean(one_hot.argmax(axis=1) == predictions.argmax(axis=1))),
         "binary_accuracy": float(np.mean(true == said)),
         "precision": precision,
         "recall": recall,

@@ -1,11 +1,11 @@
 """Distillation: fold models, or finished models, teach one student.
 
-A run's fold models answer each image once, and only those folds do that did not train on it, so
-that the teacher never repeats a label that it has learnt by heart; images are answered as they are
+A run's fold models predict for each image once, and only those that did not train on it, so that
+the teacher never repeats a label that it has learnt by heart; images are taken as they are
 and mirrored, since the student sees both. Source of the idea: Hinton, Vinyals & Dean, *Distilling
 the Knowledge in a Neural Network*, 2015.
 
-Finished models did train on the images, so that they answer what they have not seen: each image as
+Finished models did train on the images, so they are shown what they have not seen: each image as
 augmentation has just changed it for the student, and that one's mirror image. Source of this: Beyer
 et al., *Knowledge distillation: A good teacher is patient and consistent*, 2022.
 """
@@ -47,7 +47,7 @@ from fer_train.train.svm import SVM
 def models_as_teacher(
     teachers: Sequence[Path], labels: Sequence[str], views: int = 0
 ) -> Callable[[Run], dict[str, Any]]:
-    """Read finished models that teach as one, by their mean answers.
+    """Read finished models that teach as one, by their mean predictions.
 
     Args:
         teachers: Files as for `open_teacher`; ONNX files only with views.
@@ -107,18 +107,18 @@ def folds_as_teacher(
     dataset: Dataset,
     data: str | None = None,
 ) -> Callable[[Run], dict[str, Any]]:
-    """Check the fold models of a run that teach by their out-of-fold answers.
+    """Check the fold models of a run that teach by their out-of-fold predictions.
 
     Args:
         teacher: A complete cross-validation of the training images alone.
-        models: Those of its models whose answers are averaged.
+        models: Those of its models whose predictions are averaged.
         protocol: The student's.
         dataset: The student's images.
         data: Where the teacher's data set lies on this machine.
 
     Returns:
-        What puts the answers into the run folder of a student and returns their facts, of these
-        ``accuracy``, the teacher's top-1 on the images it answers; it raises `RunError` if
+        What puts the predictions into the run folder of a student and returns their facts, of these
+        ``accuracy``, the teacher's top-1 on the images it predicts for; it raises `RunError` if
         another one taught that run before.
 
     Raises:
@@ -129,7 +129,7 @@ def folds_as_teacher(
         raise RunError(
             f"Expected a cross-validation of the training images alone to teach, received "
             f"{teacher.folder} of {len(teacher.folds)} folds and --pool {teacher.protocol.pool}; "
-            "else the teacher has trained on what it answers, or on the student's test set"
+            "else the teacher has trained on what it predicts for, or on the student's test set"
         )
     if teacher.protocol.labels != protocol.labels:
         raise RunError(
@@ -156,14 +156,14 @@ def folds_as_teacher(
     def teach(student: Run) -> dict[str, Any]:
         mean = np.mean(
             [
-                answers
+                each
                 for part in parts
-                for answers in (part.predictions.probabilities, _mirrored_answers(part, taught))
+                for each in (part.predictions.probabilities, _mirrored_predictions(part, taught))
             ],
             axis=0,
         )
-        answers = np.full((len(dataset), mean.shape[1]), np.nan, np.float32)
-        answers[places] = mean[rows]
+        predictions = np.full((len(dataset), mean.shape[1]), np.nan, np.float32)
+        predictions[places] = mean[rows]
         facts = {
             "commands": [
                 training_command(teacher.protocol, part.model, part.recipe) for part in parts
@@ -173,9 +173,9 @@ def folds_as_teacher(
         }
         if (student.folder / TEACHER).exists():
             before = read_arrays(student.folder / TEACHER).get("probabilities")
-            if before is None or not np.array_equal(before, answers, equal_nan=True):
+            if before is None or not np.array_equal(before, predictions, equal_nan=True):
                 raise _another(student)
-        _write(student, facts, probabilities=answers)
+        _write(student, facts, probabilities=predictions)
         return facts
 
     return teach
@@ -190,12 +190,12 @@ def _write(student: Run, facts: dict[str, Any], **arrays: NDArray[Any]) -> None:
     write_arrays(student.folder / TEACHER, {"facts": kept, **arrays})
 
 
-def _mirrored_answers(part: ModelEvaluation, dataset: Dataset) -> NDArray[np.float32]:
-    """Return float32 (N, K): mirror images, each answered by the fold that held the image out."""
-    answers = np.empty((len(dataset), len(part.labels)), np.float32)
+def _mirrored_predictions(part: ModelEvaluation, dataset: Dataset) -> NDArray[np.float32]:
+    """Return float32 (N, K): mirror images, each predicted by the fold that held the image out."""
+    predictions = np.empty((len(dataset), len(part.labels)), np.float32)
     for fold in part.folds:
         net = load_trained(fold.keras_file, "the trained model of each fold to teach")
         held = fold.split.test
-        answers[held] = predict(net, dataset.images[held][:, :, ::-1])
+        predictions[held] = predict(net, dataset.images[held][:, :, ::-1])
         keras.backend.clear_session()
-    return answers
+    return predictions

@@ -92,12 +92,12 @@ def estimate_model(folds: Sequence[RunFold], dataset: Dataset) -> Estimate:
             data = lesson.epoch_data(0)
             here = -(-data.order.size // recipe.batch_size)
             training = stage.training_batches(lesson, data, np.zeros(here, np.float32))
-            judging = stage.evaluation_batches(lesson, trainer.held)
-            judged = -(-trainer.held.size // PREDICTION_BATCH)
+            batches = stage.evaluation_batches(lesson, trainer.held)
+            steps = -(-trainer.held.size // PREDICTION_BATCH)
             learn = _warm(lambda s=stage, b=training, n=here: s.loops.train(b, 0, n))  # type: ignore[misc]
-            judge = _warm(lambda s=stage, b=judging, n=judged: s.loops.evaluate(b, 0, n))  # type: ignore[misc]
-            compile_s += learn.first_s - learn.later_s + judge.first_s - judge.later_s
-            step_s, batch_s = learn.later_s / here, judge.later_s / judged
+            evaluation = _warm(lambda s=stage, b=batches, n=steps: s.loops.evaluate(b, 0, n))  # type: ignore[misc]
+            compile_s += learn.first_s - learn.later_s + evaluation.first_s - evaluation.later_s
+            step_s, batch_s = learn.later_s / here, evaluation.later_s / steps
             steps = -(-whole.lessons[number].size // recipe.batch_size)
             fold_s += epochs * (steps * step_s + -(-whole.held.size // PREDICTION_BATCH) * batch_s)
         fold_s += -(-first.split.test.size // PREDICTION_BATCH) * batch_s

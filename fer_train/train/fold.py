@@ -96,7 +96,7 @@ class FoldTrainer:
 
         Raises:
             DataError: There are votes, but for no image that steers training.
-            RunError: The run has lost the answers that teach it.
+            RunError: The run has lost the predictions that teach it.
         """
         self.fold, self.dataset, self.recipe = fold, dataset, fold.recipe
         self.labels = fold.run.protocol.labels
@@ -184,8 +184,8 @@ class FoldTrainer:
         lesson, held = self.lessons[self._stage(len(history))], self.held
         batches = stage.evaluation_batches(lesson, held)
         steps = -(-held.size // stage.loops.evaluation_size)
-        loss, answers = self._run(stage, stage.loops.evaluate, batches, steps, len(history))
-        scores = {"loss": loss} | self._scores(held, answers)
+        loss, outputs = self._run(stage, stage.loops.evaluate, batches, steps, len(history))
+        scores = {"loss": loss} | self._scores(held, outputs)
         row |= {f"val_{name}": value for name, value in scores.items()}
         self.compiled.proven = True
         return row | {"seconds": time.perf_counter() - start}
@@ -208,9 +208,9 @@ class FoldTrainer:
             report(Progress(epoch + 1, recipe.epochs, seen, data.order.size))
 
         batches = stage.training_batches(lesson, data, rates)
-        loss, answers = self._run(stage, stage.loops.train, batches, steps, epoch, tell)
+        loss, outputs = self._run(stage, stage.loops.train, batches, steps, epoch, tell)
         row = {"learning_rate": float(rates[0]), "loss": loss}
-        return row | self._scores(data.order, answers)
+        return row | self._scores(data.order, outputs)
 
     def _rates(self, history: History, steps: int) -> NDArray[np.float32]:
         """Return the learning rates of the epoch that follows ``history``, a step each."""
@@ -230,28 +230,28 @@ class FoldTrainer:
         epoch: int,
         tell: Callable[[int], None] = lambda done: None,
     ) -> tuple[float, NDArray[np.float32]]:
-        """Run steps, a second or so at a time; return their mean loss and their answers."""
-        done, total, answers = 0, 0.0, []
+        """Run steps, a second or so at a time; return their mean loss and their outputs."""
+        done, total, outputs = 0, 0.0, []
         while done < steps:
             start, stop = time.perf_counter(), min(done + stage.pace, steps)
             loss, found = loop(batches, done, stop)
             total += loss
             self._check_loss(epoch + 1, total)
-            answers.append(found)
+            outputs.append(found)
             pace = (stop - done) * _REPORT_S / (time.perf_counter() - start)
             stage.pace = max(2, round(pace))
             done = stop
             tell(done)
-        return total / steps, np.concatenate(answers)
+        return total / steps, np.concatenate(outputs)
 
-    def _scores(self, numbers: NDArray[Any], answers: NDArray[np.float32]) -> dict[str, float]:
-        """Score answers (n or more, K), of which the first n are those to images by number."""
+    def _scores(self, numbers: NDArray[Any], outputs: NDArray[np.float32]) -> dict[str, float]:
+        """Score outputs (n or more, K), of which the first n are those for images by number."""
         one_hot = np.eye(len(self.labels), dtype=np.float32)
-        answers = answers[: numbers.size]
-        scores = curve_scores(one_hot[self.dataset.labels[numbers]], answers)
+        outputs = outputs[: numbers.size]
+        scores = curve_scores(one_hot[self.dataset.labels[numbers]], outputs)
         votes = None if self.dataset.votes is None else self.dataset.votes[numbers]
         if votes is not None and counted(votes, self.labels).any():
-            scores["agreement"] = agreement(votes, self.labels, answers.argmax(axis=1))
+            scores["agreement"] = agreement(votes, self.labels, outputs.argmax(axis=1))
         return scores
 
     def _check_loss(self, epoch: int, loss: float) -> None:

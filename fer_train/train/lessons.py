@@ -4,10 +4,10 @@ Which lesson a training has follows from what its run says, see `choose_lessons`
 
 | lesson | the network sees | targets |
 |---|---|---|
-| `Lesson` | images by number, changed anew in each epoch | truth, or a run's answers mixed in |
+| `Lesson` | images by number, changed anew in each epoch | truth, or a run's predictions mixed in |
 | `FeatureLesson` | what a frozen backbone makes of the images | the same |
-| `TeacherLesson` | as `Lesson` | truth, and what finished models answer to these very images |
-| `ViewLesson` | images changed ahead of training | truth, and what they answered to these |
+| `TeacherLesson` | as `Lesson` | truth, and what finished models predict for these very images |
+| `ViewLesson` | images changed ahead of training | truth, and what they predicted for these |
 
 The truth is what the data set says: its labels or, where there are votes, their shares.
 """
@@ -47,7 +47,7 @@ from fer_train.run.folder import (
 from fer_train.run.recipes import Recipe
 
 _PRIOR_IMAGES = 4096
-"""Images that tell how often a teacher answers with each class."""
+"""Images that tell how often a teacher predicts each class."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TrainingSet:
         images: uint8 (N, 48, 48, 1), the whole data set.
         truth: float32 (N, K), the labels or the shares of the votes: classes are balanced by them,
             and held-out images are compared with them.
-        targets: float32 (N, K), what is learnt: the truth, or a teacher's answers mixed into it.
+        targets: float32 (N, K), what is learnt: the truth, mixed with a teacher's predictions.
         train: int64 numbers of the images that train.
         run_seed: The run's seed.
         fold: Index of the fold.
@@ -188,7 +188,7 @@ class Lesson:
         return [order, order, np.ones((order.size, 1, 1, 1), np.float32)]
 
     def network(self, net: keras.Model) -> keras.Model:
-        """Return the model that is trained: inputs of `epoch_data` to the answers of ``net``."""
+        """Return the model that is trained: inputs of `epoch_data` to the outputs of ``net``."""
         inputs, images = self._seen()
         return keras.Model(inputs, net(images), name="training")
 
@@ -261,7 +261,7 @@ class FeatureLesson(Lesson):
 
 
 class TeacherLesson(Lesson):
-    """Images changed anew in each epoch, which a finished model answers as the student sees them.
+    """Images changed anew in each epoch; a finished model predicts for them as the student does.
 
     Args:
         recipe: Settings.
@@ -291,16 +291,16 @@ class TeacherLesson(Lesson):
         return [*super().inputs_of(numbers, shares), shares]
 
     def network(self, net: keras.Model) -> keras.Model:
-        """Return the answers of ``net``, whose distance from the teacher's joins the loss."""
+        """Return the outputs of ``net``, whose distance from the teacher's joins the loss."""
         inputs, images = self._seen()
         share = keras.Input((), dtype="float32", name="share_of_loss")
         teacher = load_keras_teacher(self.teacher, self.data.labels)
         for layer in leaves(teacher):
             if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
                 # Softmax in bfloat16 would round probabilities to two digits.
-                answers = layer.activation is keras.activations.softmax
+                outputs = layer.activation is keras.activations.softmax
                 precision = keras.config.dtype_policy().name
-                layer.dtype_policy = "float32" if answers else precision
+                layer.dtype_policy = "float32" if outputs else precision
         loss = DistillationLoss(teacher, self.recipe.teacher_weight)
         return keras.Model([*inputs, share], loss(net(images), images, share), name="training")
 
@@ -309,13 +309,13 @@ class TeacherLesson(Lesson):
         data = self.epoch_data(0)
         # They are in random order.
         some = data.order[:_PRIOR_IMAGES]
-        answers = open_teacher(self.teacher, self.data.labels)(self.data.images[some, ..., 0])
-        mixed = mixed_targets(data.targets[: some.size], answers, self.recipe.teacher_weight)
+        outputs = open_teacher(self.teacher, self.data.labels)(self.data.images[some, ..., 0])
+        mixed = mixed_targets(data.targets[: some.size], outputs, self.recipe.teacher_weight)
         return _shares(replace(data, targets=mixed, weights=data.weights[: some.size]))
 
 
 class ViewLesson(Lesson):
-    """Changed versions of each image, which finished models have answered ahead of training.
+    """Changed versions of each image, for which finished models have predicted ahead of training.
 
     Args:
         recipe: Settings, with ``views``.
@@ -331,7 +331,7 @@ class ViewLesson(Lesson):
 
     @property
     def label_smoothing(self) -> float:
-        """0: the targets are smooth already, where they are not a teacher's answers."""
+        """0: the targets are smooth already, where they are not a teacher's predictions."""
         return 0.0
 
     def epoch_data(self, epoch: int) -> EpochData:
@@ -341,7 +341,7 @@ class ViewLesson(Lesson):
         seen = self._view(view, data)
         spread = self.recipe.label_smoothing
         smooth = (1 - spread) * data.targets + np.float32(spread / data.targets.shape[1])
-        targets = mixed_targets(smooth, seen["answers"], self.recipe.teacher_weight)
+        targets = mixed_targets(smooth, seen["predictions"], self.recipe.teacher_weight)
         shuffled = self.data.random(epoch, 2).permutation(data.order.size)
         return EpochData(
             data.order[shuffled],
@@ -361,12 +361,12 @@ class ViewLesson(Lesson):
         image = keras.Input(self.data.images.shape[1:], dtype="uint8", name="image")
         x = keras.ops.cast(image, "float32")
         if self.recipe.augmentation:
-            # The teachers answer both sides.
+            # The teachers predict for both sides.
             x = flip(self.data.seed)(x)
         return keras.Model([image], net(x), name="training")
 
     def _view(self, view: int, data: EpochData) -> dict[str, NDArray[Any]]:
-        """Return a view's changed images, uint8, and the teachers' answers to them."""
+        """Return a view's changed images, uint8, and the teachers' predictions for them."""
         path = self.folder / f"view-{view:03d}.npz"
         if not path.is_file():
             # Each view by itself, so that a killed fold makes those to come as it would have.
@@ -374,15 +374,15 @@ class ViewLesson(Lesson):
                 self.recipe.augmentation, self.recipe.erasing, self.data.seed + view
             )
             images = np.empty((data.order.size, *self.data.images.shape[1:]), np.uint8)
-            answers = np.empty(data.targets.shape, np.float32)
+            outputs = np.empty(data.targets.shape, np.float32)
             for start in range(0, data.order.size, PREDICTION_BATCH):
                 chunk = slice(start, start + PREDICTION_BATCH)
                 mixed = self._mixed_images([part[chunk] for part in data.inputs])
                 if augments(self.recipe):
                     mixed = keras.ops.convert_to_numpy(change(mixed, training=True))
                 images[chunk] = np.clip(np.rint(mixed), 0, 255)
-                answers[chunk] = mean_prediction(self._predictors, images[chunk, ..., 0])
-            write_arrays(path, {"images": images, "answers": answers})
+                outputs[chunk] = mean_prediction(self._predictors, images[chunk, ..., 0])
+            write_arrays(path, {"images": images, "predictions": outputs})
         return read_arrays(path)
 
     def _mixed_images(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -411,14 +411,14 @@ def choose_lessons(fold: RunFold, dataset: Dataset) -> tuple[Lesson, Lesson]:
         dataset: All images, labels in the order of the protocol's.
 
     Raises:
-        RunError: The run has lost the answers that teach it.
+        RunError: The run has lost the predictions that teach it.
     """
     run, recipe, labels = fold.run, fold.recipe, fold.run.protocol.labels
     truth = _truth(dataset, labels, recipe.votes_share)
     targets = truth
     if run.teacher == "folds" and recipe.teacher_weight:
-        answers = read_arrays(run.folder / TEACHER)["probabilities"]
-        targets = mixed_targets(truth, answers, recipe.teacher_weight)
+        outputs = read_arrays(run.folder / TEACHER)["probabilities"]
+        targets = mixed_targets(truth, outputs, recipe.teacher_weight)
     data = TrainingSet(
         dataset.images[..., None],
         truth,
@@ -435,7 +435,7 @@ def choose_lessons(fold: RunFold, dataset: Dataset) -> tuple[Lesson, Lesson]:
     else:
         lesson = Lesson(recipe, data)
         if not (augments(recipe) or recipe.mixup):
-            # A frozen backbone never changes its answers to images that never change.
+            # A frozen backbone never changes its outputs for images that never change.
             return FeatureLesson(recipe, data, run.folder / fold.model / "features"), lesson
     return lesson, lesson
 
@@ -463,10 +463,10 @@ def augments(recipe: Recipe) -> bool:
 
 
 def mixed_targets(
-    truth: NDArray[np.float32], answers: NDArray[np.float32], weight: float
+    truth: NDArray[np.float32], outputs: NDArray[np.float32], weight: float
 ) -> NDArray[np.float32]:
-    """Mix float32 (N, K) targets with a teacher's answers; where these are NaN, targets stay."""
-    mixed = (1 - weight) * truth + weight * answers
+    """Mix float32 (N, K) targets with a teacher's predictions; targets stay where these are NaN."""
+    mixed = (1 - weight) * truth + weight * outputs
     return np.where(np.isnan(mixed), truth, mixed).astype(np.float32)
 
 
@@ -487,10 +487,10 @@ class ImageTable(keras.layers.Layer):  # type: ignore[misc]
 
 
 class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
-    """Adds to the loss how far answers are from a teacher's, in cross-entropy.
+    """Adds to the loss how far outputs are from a teacher's, in cross-entropy.
 
-    The teacher answers the very images that the student sees, and their mirror images; the mean of
-    both is the target.
+    The teacher predicts for the very images that the student sees, and their mirror images; the
+    mean of both is the target.
     """
 
     def __init__(self, teacher: keras.Model, weight: float) -> None:
@@ -499,12 +499,12 @@ class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
         self.teacher, self.weight = teacher, weight
         teacher.trainable = False
 
-    def call(self, answers: Any, images: Any, shares: Any) -> Any:
-        """Return the answers (N, K) to images (N, H, W, 1), of shares (N,) in the mean, as is."""
+    def call(self, outputs: Any, images: Any, shares: Any) -> Any:
+        """Return the outputs (N, K) for images (N, H, W, 1), of shares (N,) in the mean, as is."""
         both = keras.ops.concatenate([images, keras.ops.flip(images, axis=2)])
         found = keras.ops.cast(self.teacher(both, training=False), "float32")
         one, other = keras.ops.split(found, 2)
         targets = keras.ops.stop_gradient((one + other) / 2)
-        loss = keras.ops.categorical_crossentropy(targets, answers)
+        loss = keras.ops.categorical_crossentropy(targets, outputs)
         self.add_loss(self.weight * keras.ops.mean(shares * loss))
-        return answers
+        return outputs

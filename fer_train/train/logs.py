@@ -48,7 +48,7 @@ def open_log(kind: str, fold: RunFold) -> Iterator[Watcher]:
 
     Raises:
         DependencyError: The tracker is not installed.
-        RunError: It does not answer.
+        RunError: It cannot be reached.
     """
     check_log(kind)
     with {"mlflow": _open_mlflow, "tensorboard": _open_tensorboard}[kind](fold) as tell:

@@ -48,7 +48,7 @@ def run_on_ray(
 
     Raises:
         DependencyError: Ray is not installed.
-        RunError: The cluster does not answer, or some folds failed; the others are done.
+        RunError: The cluster cannot be reached, or some folds failed; the others are done.
     """
     # Lines of different folds are alike; Ray would drop some of them.
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
@@ -60,7 +60,7 @@ def run_on_ray(
             "Ray is not installed; run: pip install 'fer-edge[cluster]'"
         ) from error
     try:
-        _check_answers(address)
+        _check_reachable(address)
         ray.init(address=address, logging_level=logging.ERROR)
     except (OSError, ValueError) as error:
         raise RunError(
@@ -106,7 +106,7 @@ def run_on_ray(
     raise_failed(failed)
 
 
-def _check_answers(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise OSError or ValueError for an address at which nobody listens.
 
     Ray itself waits for many minutes there and then ends the process.

@@ -188,16 +188,16 @@ def run_in_subprocesses(
         """Let a process train folds of a model; return the one with which a new one goes on."""
         while fold is not None and process.stdin and process.stdout:
             begun.append(fold)
-            answer = process.stdout.readline()
+            reply = process.stdout.readline()
             if ended.is_set():
                 return None
-            if answer == f"{_DONE}\n":
+            if reply == f"{_DONE}\n":
                 report(fold.id)
             else:
                 # The process has said why.
                 failed.append(fold.id)
             fold = left.next_of(fold.model)
-            if not answer:
+            if not reply:
                 return fold
             process.stdin.write(f"{'' if fold is None else fold.index}\n")
             process.stdin.flush()

@@ -41,7 +41,7 @@ class Stage:
         self.loops: Loops = make_loops(
             self.network,
             self.optimizer,
-            lambda targets, answers, weights: weight * cross_entropy(targets, answers, weights),
+            lambda targets, outputs, weights: weight * cross_entropy(targets, outputs, weights),
             recipe.batch_size,
             PREDICTION_BATCH,
             xla=self._suits_xla(on_accelerator() or lesson.suits_xla),

@@ -83,8 +83,8 @@ class SvmTrainer:
         model.fit(gradient_histograms(self.dataset.images[train]), taught)
         training_s = time.perf_counter() - start
         start = time.perf_counter()
-        probabilities = self._answers(model, split.test)
-        steering = self._answers(model, split.inner) if by_public else None
+        probabilities = self._predict(model, split.test)
+        steering = self._predict(model, split.inner) if by_public else None
         self.fold.write_results(
             self.dataset,
             probabilities,
@@ -98,12 +98,12 @@ class SvmTrainer:
             },
         )
 
-    def _answers(self, model: Any, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _predict(self, model: Any, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the probabilities of images: (n, K); 0 of classes that none trained."""
-        answers = np.zeros((numbers.size, len(self.fold.run.protocol.labels)), np.float32)
+        predictions = np.zeros((numbers.size, len(self.fold.run.protocol.labels)), np.float32)
         images = gradient_histograms(self.dataset.images[numbers])
-        answers[:, model.classes_] = model.predict_proba(images)
-        return answers
+        predictions[:, model.classes_] = model.predict_proba(images)
+        return predictions
 
 
 def gradient_histograms(images: NDArray[np.uint8]) -> NDArray[np.float32]:

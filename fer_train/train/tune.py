@@ -1,4 +1,4 @@
-"""Settings of a model, searched: Optuna proposes them, images that steer training judge them.
+"""Settings of a model, searched: Optuna proposes them, images that steer training evaluate them.
 
     RUN/
     ├── study.log      Optuna's journal of all trials: the search goes on from it
@@ -122,7 +122,7 @@ class Search:
 
     Args:
         folder: Where it is kept; one that is there goes on.
-        protocol: The data and how it is split; the first fold's inner split judges.
+        protocol: The data and how it is split; the first fold's inner split evaluates.
         model: Name of the model.
         recipe: Settings that are not searched.
         ranges: What is searched.
@@ -149,8 +149,8 @@ class Search:
             ) from error
         if not protocol.inner:
             raise DataError(
-                "Expected an inner share above 0, whose images judge the trials, received 0: the "
-                "test set must not; give --inner 0.1"
+                "Expected an inner share above 0, whose images evaluate the trials, received 0: "
+                "the test set must not; give --inner 0.1"
             )
         for each in ranges:
             for value in each.edges:

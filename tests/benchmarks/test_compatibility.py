@@ -38,7 +38,7 @@ def test_opencv_runs_a_file_and_is_compared(tmp_path: Path) -> None:
     facts = json.loads(results.read_text())["files"]["tiny.onnx"]
     assert facts["operators"]["Conv"] == 2
     (row,) = facts["runtimes"]
-    assert (row["runtime"], row["loads"], row["equal_answers"]) == ("OpenCV DNN", True, 1)
+    assert (row["runtime"], row["loads"], row["equal_predictions"]) == ("OpenCV DNN", True, 1)
 
 
 def test_a_needless_operator_exits_with_1(tmp_path: Path) -> None:

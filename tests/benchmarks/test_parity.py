@@ -28,7 +28,7 @@ def test_equal_files_pass(tmp_path: Path) -> None:
     (row,) = json.loads(results.read_text())["rows"]
     assert (row["file"], row["reference"], row["verdict"]) == ("tiny.fp16.onnx", "tiny.onnx", "ok")
     assert row["largest_difference"] == 0
-    assert row["equal_answers"] == 1
+    assert row["equal_predictions"] == 1
     assert len(row["recall"]) == 7
 
 
@@ -56,7 +56,7 @@ def test_an_int8_file_that_ships_alone_has_the_parity_that_its_export_recorded(
         "images": 3589,
         "largest_difference": 0.25,
         "mean_difference": 0.001,
-        "equal_answers": 0.98,
+        "equal_predictions": 0.98,
         "accuracy": 0.61,
         "parent_accuracy": 0.612,
     }

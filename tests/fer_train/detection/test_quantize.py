@@ -60,8 +60,8 @@ def test_its_facts_go_along_and_say_what_int8_finds(tmp_path, monkeypatch):
     made = quantize.publish_int8(PARENT, tmp_path, pictures(), pictures())
     facts = json.loads((tmp_path / "face.int8.json").read_text())
     assert facts["int8"]["threshold"] == made.threshold
-    assert facts["judged"]["by_side"] == {"from 64 to 128 pixels": 1.0}
-    assert facts["judged"]["false"].startswith("0 in the 1 pictures without a face")
+    assert facts["evaluation"]["by_side"] == {"from 64 to 128 pixels": 1.0}
+    assert facts["evaluation"]["false"].startswith("0 in the 1 pictures without a face")
     assert "face.int8.onnx" in (tmp_path / "SHA256SUMS").read_text()
     assert "int8" in (tmp_path / "MODELS.md").read_text()
 

@@ -242,7 +242,7 @@ def test_the_command_writes_model_log_card_and_digests(run: Run, tmp_path: Path)
     assert (model.spec.fold, model.spec.dataset) == (1, "synthetic:140")
     assert model.spec.dataset_digest == run.dataset_digest
     facts = read_facts(folder / "sequential.onnx")
-    assert facts["judged_on"] == "the held-out fold"
+    assert facts["evaluated_on"] == "the held-out fold"
     assert facts["single"]["images"] == 70
     card = (folder / "MODELS.md").read_text()
     assert "## sequential.onnx" in card

@@ -15,7 +15,7 @@ from fer_edge.inference.classifier import Classifier
 from fer_train.cli import main
 from fer_train.data.load import load_dataset
 from fer_train.data.synthetic import synthetic_faces
-from fer_train.export import judging, quantize
+from fer_train.export import held_out, quantize
 from fer_train.export.cards import data_biases
 from fer_train.export.facts import read_facts
 from fer_train.network._keras import keras
@@ -250,7 +250,7 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let any speed and loss of few images pass: the nets are small."""
     monkeypatch.setattr(quantize, "LEAST_SPEEDUP", 0.0)
     monkeypatch.setattr(quantize, "LARGEST_LOSS", 1.0)
-    defaults = {"least_judges": 10, "calibrations": (quantize.Calibration(100, 64),)}
+    defaults = {"least_images": 10, "calibrations": (quantize.Calibration(100, 64),)}
     for name, value in defaults.items():
         monkeypatch.setitem(quantize.quantize_int8.__kwdefaults__, name, value)
 
@@ -267,10 +267,10 @@ def test_any_described_file_is_quantised(tmp_path: Path, lenient: None, batch: i
     done = run("quantize", source, "--data", "synthetic:140", *described, "--export-dir", out)
     assert done.exit_code == 0, done.output
     assert names(out) == ["MODELS.md", "SHA256SUMS", "mine.int8.json", "mine.int8.onnx"]
-    small = judging.open_file(out / "mine.int8.onnx")
+    small = held_out.open_file(out / "mine.int8.onnx")
     assert (small.spec.precision, small.spec.layout) == ("int8", "nchw")
     assert (small.spec.mean, small.spec.outputs) == ((0.5,), "logits")
-    fp32 = judging.open_file(
+    fp32 = held_out.open_file(
         source,
         labels=LABELS.split(","),
         color="rgb",
@@ -280,10 +280,10 @@ def test_any_described_file_is_quantised(tmp_path: Path, lenient: None, batch: i
         std=0.25,
         outputs="logits",
     )
-    answers, wanted = (judging.answer(model, IMAGES) for model in (small, fp32))
-    assert 0 < np.abs(answers - wanted).max() < 0.1
+    predicted, wanted = (held_out.predict_images(model, IMAGES) for model in (small, fp32))
+    assert 0 < np.abs(predicted - wanted).max() < 0.1
     facts = read_facts(out / "mine.int8.onnx")
-    assert facts["judged_on"] == "PublicTest"
+    assert facts["evaluated_on"] == "PublicTest"
     assert facts["int8"]["mean_difference"] < 0.02
 
 

@@ -13,7 +13,7 @@ from fer_edge.inference.classifier import Classifier
 from fer_train.data.synthetic import synthetic_faces
 from fer_train.export import quantize
 from fer_train.export.channels_last import for_channels_last
-from fer_train.export.judging import Judges, open_file
+from fer_train.export.held_out import HeldOut, open_file
 from fer_train.export.quantize import (
     Calibration,
     Quantised,
@@ -44,10 +44,10 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
 def to_int8(parent: Path, **options: object) -> Quantised:
     fp32 = open_file(parent)
     labels = fp32.probabilities(batch(IMAGES)).argmax(axis=1)
-    judges = Judges("drawn faces", IMAGES[100:], labels[100:])
-    settings = {"calibrations": CALIBRATIONS, "least_judges": 40} | options
+    held_out = HeldOut("drawn faces", IMAGES[100:], labels[100:])
+    settings = {"calibrations": CALIBRATIONS, "least_images": 40} | options
     path = parent.with_name("tiny.int8.onnx")
-    return quantize_int8(fp32, path, IMAGES[:100], judges, **settings)
+    return quantize_int8(fp32, path, IMAGES[:100], held_out, **settings)
 
 
 def batch(images: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_int8_keeps_the_contract_and_names_its_parent(parent: Path, reduce_range
     differences = np.abs(answers - wanted)[100:]
     assert made.largest_difference == pytest.approx(differences.max(), rel=1e-5)
     assert made.mean_difference == pytest.approx(differences.mean(), rel=1e-5)
-    assert made.equal_answers == made.accuracy
+    assert made.equal_predictions == made.accuracy
     assert set(made.distance) == set(map(str, CALIBRATIONS))
     assert made.distance[str(made.calibration)] == min(made.distance.values())
     file = onnx.load(made.path)
@@ -123,7 +123,7 @@ def test_int8_takes_grey_levels_as_they_are(parent: Path) -> None:
 
 def test_int8_of_too_few_judges_is_refused(parent: Path) -> None:
     with pytest.raises(ExportError, match=r"at least 100 real images .* received 40"):
-        to_int8(parent, least_judges=quantize.LEAST_JUDGES)
+        to_int8(parent, least_images=quantize.LEAST_IMAGES)
     assert [path.name for path in parent.parent.iterdir()] == ["tiny.onnx"]
 
 
@@ -139,17 +139,17 @@ def test_fewer_judges_allow_more_as_their_noise_does(monkeypatch: pytest.MonkeyP
     assert quantize.allowed_loss(3000) == quantize.allowed_loss(30_000) == 0.005
     assert quantize.allowed_loss(750) == pytest.approx(0.01)
     labels = np.zeros(400, np.int64)
-    judges = Judges("drawn faces", np.zeros((400, 48, 48), np.uint8), labels)
+    held_out = HeldOut("drawn faces", np.zeros((400, 48, 48), np.uint8), labels)
     right, wrong = np.float32([[1, 0]]), np.float32([[0, 1]])
     before = np.repeat(right, 400, axis=0)
     after = before.copy()
     after[:4] = wrong
     # Of 400 paired differences four are 1: the normal interval of their mean.
-    lost, half = judges.lost(before, after)
+    lost, half = held_out.lost(before, after)
     assert lost == pytest.approx(0.01)
     assert half == pytest.approx(1.96 * np.sqrt(0.01 * 0.99 / 400))
-    assert judges.lost(before, before) == (0.0, 3 / 400)
-    assert judges.lost(after, before)[0] == pytest.approx(-0.01)
+    assert held_out.lost(before, before) == (0.0, 3 / 400)
+    assert held_out.lost(after, before)[0] == pytest.approx(-0.01)
 
 
 def test_int8_that_is_not_faster_is_refused(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,18 +192,18 @@ def test_the_gate_goes_by_agreement_where_votes_are_known(parent: Path, monkeypa
     fp32 = open_file(parent)
     probabilities = fp32.probabilities(batch(IMAGES[100:]))
     labels = probabilities.argmax(axis=1)
-    judges = Judges("drawn faces", IMAGES[100:], labels, votes=votes)
+    held_out = HeldOut("drawn faces", IMAGES[100:], labels, votes=votes)
     agreed = (votes[np.arange(40), labels] / 10).mean()
-    assert judges.score(probabilities) == ("agreement with a rater", pytest.approx(agreed))
-    without = Judges("drawn faces", IMAGES[100:], labels, votes=np.zeros_like(votes))
+    assert held_out.score(probabilities) == ("agreement with a rater", pytest.approx(agreed))
+    without = HeldOut("drawn faces", IMAGES[100:], labels, votes=np.zeros_like(votes))
     assert without.score(probabilities) == ("top-1", 1.0)
-    settings = {"calibrations": CALIBRATIONS, "least_judges": 40}
+    settings = {"calibrations": CALIBRATIONS, "least_images": 40}
     path = parent.with_name("tiny.int8.onnx")
-    made = quantize_int8(fp32, path, IMAGES[:100], judges, **settings)
+    made = quantize_int8(fp32, path, IMAGES[:100], held_out, **settings)
     assert made.parent_agreement == pytest.approx(agreed)
     assert (made.parent_accuracy, made.images) == (1.0, 40)
     path.unlink()
     monkeypatch.setattr(quantize, "LARGEST_LOSS", -1.0)
     with pytest.raises(ExportError, match=r"at most -866\.0% of agreement with a rater lost"):
-        quantize_int8(fp32, path, IMAGES[:100], judges, **settings)
+        quantize_int8(fp32, path, IMAGES[:100], held_out, **settings)
     assert not path.exists()

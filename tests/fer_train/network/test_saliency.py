@@ -1,4 +1,4 @@
-"""Where networks look: on networks whose answer hangs on one known place of the image."""
+"""Where networks look: on networks whose output hangs on one known place of the image."""
 
 import numpy as np
 import pytest

@@ -85,7 +85,7 @@ def test_each_picture_gets_an_answer_and_the_set_its_scores(model, data, tmp_pat
     names = sorted(path.name for path in (out / "pictures").iterdir())
     assert names == ["confusion-counts.svg", "confusion.svg", "page-001.png", "page-002.png"]
     text = (out / "predictions.md").read_text()
-    assert "# data (folders) judged by levels.onnx" in text
+    assert "# data (folders) classified by levels.onnx" in text
     assert "| top-1 | 93.33% |" in text
 
 
@@ -95,7 +95,9 @@ def test_pages_can_be_few_or_none(model, data, tmp_path):
         arguments = ["--data", data, "--detector", "none", "--pages", pages, "--output", out]
         assert predict(model, *arguments).exit_code == 0
         assert sorted(path.name for path in (out / "pictures").glob("page*")) == expected
-    assert "12 of 15 judged pictures, spread evenly" in (tmp_path / "1/predictions.md").read_text()
+    assert (
+        "12 of 15 classified pictures, spread evenly" in (tmp_path / "1/predictions.md").read_text()
+    )
 
 
 def test_pictures_without_a_face_are_counted_not_guessed(model, data, tmp_path):
@@ -208,7 +210,7 @@ def test_emotions_that_only_one_side_knows_are_told(tmp_path, data):
     out = tmp_path / "out"
     assert predict(model, "--data", data, "--detector", "none", "--output", out).exit_code == 0
     text = (out / "predictions.md").read_text()
-    assert "| judged and of an emotion that the model knows | 14 |" in text
+    assert "| classified and of an emotion that the model knows | 14 |" in text
     assert "| of disgust, which the model does not know | 2 |" in text
 
 

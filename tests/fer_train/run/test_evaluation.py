@@ -17,7 +17,7 @@ from fer_train.run.metrics import paired_test
 from tests.support.fake_runs import make_run
 
 
-def test_all_images_are_judged_once_and_scores_are_means_over_folds(tmp_path):
+def test_all_images_are_evaluated_once_and_scores_are_means_over_folds(tmp_path):
     run = make_run(tmp_path / "run", images=140)
     evaluation = evaluate_model(run, "sequential")
     assert evaluation.is_complete

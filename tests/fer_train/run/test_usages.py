@@ -116,7 +116,7 @@ def test_a_network_is_steered_by_public_test(three_usages, tmp_path):
     assert score["tests"][STEERED]["accuracy"] == pytest.approx(history["val_accuracy"][0], abs=0.1)
     facts = json.loads((tmp_path / "exported" / "edge.json").read_text())
     assert "--folds 1 --steer PublicTest --epochs 1" in facts["command"]
-    assert facts["judged_on"] == "PrivateTest"
+    assert facts["evaluated_on"] == "PrivateTest"
 
 
 def test_the_archives_test_folder_is_told_apart_by_names(tmp_path):

@@ -74,7 +74,7 @@ def test_a_student_learns_from_out_of_fold_answers(tmp_path):
     answers = read_arrays(student / "teacher.npz")["probabilities"]
     fold = run.folds[0]
     assert np.isfinite(answers[fold.train]).all()
-    assert np.isnan(answers[fold.test]).all(), "judged images must have no teacher"
+    assert np.isnan(answers[fold.test]).all(), "held-out images must have no teacher"
     assert run.recipes["edge"].teacher_weight == 0.7
     facts = training_facts(run.fold("edge", 0))
     command = "fer-train distill TEACHER_RUN --student edge --grouping none --epochs 1"
@@ -89,7 +89,7 @@ def test_a_student_learns_from_out_of_fold_answers(tmp_path):
     card = (tmp_path / "exported" / "MODELS.md").read_text()
     assert f"| Teacher | `{facts['teacher']['commands'][0]}`: top-1 " in card
 
-    # By hand: the mean of the answers to an image and to its mirror image, of its own fold's model.
+    # By hand: the mean of the predictions for an image and for its mirror image, of its own fold's model.
     dataset = load_run_images(run)
     taught = load_run_images(open_run(teacher))
     for index, judged in enumerate(open_run(teacher).folds):
@@ -150,7 +150,7 @@ def test_a_student_learns_from_a_finished_model(tmp_path):
     flags += ("--config", str(config))
     assert _invoke("export", str(student), *exported).exit_code == 0
     card = (tmp_path / "exported" / "MODELS.md").read_text()
-    assert "| Teacher | `edge.keras`, by the mean of the answers to each image as" in card
+    assert "| Teacher | `edge.keras`, by the mean prediction for each image as" in card
 
     other = student / "sequential" / "fold-00" / "model.keras"
     result = _invoke("distill", str(teacher), str(run), *flags)

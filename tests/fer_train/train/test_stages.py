@@ -53,7 +53,7 @@ def test_jax_compiles_one_training_and_one_evaluation_for_all_folds(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    # The third is the judging of the finished models, in float32.
+    # The third is the evaluation of the finished models, in float32.
     assert done.stdout.split() == ["1", "1", "1"]
     (kept,) = (run.folder / "programs").iterdir()
     assert kept.name.startswith("jax-")

@@ -1,4 +1,4 @@
-"""A search for settings: what it tries, what judges it, and how it goes on."""
+"""A search for settings: what it tries, what evaluates it, and how it goes on."""
 
 import csv
 import shutil

@@ -1,4 +1,4 @@
-"""What an exported file answers to images that no training has seen."""
+"""How an exported file does on images that it has not been trained on."""
 
 import math
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Judges:
-    """Images that judge a file.
+class HeldOut:
+    """Images that a file is evaluated on; it was not trained on them.
 
     Attributes:
         name: What they are, such as ``PublicTest``.
@@ -46,11 +46,11 @@ class Judges:
         return len(self.images)
 
     def accuracy(self, probabilities: NDArray[np.float32]) -> float:
-        """Return the top-1 of (N, K) answers on the labels."""
+        """Return the top-1 of (N, K) predictions on the labels."""
         return float(np.mean(probabilities.argmax(axis=1) == self.labels))
 
     def agreement(self, probabilities: NDArray[np.float32]) -> float | None:
-        """Return the agreement of (N, K) answers with raters, or None where votes are too few."""
+        """Return the agreement of (N, K) predictions with raters; None where votes are too few."""
         if self.votes is None or not counted(self.votes, self.emotions).any():
             return None
         return agreement(self.votes, self.emotions, probabilities.argmax(axis=1))
@@ -66,14 +66,14 @@ class Judges:
         return VOTE_SCORES["agreement"].title, agreed
 
     def lost(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[float, float]:
-        """Return what answers lose of `score` against others, and half its 95 % interval.
+        """Return what predictions lose of `score` against others, and half its 95 % interval.
 
-        Both answer the same images, so that only those count on which they differ. Where none do,
+        Both are of the same images, so that only those count on which they differ. Where none do,
         the half is 3 / n: with less, none of n images need differ (the rule of three).
 
         Args:
-            before: (N, K) answers to compare with.
-            after: (N, K) answers that may be worse.
+            before: (N, K) predictions to compare with.
+            after: (N, K) predictions that may be worse.
         """
         differences = self._each(before) - self._each(after)
         count = len(differences)
@@ -82,14 +82,14 @@ class Judges:
 
     def _each(self, probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the score of each image that counts."""
-        answers = probabilities.argmax(axis=1)
+        predicted = probabilities.argmax(axis=1)
         if self.votes is None or self.agreement(probabilities) is None:
-            return np.asarray(answers == self.labels, np.float64)
-        shares = vote_shares(self.votes, self.emotions)[np.arange(len(answers)), answers]
+            return np.asarray(predicted == self.labels, np.float64)
+        shares = vote_shares(self.votes, self.emotions)[np.arange(len(predicted)), predicted]
         return np.asarray(shares[counted(self.votes, self.emotions)], np.float64)
 
     def scores(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
-        """Return all scores of (N, K) answers that the facts of a file keep."""
+        """Return all scores of (N, K) predictions that the facts of a file keep."""
         found = classification_metrics(self.labels, probabilities)
         kept = {key: found[key] for key in _KEPT_SCORES}
         if self.votes is not None:
@@ -98,14 +98,14 @@ class Judges:
 
 
 def open_file(path: Path, **description: Unpack[Description]) -> Classifier:
-    """Open an ONNX file as what judges it does: on the processor, each image a face.
+    """Open an ONNX file as evaluation does: on the processor, each image a face.
 
-    Its answers are as they are: no prior is taken out.
+    Its predictions are as they are: no prior is taken out.
     """
     return Classifier(path, provider="cpu", detector="none", prior=0, **description)
 
 
-def answer(model: Classifier, images: Images) -> NDArray[np.float32]:
+def predict_images(model: Classifier, images: Images) -> NDArray[np.float32]:
     """Return the probabilities of uint8 (N, 48, 48) grey images: float32 (N, K)."""
     rows = [
         model.probabilities(batch_of(model, images[start : start + _BATCH]))
@@ -123,21 +123,21 @@ def single_and_mirrored(
     model: Classifier, images: Images
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the probabilities of uint8 (N, 48, 48) images, and averaged with their mirrors'."""
-    single = answer(model, images)
-    flipped = answer(model, images[:, :, ::-1])
+    single = predict_images(model, images)
+    flipped = predict_images(model, images[:, :, ::-1])
     return single, (single + flipped) * np.float32(0.5)
 
 
-def judge(path: Path, judges: Judges) -> dict[str, Any]:
+def evaluate_file(path: Path, held_out: HeldOut) -> dict[str, Any]:
     """Score an ONNX file.
 
     Returns:
-        ``judged_on``, and scores under ``single`` (each image as it is) and ``mirrored`` (the
+        ``evaluated_on``, and scores under ``single`` (each image as it is) and ``mirrored`` (the
         probabilities of the image and of its mirror image averaged), plain values for JSON.
     """
-    single, mirrored = single_and_mirrored(open_file(path), judges.images)
+    single, mirrored = single_and_mirrored(open_file(path), held_out.images)
     return {
-        "judged_on": judges.name,
-        "single": judges.scores(single),
-        "mirrored": judges.scores(mirrored),
+        "evaluated_on": held_out.name,
+        "single": held_out.scores(single),
+        "mirrored": held_out.scores(mirrored),
     }

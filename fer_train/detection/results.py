@@ -1,4 +1,4 @@
-"""A trained detector is judged: scores, the curve of precision and recall, and pictures."""
+"""The results of a trained detector: scores, the curve of precision and recall, and pictures."""
 
 import csv
 import io
@@ -40,8 +40,8 @@ Colour = tuple[int, int, int]
 _GREEN, _ORANGE, _BLUE = (115, 158, 0), (0, 94, 213), (178, 114, 0)
 
 
-def judge(find: SearchFn, pictures: Sequence[Picture], folder: Path) -> dict[str, Any]:
-    """Judge a detector, and write its curve and pictures with boxes.
+def evaluate_detector(find: SearchFn, pictures: Sequence[Picture], folder: Path) -> dict[str, Any]:
+    """Evaluate a detector, and write its curve and pictures with boxes.
 
     Args:
         find: The detector, down to a low score.
