@@ -95,9 +95,8 @@ def test_pages_can_be_few_or_none(model, data, tmp_path):
         arguments = ["--data", data, "--detector", "none", "--pages", pages, "--output", out]
         assert predict(model, *arguments).exit_code == 0
         assert sorted(path.name for path in (out / "pictures").glob("page*")) == expected
-    assert (
-        "12 of 15 classified pictures, spread evenly" in (tmp_path / "1/predictions.md").read_text()
-    )
+    text = (tmp_path / "1/predictions.md").read_text()
+    assert "12 of 15 classified pictures, spread evenly" in text
 
 
 def test_pictures_without_a_face_are_counted_not_guessed(model, data, tmp_path):

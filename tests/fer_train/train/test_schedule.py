@@ -89,7 +89,7 @@ def test_a_student_learns_from_out_of_fold_answers(tmp_path):
     card = (tmp_path / "exported" / "MODELS.md").read_text()
     assert f"| Teacher | `{facts['teacher']['commands'][0]}`: top-1 " in card
 
-    # By hand: the mean of the predictions for an image and for its mirror image, of its own fold's model.
+    # By hand: the mean prediction for an image and its mirror image, by its own fold's model.
     dataset = load_run_images(run)
     taught = load_run_images(open_run(teacher))
     for index, judged in enumerate(open_run(teacher).folds):
