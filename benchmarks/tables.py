@@ -455,7 +455,7 @@ def compatibility_table(measured: Measured) -> str:
     rows = []
     for name, facts in files.items():
         cells = [
-            f"{row['largest_difference']:.1g}, {percent(row['equal_predictions'], 0)} equal predictions"
+            f"{row['largest_difference']:.1g}; {percent(row['equal_predictions'], 0)} alike"
             if row["loads"]
             else "does not load"
             for row in facts["runtimes"]
