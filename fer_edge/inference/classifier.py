@@ -27,7 +27,7 @@ from fer_edge.image.frames import to_frame
 from fer_edge.image.read import Frame
 from fer_edge.inference.describe import describe_model, model_input_shape
 from fer_edge.inference.detectors import Face, FaceDetector, open_detector
-from fer_edge.inference.locate import DetectorName, find_model
+from fer_edge.inference.locate import DetectorName, find_model, half_form
 from fer_edge.inference.onnx_file import read_model
 from fer_edge.inference.outputs import are_probabilities, doubts, softmax
 from fer_edge.inference.preprocess import Box, Points, prepare
@@ -173,7 +173,8 @@ class Classifier:
 
         Args:
             model: Path or bare name, see `fer_edge.inference.locate.find_model`; None means the
-                default.
+                default. On a graphics card the float16 form runs of a model that is not named in
+                full (``edge``, not ``edge.onnx``), where it lies beside it.
             preset: Name of a well-known model of another maker that it is, see
                 `fer_edge.inference.presets.PRESETS`.
             provider: ``auto`` or a key of `fer_edge.inference.providers.PROVIDERS`.
@@ -203,6 +204,20 @@ class Classifier:
         _check_arguments(batch_size, threads, uncertain, detector)
         given = read_description(description, "the arguments")
         self.model_path = find_model(model)
+        wanted = Path(model or self.model_path).name
+        if self.model_path.name not in (wanted, f"{wanted}.onnx"):
+            _LOG.warning("There is no %s here; using %s in its place", model, self.model_path)
+        self.threads = threads or available_threads()
+        self._uncertain = uncertain
+        self.mirror = mirror
+        self._align = align
+        self._session = open_session(self.model_path, provider, self.threads, spin=spin)
+        self.provider = self._session.provider
+        on_card = self.provider in CARDS
+        in_full = model is not None and Path(model).name == self.model_path.name
+        if on_card and not in_full and (half := half_form(self.model_path)):
+            self.model_path = half
+            self._session = open_session(half, provider, self.threads, spin=spin)
         # What another process makes the same of, wherever it runs.
         self._arguments: dict[str, Any] = {
             "model": model if model is None else self.model_path.resolve(),
@@ -219,19 +234,9 @@ class Classifier:
             "spin": spin,
             **description,
         }
-        wanted = Path(model or self.model_path).name
-        if self.model_path.name not in (wanted, f"{wanted}.onnx"):
-            _LOG.warning("There is no %s here; using %s in its place", model, self.model_path)
-        self.threads = threads or available_threads()
-        self._uncertain = uncertain
-        self.mirror = mirror
-        self._align = align
-        self._session = open_session(self.model_path, provider, self.threads, spin=spin)
-        self.provider = self._session.provider
         self.spec, self._reading = describe_model(self._session.file, given, preset)
         self.prior = prior_power(prior, self.spec, self._name)
         self._divisor = np.asarray(self.spec.prior or [1.0], np.float32) ** np.float32(self.prior)
-        on_card = self.provider in CARDS
         self.batch_size = self._session.fixed_batch or batch_size or (256 if on_card else 64)
         self.detector = (
             open_detector(detector, detector_model, provider=provider)

@@ -1,11 +1,16 @@
 """Where a model file lies: a path, or a bare name looked for in a few places."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
+from fer_edge.contract import spec_from_metadata
 from fer_edge.errors import ModelError
+from fer_edge.inference.onnx_file import read_model
+
+_LOG = logging.getLogger(__name__)
 
 # In fp32, which is right on every processor and provider; int8 is a name away.
 DEFAULT_MODEL = "edge.onnx"
@@ -65,6 +70,26 @@ def find_model(model: str | Path | None = None, *, default: str = DEFAULT_MODEL)
         f"Expected a model named {wanted}, found none in {searched}; 'fer-edge models' lists those "
         "there are"
     )
+
+
+def half_form(path: Path) -> Path | None:
+    """Return the float16 form that lies beside a model's file, such as ``edge.fp16.onnx``.
+
+    One that was made from another file of that name is left alone, with a warning in the log.
+
+    Raises:
+        ModelError: It is broken.
+    """
+    form = path.with_suffix(".fp16.onnx")
+    if not _is_file(form):
+        return None
+    import hashlib  # Late, as in `fer_edge._base.files`.
+
+    spec = spec_from_metadata(read_model(form)[1].metadata, form.name)
+    if spec and spec.parent == hashlib.sha256(read_model(path)[0]).hexdigest():
+        return form
+    _LOG.warning("%s was made from another %s, which runs itself; export it again", form, path.name)
+    return None
 
 
 def _is_file(path: Path) -> bool:
