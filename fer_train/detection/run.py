@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from fer_edge import __version__
 from fer_edge.contract import DetectorSpec
-from fer_edge.errors import DataError, RunError
+from fer_edge.errors import DataError, DivergedError, RunError
 from fer_edge.inference.locate import DEFAULT_DETECTOR
 from fer_train.data.duplicates import duplicate_groups
 from fer_train.data.load import Dataset, load_dataset
@@ -164,6 +164,7 @@ class _Trainer:
             check_trainable(self.pictures)
         self.crops: Dataset | None = load_dataset(sources.crops) if sources.crops else None
         self.held_out = read_pictures([sources.held_out]) if sources.held_out else None
+        self.precision = choose_precision(recipe.training.precision)
 
     def train(self) -> dict[str, Any]:
         with locked_run(self.folder):
@@ -280,6 +281,9 @@ class _Trainer:
         """Train to the end, from the last checkpoint if there is one; return the mean weights."""
         settings = self.recipe.training
         mine = round(settings.mine_at * settings.steps) if settings.mine_at < 1 else None
+        if mine == 0 and settings.mine_at:
+            # An untrained network takes nothing for a face.
+            mine = 1
         state, history = self._last_checkpoint()
         done = int(history[-1]["step"]) if history else 0
         means = self.weights
@@ -292,7 +296,7 @@ class _Trainer:
             gc.collect()
             keras.backend.clear_session()
             keras.utils.set_random_seed(settings.seed)
-            keras.config.set_dtype_policy(choose_precision(settings.precision))
+            keras.config.set_dtype_policy(self.precision)
             net = build_detector()
             if self.weights:
                 load_weights(net, self.weights)
@@ -308,14 +312,20 @@ class _Trainer:
             training = DetectorTraining(net, tiles, self.recipe)
             if state:
                 training.restore(state)
-            train(training, until, partial(self._keep, training, history))
+            try:
+                train(training, until, partial(self._keep, training, history))
+            except DivergedError:
+                if settings.precision != "auto" or self.precision == "float32":
+                    raise
+                self.report(f"the loss is not a number in {self.precision}; it goes on in float32")
+                self.precision = "float32"
             state, done = training.state(), training.done
         return training.mean_weights()
 
     @property
     def device(self) -> str:
         """Back end, devices and precision."""
-        return f"{describe_device()}, {choose_precision(self.recipe.training.precision)}"
+        return f"{describe_device()}, {self.precision}"
 
     def _decoys(self, pictures: Sequence[Picture], weights: Arrays | None) -> list[Any]:
         path = self.folder / _DECOYS

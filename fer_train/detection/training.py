@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge.errors import RunError
+from fer_edge.errors import DivergedError, RunError
 from fer_train.detection.loss import detection_loss
 from fer_train.detection.network import named_weights
 from fer_train.detection.settings import DetectorRecipe
@@ -151,7 +151,7 @@ def train(training: DetectorTraining, until: int, keep: Callable[[dict[str, floa
             called, the steps done and the seconds that they took.
 
     Raises:
-        RunError: The loss is no number, again and again.
+        DivergedError: The loss is no number, again and again; ``training`` is as before that.
     """
     batch = training.recipe.training.batch
     round_steps, failures = 1, 0
@@ -175,9 +175,9 @@ def train(training: DetectorTraining, until: int, keep: Callable[[dict[str, floa
         # bfloat16 can overflow. What was learnt since the last copy is given up, not the rest, and
         # other tiles come.
         failures += 1
+        training.restore({**good, "random_000": training.state()["random_000"]})
         if failures == _MOST_FAILURES:
-            raise RunError(
+            raise DivergedError(
                 "The loss is not a number, again and again; give a lower --rate or "
                 "--precision float32"
             )
-        training.restore({**good, "random_000": training.state()["random_000"]})

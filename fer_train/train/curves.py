@@ -1,10 +1,14 @@
 """The curves of a training, and what is decided by them."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_train.data.load import Dataset
 from fer_train.run.metrics import selection_score
 from fer_train.run.recipes import Recipe
+from fer_train.run.votes import agreement, counted
 
 History = list[dict[str, float]]
 """One row of scores for each epoch."""
@@ -66,6 +70,15 @@ def cosine_rates(recipe: Recipe, steps: int, epochs: int, epoch: int) -> NDArray
     return np.asarray(recipe.learning_rate * factor, np.float32)
 
 
+def epoch_rates(recipe: Recipe, history: History, steps: int) -> NDArray[np.float32]:
+    """Return the learning rate of each step of the epoch that follows, float32 (steps,)."""
+    epoch, frozen = len(history), recipe.frozen_epochs
+    if recipe.schedule == "plateau":
+        return np.full(steps, plateau_rate(history, recipe.learning_rate), np.float32)
+    first, end = (0, frozen) if epoch < frozen else (frozen, recipe.epochs)
+    return cosine_rates(recipe, steps, end - first, epoch - first)
+
+
 _THRESHOLDS = np.concatenate([[-1.0], np.arange(1, 199) / 199, [2.0]]).astype(np.float32)
 
 
@@ -100,3 +113,22 @@ def curve_scores(
         "auc": float(np.sum((false[:-1] - false[1:]) * (found[:-1] + found[1:]) / 2)),
         "f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
     }
+
+
+def dataset_scores(
+    dataset: Dataset, numbers: NDArray[Any], outputs: NDArray[np.float32]
+) -> dict[str, float]:
+    """Score outputs for images of a data set: `curve_scores`, and agreement where it has votes.
+
+    Args:
+        dataset: Its labels are the outputs' columns.
+        numbers: (n,) of the images.
+        outputs: float32 (n or more, K); the first n count.
+    """
+    labels, outputs = dataset.label_names, outputs[: numbers.size]
+    one_hot = np.eye(len(labels), dtype=np.float32)
+    scores = curve_scores(one_hot[dataset.labels[numbers]], outputs)
+    votes = None if dataset.votes is None else dataset.votes[numbers]
+    if votes is not None and counted(votes, labels).any():
+        scores["agreement"] = agreement(votes, labels, outputs.argmax(axis=1))
+    return scores

@@ -9,8 +9,8 @@ compiled for one fold serves the next one of the same model.
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,7 @@ from fer_train.data.load import Dataset
 from fer_train.data.votes import vote_targets
 from fer_train.network._keras import keras
 from fer_train.network.device import choose_precision, describe_device, keep_programs
-from fer_train.network.loops import Batches
-from fer_train.network.models import build_model, fold_normalization
+from fer_train.network.models import build_model
 from fer_train.run.folder import (
     HISTORY,
     LOCK,
@@ -34,20 +33,10 @@ from fer_train.run.folder import (
     write_curves,
 )
 from fer_train.run.usages import usage_scores
-from fer_train.run.votes import agreement, counted
 from fer_train.train.checkpoints import Checkpoints, restore
-from fer_train.train.curves import (
-    History,
-    cosine_rates,
-    curve_scores,
-    plateau_rate,
-    stops_early,
-)
+from fer_train.train.curves import History, dataset_scores, epoch_rates, stops_early
 from fer_train.train.lessons import choose_lessons
 from fer_train.train.stages import CompiledModel, Stage
-
-_REPORT_S = 1.0
-"""Seconds of steps that run without a report."""
 
 _log = logging.getLogger(__name__)
 
@@ -101,15 +90,7 @@ class FoldTrainer:
         self.fold, self.dataset, self.recipe = fold, dataset, fold.recipe
         self.labels = fold.run.protocol.labels
         self.lessons = choose_lessons(fold, dataset)
-        self.held = fold.split.validation
-        if dataset.votes is not None:
-            # By the test set, where it steers, or by an older split: its votes may say nothing.
-            self.held = self.held[vote_targets(dataset.votes, self.labels).trains[self.held]]
-            if not self.held.size:
-                raise DataError(
-                    f"Expected votes for images that steer {fold}, received none; use a larger "
-                    "--limit or --inner"
-                )
+        self.held = _steering(fold, dataset)
         self.checkpoints = Checkpoints(fold.folder, self.recipe.keep == "best")
         self.precision = choose_precision(self.recipe.precision)
         self.compiled = CompiledModel()
@@ -184,8 +165,9 @@ class FoldTrainer:
         lesson, held = self.lessons[self._stage(len(history))], self.held
         batches = stage.evaluation_batches(lesson, held)
         steps = -(-held.size // stage.loops.evaluation_size)
-        loss, outputs = self._run(stage, stage.loops.evaluate, batches, steps, len(history))
-        scores = {"loss": loss} | self._scores(held, outputs)
+        loss, outputs = stage.run(stage.loops.evaluate, batches, steps)
+        self._check_loss(len(history) + 1, loss)
+        scores = {"loss": loss} | dataset_scores(self.dataset, held, outputs)
         row |= {f"val_{name}": value for name, value in scores.items()}
         self.compiled.proven = True
         return row | {"seconds": time.perf_counter() - start}
@@ -201,58 +183,17 @@ class FoldTrainer:
         lesson = self.lessons[self._stage(epoch)]
         data = lesson.epoch_data(epoch)
         steps = -(-data.order.size // recipe.batch_size)
-        rates = self._rates(history, steps)
+        rates = epoch_rates(recipe, history, steps)
 
-        def tell(done: int) -> None:
+        def watch(loss: float, done: int) -> None:
+            self._check_loss(epoch + 1, loss)
             seen = min(done * recipe.batch_size, data.order.size)
             report(Progress(epoch + 1, recipe.epochs, seen, data.order.size))
 
         batches = stage.training_batches(lesson, data, rates)
-        loss, outputs = self._run(stage, stage.loops.train, batches, steps, epoch, tell)
+        loss, outputs = stage.run(stage.loops.train, batches, steps, watch)
         row = {"learning_rate": float(rates[0]), "loss": loss}
-        return row | self._scores(data.order, outputs)
-
-    def _rates(self, history: History, steps: int) -> NDArray[np.float32]:
-        """Return the learning rates of the epoch that follows ``history``, a step each."""
-        recipe, epoch = self.recipe, len(history)
-        if recipe.schedule == "plateau":
-            return np.full(steps, plateau_rate(history, recipe.learning_rate), np.float32)
-        frozen = recipe.frozen_epochs
-        first, end = (frozen, recipe.epochs) if self._stage(epoch) else (0, frozen)
-        return cosine_rates(recipe, steps, end - first, epoch - first)
-
-    def _run(
-        self,
-        stage: Stage,
-        loop: Callable[[Batches, int, int], tuple[float, NDArray[np.float32]]],
-        batches: Batches,
-        steps: int,
-        epoch: int,
-        tell: Callable[[int], None] = lambda done: None,
-    ) -> tuple[float, NDArray[np.float32]]:
-        """Run steps, a second or so at a time; return their mean loss and their outputs."""
-        done, total, outputs = 0, 0.0, []
-        while done < steps:
-            start, stop = time.perf_counter(), min(done + stage.pace, steps)
-            loss, found = loop(batches, done, stop)
-            total += loss
-            self._check_loss(epoch + 1, total)
-            outputs.append(found)
-            pace = (stop - done) * _REPORT_S / (time.perf_counter() - start)
-            stage.pace = max(2, round(pace))
-            done = stop
-            tell(done)
-        return total / steps, np.concatenate(outputs)
-
-    def _scores(self, numbers: NDArray[Any], outputs: NDArray[np.float32]) -> dict[str, float]:
-        """Score outputs (n or more, K), of which the first n are those for images by number."""
-        one_hot = np.eye(len(self.labels), dtype=np.float32)
-        outputs = outputs[: numbers.size]
-        scores = curve_scores(one_hot[self.dataset.labels[numbers]], outputs)
-        votes = None if self.dataset.votes is None else self.dataset.votes[numbers]
-        if votes is not None and counted(votes, self.labels).any():
-            scores["agreement"] = agreement(votes, self.labels, outputs.argmax(axis=1))
-        return scores
+        return row | dataset_scores(self.dataset, data.order, outputs)
 
     def _check_loss(self, epoch: int, loss: float) -> None:
         if math.isfinite(loss):
@@ -312,7 +253,7 @@ class FoldTrainer:
         fold, split = self.fold, self.fold.split
         history, kept, weights = self.checkpoints.kept()
         keras.config.set_dtype_policy("float32")
-        net = self._final_model(weights)
+        net = self.compiled.finished(fold.model, self.recipe, len(self.labels), weights)
         start = time.perf_counter()
         lesson = self.lessons[self._stage(self.recipe.epochs - 1)]
         probabilities = lesson.predict(net, split.test)
@@ -336,26 +277,26 @@ class FoldTrainer:
         fold.write_results(self.dataset, probabilities, facts)
         self._delete_begun()
 
-    def _final_model(self, weights: Sequence[NDArray[Any]]) -> keras.Model:
-        """Return the model that is exported; the one of the fold before, if there is one."""
-        nets = self.compiled.final
-        if not nets:
-            # All weights come from the checkpoint: no need to fetch pretrained ones again.
-            recipe = replace(self.recipe, weights="none")
-            nets.append(build_model(self.fold.model, recipe, len(self.labels)))
-            if recipe.normalization == "batch":
-                published = replace(recipe, normalization="none")
-                nets.append(build_model(self.fold.model, published, len(self.labels)))
-        nets[0].set_weights(weights)
-        if len(nets) > 1:
-            fold_normalization(*nets)
-        return nets[-1]
-
     def _delete_begun(self) -> None:
         """Delete what only an unfinished training needs."""
         self.checkpoints.delete()
         for path in self.fold.folder.glob("view-*.npz"):
             path.unlink()
+
+
+def _steering(fold: RunFold, dataset: Dataset) -> NDArray[np.int64]:
+    """Return the numbers of the images that steer training: those that votes say something of."""
+    held = fold.split.validation
+    if dataset.votes is None:
+        return held
+    # By the test set, where it steers, or by an older split: its votes may say nothing.
+    held = held[vote_targets(dataset.votes, fold.run.protocol.labels).trains[held]]
+    if not held.size:
+        raise DataError(
+            f"Expected votes for images that steer {fold}, received none; use a larger --limit or "
+            "--inner"
+        )
+    return held
 
 
 class _UnfitPrecisionError(Exception):

@@ -1,8 +1,9 @@
 """A model and the compiled trainings of its stages, which serve one fold after the other."""
 
+import time
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 from fer_train.network._keras import keras
 from fer_train.network.device import PREDICTION_BATCH, on_accelerator
 from fer_train.network.loops import Batches, Loops, filled, make_loops
-from fer_train.network.models import BACKBONE
+from fer_train.network.models import BACKBONE, build_model, fold_normalization
 from fer_train.run.recipes import Recipe
 from fer_train.train.lessons import EpochData, Lesson
+
+_REPORT_S = 1.0
+"""Seconds of steps that run without a report."""
 
 
 class Stage:
@@ -56,6 +60,36 @@ class Stage:
             warnings.simplefilter("ignore")
             self.network.compile(self.optimizer, jit_compile=wanted)
         return bool(self.network.jit_compile)
+
+    def run(
+        self,
+        loop: Callable[[Batches, int, int], tuple[float, NDArray[np.float32]]],
+        batches: Batches,
+        steps: int,
+        watch: Callable[[float, int], None] = lambda loss, done: None,
+    ) -> tuple[float, NDArray[np.float32]]:
+        """Run a loop over batches, a second or so at a time.
+
+        Args:
+            loop: `Loops.train` or `Loops.evaluate` of this stage.
+            batches: Its data.
+            steps: How many.
+            watch: Called about once a second with the losses' sum and the steps done.
+
+        Returns:
+            The mean loss, and the outputs for all rows of these batches.
+        """
+        done, total, outputs = 0, 0.0, []
+        while done < steps:
+            start, stop = time.perf_counter(), min(done + self.pace, steps)
+            loss, found = loop(batches, done, stop)
+            total += loss
+            outputs.append(found)
+            pace = (stop - done) * _REPORT_S / (time.perf_counter() - start)
+            self.pace = max(2, round(pace))
+            done = stop
+            watch(total, done)
+        return total / steps, np.concatenate(outputs)
 
     @property
     def variables(self) -> list[Any]:
@@ -117,6 +151,22 @@ class CompiledModel:
         if kept is not fresh:
             _copy(fresh.variables, kept.variables)
         return kept
+
+    def finished(
+        self, model: str, recipe: Recipe, classes: int, weights: Sequence[NDArray[Any]]
+    ) -> keras.Model:
+        """Return the model that is exported, with weights of the one that was trained."""
+        if not self.final:
+            # All weights come from the checkpoint: no need to fetch pretrained ones again.
+            recipe = replace(recipe, weights="none")
+            self.final.append(build_model(model, recipe, classes))
+            if recipe.normalization == "batch":
+                published = replace(recipe, normalization="none")
+                self.final.append(build_model(model, published, classes))
+        self.final[0].set_weights(weights)
+        if len(self.final) > 1:
+            fold_normalization(*self.final)
+        return self.final[-1]
 
 
 def _copy(source: Iterable[Any], target: Iterable[Any]) -> None:

@@ -13,6 +13,7 @@ from fer_train.detection.finders import teacher_finder
 from fer_train.detection.network import build_detector, save_weights
 from fer_train.detection.run import Sources, read_weights, train_detector
 from fer_train.detection.settings import recipe_of
+from fer_train.detection.training import DetectorTraining
 from fer_train.network._keras import keras
 from fer_train.run.folder import open_run, read_curves
 from tests.support.faces import write_faces
@@ -126,6 +127,40 @@ def test_report_takes_a_detectors_run(again, tmp_path):
 def test_the_commands_of_emotion_models_refuse_a_detectors_run(trained):
     with pytest.raises(RunError, match=r"emotion models, received one of face-detection"):
         open_run(trained[0])
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_precision_without_numbers_gives_way_to_float32(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_train.detection.run.choose_precision", lambda asked: "mixed_bfloat16")
+    normal, policies, lines = DetectorTraining.compute_loss, [], []
+
+    def without_numbers(self, *arguments, **named):
+        policies.append(self.network.dtype_policy.name)
+        loss = normal(self, *arguments, **named)
+        return loss if policies[-1] == "float32" else loss * np.nan
+
+    monkeypatch.setattr(DetectorTraining, "compute_loss", without_numbers)
+    plain = dict.fromkeys(("mosaic", "blurred", "noisy", "compressed"), 0.0)
+    tiny = {"steps": 1, "batch": 2, "size": 32, "inner": 0.3, "mine_at": 1.0}
+    recipe = recipe_of(tiny | plain)
+    assert recipe.training.precision == "auto"
+    train_detector(tmp_path / "run", recipe, Sources((data,)), lines.append)
+    assert policies == ["mixed_bfloat16"] * 3 + ["float32"]
+    assert "the loss is not a number in mixed_bfloat16; it goes on in float32" in lines
+    assert read_curves(tmp_path / "run" / "history.csv")["step"].tolist() == [1]
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_precision_that_was_asked_for_is_kept(data, tmp_path, monkeypatch):
+    normal = DetectorTraining.compute_loss
+    monkeypatch.setattr(
+        DetectorTraining,
+        "compute_loss",
+        lambda self, *a, **named: normal(self, *a, **named) * np.nan,
+    )
+    done = detector(data, tmp_path / "run", "--steps", 1)
+    assert done.exit_code == 1
+    assert "not a number, again and again; give a lower --rate" in done.stderr
 
 
 @pytest.mark.parametrize(
