@@ -239,6 +239,17 @@ def test_files_teach_by_answers_given_once(tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.usefixtures("bfloat16_without_numbers")
+def test_a_student_whose_precision_gives_no_numbers_learns_in_float32(tmp_path, caplog):
+    teacher = tmp_path / "teacher.keras"
+    build_model("edge", recipe_for("modern", "edge"), 7).save(teacher)
+    flags = ("--data", "synthetic:140", "--epochs", "1", "--teacher-weight", "0.5")
+    result = _invoke("distill", str(teacher), *flags, "--run", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert "gave no number in mixed_bfloat16; it is trained in float32" in caplog.text
+    assert open_run(tmp_path / "run").fold("edge", 0).score["dtype_policy"] == "float32"
+
+
 def _stopped_after(epoch: int, command, folder) -> bool:
     """Tell whether the command was stopped by an error after so many epochs."""
     train = FoldTrainer.train

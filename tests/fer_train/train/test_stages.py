@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 
-from fer_train.network.loops import _TensorFlowLoops
 from fer_train.run.folder import open_run
 from fer_train.run.plan import load_images
 from fer_train.train.fold import FoldTrainer
@@ -19,7 +18,6 @@ _COUNT = """
 import collections, logging, re, sys
 from pathlib import Path
 import jax
-from fer_train.network.loops import _TensorFlowLoops
 from fer_train.run.folder import open_run
 from fer_train.run.plan import load_images
 from fer_train.train.schedule import run_here
@@ -97,18 +95,11 @@ def test_jax_learns_the_same_in_a_loop_and_step_by_step():
     assert "[16, 24, 40]" in whole
 
 
-def test_a_precision_without_numbers_gives_way_to_float32(tmp_path, monkeypatch, caplog):
+@pytest.mark.usefixtures("bfloat16_without_numbers")
+def test_a_precision_without_numbers_gives_way_to_float32(tmp_path, caplog):
     folder = tmp_path / "run"
     flags = ("--precision", "auto", "--folds", "2", "--epochs", "1")
     run = plan_small(folder, *flags)
-    monkeypatch.setattr("fer_train.train.fold.choose_precision", lambda asked: "mixed_bfloat16")
-    normal = _TensorFlowLoops.train
-
-    def without_numbers(self, batches, start, stop):
-        loss, answers = normal(self, batches, start, stop)
-        return (loss if self.network.dtype_policy.name == "float32" else float("nan")), answers
-
-    monkeypatch.setattr(_TensorFlowLoops, "train", without_numbers)
     dataset = load_images(run.protocol)
     trainer = FoldTrainer(run.fold("edge", 0), dataset)
     with caplog.at_level("WARNING"):

@@ -72,6 +72,17 @@ def test_what_cannot_be_searched_is_wrong_usage(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("bfloat16_without_numbers")
+def test_a_trial_whose_precision_gives_no_numbers_is_trained_in_float32(tmp_path, caplog):
+    pytest.importorskip("optuna")
+    run = tmp_path / "run"
+    flags = ("--search", "batch_size=16,32", "--trials", "1", "--epochs", "1")
+    done = tune(run, *flags)
+    assert done.exit_code == 0, done.output
+    assert "gave no number in mixed_bfloat16; it is trained in float32" in caplog.text
+    assert open_run(run / "trial-000").fold("sequential", 0).score["dtype_policy"] == "float32"
+
+
 def test_a_search_goes_on_and_writes_what_config_takes(tmp_path):
     pytest.importorskip("optuna")
     run = tmp_path / "run"
