@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fer_edge.video.source import VideoSource
     from fer_edge.video.watch import watch
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Classifier": "inference.classifier",

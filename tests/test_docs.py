@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from fer_edge import __version__
 from fer_edge.cli import main as fer_edge
 from fer_train.cli import main as fer_train
 
@@ -48,6 +49,13 @@ def test_links_lead_somewhere(document):
 @pytest.mark.tensorflow
 def test_the_commands_page_is_what_the_commands_say():
     run(sys.executable, "docs/write_cli.py", "--check")
+
+
+def test_the_version_is_told_alike():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [__version__]
+    newest = re.findall(r"^## (\S+),", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    assert newest == __version__
 
 
 @pytest.mark.parametrize("group", [fer_edge, fer_train], ids=["fer-edge", "fer-train"])
