@@ -26,7 +26,9 @@ from fer_train.data.emotions import language_advice, make_labelling
 @votes_option
 @classes_option
 @labels_map_option
-@click.option("--limit", type=click.IntRange(1), help="Look at no more images.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Use at most this many images. [default: all]"
+)
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @output_option("explore")
 def explore(
@@ -74,7 +76,7 @@ def explore(
     type=click.FloatRange(0, 2),
     default=0.0,
     show_default=True,
-    help="Share of a face's longer side added on each side.",
+    help="Margin added on each side of a face, as a share of its longer side.",
 )
 @click.option(
     "--fps",
@@ -82,7 +84,7 @@ def explore(
     type=click.FloatRange(0, min_open=True),
     default=2.0,
     show_default=True,
-    help="Frames of a video's second that are taken.",
+    help="Frames taken from each second of a video.",
 )
 def prepare(
     sources: tuple[Path, ...],

@@ -36,29 +36,31 @@ from fer_train.detection.settings import (
         required=True,
         type=click.Path(path_type=Path, exists=True),
         metavar="FOLDER|ZIP",
-        help="Pictures and what is in them: a boxes.csv, WIDER FACE's text file, or YOLO's text "
-        "files; told by the content. More than once for several.",
+        help="Pictures with their boxes: a boxes.csv, WIDER FACE's text file, or YOLO's text "
+        "files; the content tells which. May be repeated.",
     ),
     click.option(
         "--held-out",
         type=click.Path(path_type=Path, exists=True),
         metavar="FOLDER|ZIP",
-        help="Such pictures to evaluate on. [default: a share of --data, by --inner]",
+        help="Pictures with boxes to evaluate on. [default: a share of --data, by --inner]",
     ),
     click.option(
         "--teacher",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
         metavar="YUNET.onnx",
-        help="Labels the pictures of which nobody has said what they hold, with scores as soft "
-        "targets; what it finds beside people's boxes is ignored.",
+        help="Model that labels the pictures without boxes; its scores are soft targets. What it "
+        "finds beside people's boxes is ignored.",
     ),
     click.option(
         "--crops",
         metavar="DATA",
-        help="FER-2013, as for fer-train all: its Training images serve as near faces, above all "
-        "those that --weights and --teacher find hard.",
+        help="FER-2013, as for fer-train all: its Training images serve as faces seen from "
+        "near, above all those that --weights and --teacher find hard.",
     ),
-    click.option("--limit", type=click.IntRange(1), help="Most pictures used. [default: all]"),
+    click.option(
+        "--limit", type=click.IntRange(1), help="Use at most this many pictures. [default: all]"
+    ),
 )
 @section(
     "Network",
@@ -66,7 +68,7 @@ from fer_train.detection.settings import (
         "--weights",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
         metavar="FILE",
-        help="Weights to begin with: .keras, or .npz by name. [default: drawn by chance]",
+        help="Initial weights: .keras, or .npz by name. [default: random]",
     ),
 )
 @setting_options(DetectorSettings)
@@ -77,7 +79,7 @@ from fer_train.detection.settings import (
     click.option(
         "--config",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="TOML file of settings, such as configs/face.toml; flags win over it.",
+        help="TOML file of settings, such as configs/face.toml; flags override it.",
     ),
     run_option,
 )

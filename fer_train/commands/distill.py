@@ -46,13 +46,13 @@ from fer_train.run.recipes import (
 )
 @click.option("--student", type=click.Choice(KERAS_MODELS), default="edge", show_default=True)
 @click.option(
-    "--teachers", type=NameList(MODEL_NAMES), help="Models of RUN that teach; all by default."
+    "--teachers", type=NameList(MODEL_NAMES), help="Models of RUN that teach. [default: all]"
 )
 @click.option("--export-dir", type=click.Path(path_type=Path, file_okay=False))
 @licence_option
-@click.option("--data", help="Where RUN's data set lies on this machine; needed with FILE.")
+@click.option("--data", help="Path of RUN's data set on this machine; needed with FILE.")
 @config_option
-@click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]")
+@click.option("--seed", type=SEED, help="Random seed. [default: 0]")
 @run_option
 @votes_option
 @groups_option

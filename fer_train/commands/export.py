@@ -32,22 +32,24 @@ if TYPE_CHECKING:
 @click.argument(
     "source", metavar="RUN|FILE.keras|SAVEDMODEL", type=click.Path(path_type=Path, exists=True)
 )
-@click.option("--models", type=NameList(KERAS_MODELS), help="Of RUN; all by default.")
+@click.option(
+    "--models", type=NameList(KERAS_MODELS), help="Models of RUN to export. [default: all]"
+)
 @click.option(
     "--fold",
     "fold_name",
     default="best",
     show_default=True,
-    help="Of RUN: a number from 0, or the best on the images that steered its training.",
+    help="Fold of RUN: a number from 0, or the best on the images that steered its training.",
 )
 @click.option(
     "--facts",
     "facts_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder with what is known of FILE's training, for its card: config.json, history.csv, "
-    "metrics.json of its run, or some of them.",
+    help="Folder with records of FILE's training, for its card: config.json, history.csv or "
+    "metrics.json of its run.",
 )
-@click.option("--note", "notes", multiple=True, help="A sentence for FILE's card; may be repeated.")
+@click.option("--note", "notes", multiple=True, help="Sentence for FILE's card; may be repeated.")
 @description_options(without=("layout", "affect", "output_name"))
 @export_dir_option
 @click.option("--data", help="Data set to evaluate the files on. [default: RUN's; none for FILE]")
@@ -64,8 +66,8 @@ if TYPE_CHECKING:
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
     metavar="RUN|FILE.keras|SAVEDMODEL",
-    help="What this model went on from, for the card: a run, or a model exported with its card; "
-    "once for each, oldest first.",
+    help="What this model was trained further from, for the card: a run, or a model exported with "
+    "its card; once for each, oldest first.",
 )
 @click.option(
     "--average", is_flag=True, help="Export the mean of the model's and --earlier's weights."

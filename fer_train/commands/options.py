@@ -96,7 +96,7 @@ run_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=DEFAULT_RUN,
     show_default=True,
-    help="Run folder; the same command on the same folder goes on where it was.",
+    help="Run folder; the same command on it continues where it stopped.",
 )
 
 store_option = click.option(
@@ -104,8 +104,8 @@ store_option = click.option(
     envvar="FER_TRAIN_STORE",
     show_envvar=True,
     metavar="ADDRESS",
-    help="Copy of the run folder in object storage, such as s3://bucket/run: folds go on from it "
-    "and send each epoch to it. Of two processes on different machines none sees the other there.",
+    help="Copy of the run folder in object storage, such as s3://bucket/run: folds continue "
+    "from it and upload each epoch to it. It does not keep two machines from training one fold.",
 )
 
 log_option = click.option(
@@ -113,47 +113,46 @@ log_option = click.option(
     "logs",
     type=NameList(LOGS),
     default=(),
-    help="Experiment trackers that are told of each epoch: mlflow, tensorboard, or both with a "
-    "comma. MLflow keeps it where MLFLOW_TRACKING_URI says; TensorBoard's --logdir is the run "
-    "folder.",
+    help="Experiment trackers that log each epoch: mlflow, tensorboard, or both with a comma. "
+    "MLflow logs to MLFLOW_TRACKING_URI; TensorBoard's --logdir is the run folder.",
 )
 
 votes_option = click.option(
     "--votes",
     type=click.Path(exists=True, dir_okay=False),
-    help="What people saw in each image: FER+'s fer2013new.csv, or a csv with a column file and "
-    "one for each emotion. Models are taught and scored by it.",
+    help="Votes of several people for each image: FER+'s fer2013new.csv, or a csv with a column "
+    "file and one for each emotion. Models are trained on them and scored by them.",
 )
 
 classes_option = click.option(
     "--classes",
     type=NameList(),
     metavar="NAME,NAME,...",
-    help="What is told apart, in order: emotions or any other names. Images of other emotions are "
-    "left out. [default: the seven emotions, and what else --labels-map names; that alone where it "
-    "names no emotion]",
+    help="Classes, in order: emotions or any other names. Images of other emotions are left "
+    "out. [default: the seven emotions, and what else --labels-map names; that alone "
+    "where it names no emotion]",
 )
 
 groups_option = click.option(
     "--groups",
     metavar="FILE.csv|PATTERN",
-    help="The person or clip of each image: none is on two sides of a split. A csv with the "
-    "columns file and group; a regular expression, of whose match in a name the first group "
-    f"counts; or a known pattern: {', '.join(GROUP_PATTERNS)}.",
+    help="The person or clip of each image; a split never divides one. A csv with the columns file "
+    "and group; a regular expression, whose first group in an image's name counts; or a known "
+    f"pattern: {', '.join(GROUP_PATTERNS)}.",
 )
 
 labels_map_option = click.option(
     "--labels-map",
     type=LabelsMap(),
     metavar="FILE.toml|PRESET|NAME=CLASS,...",
-    help="What other names and numbers of labels mean; NAME= leaves images out. Presets are data "
-    f"sets ({', '.join(LABEL_PRESETS)}) and languages ({', '.join(LANGUAGES)}).",
+    help="What other names and numbers of labels mean; NAME= leaves its images out. Presets "
+    f"are data sets ({', '.join(LABEL_PRESETS)}) and languages ({', '.join(LANGUAGES)}).",
 )
 
 export_dir_option = click.option(
     "--export-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the ONNX files go; what is there is replaced. [default: exported, or RUN/exported "
+    help="Folder for the ONNX files; older ones are replaced. [default: exported, or RUN/exported "
     "where that would replace a model of another training]",
 )
 
@@ -167,7 +166,7 @@ licence_option = click.option(
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="TOML file of settings; flags win over it.",
+    help="TOML file of settings; flags override it.",
 )
 
 
@@ -189,14 +188,14 @@ def data_options(function: F) -> F:
             type=NameList(MODEL_NAMES),
             default=",".join(THESIS_MODELS),
             show_default=True,
-            help=f"Comma-separated, of {', '.join(MODEL_NAMES)}.",
+            help=f"Models to train, comma-separated: {', '.join(MODEL_NAMES)}.",
         ),
         click.option(
             "--recipe",
             type=click.Choice(sorted(PROTOCOL_DEFAULTS)),
             default="modern",
             show_default=True,
-            help="The published protocol, or what we would defend.",
+            help="thesis: the protocol as published; modern: what we would defend.",
         ),
         config_option,
         click.option(
@@ -207,17 +206,19 @@ def data_options(function: F) -> F:
         ),
         votes_option,
         groups_option,
-        click.option("--limit", type=click.IntRange(1), help="Most images used. [default: all]"),
-        click.option("--seed", type=SEED, help="Of all that is drawn by chance. [default: 0]"),
+        click.option(
+            "--limit", type=click.IntRange(1), help="Use at most this many images. [default: all]"
+        ),
+        click.option("--seed", type=SEED, help="Random seed. [default: 0]"),
         click.option(
             "--split-seed",
             type=SEED,
-            help="Of the sample and the folds, where it is another: several seeds on the same "
-            "folds tell their spreads apart. [default: --seed]",
+            help="Seed of the sample and the folds alone: several seeds on the same folds tell "
+            "their spreads apart. [default: --seed]",
         ),
         classes_option,
         labels_map_option,
-        click.option("--drop", type=NameList(), help="Classes left out, with commas."),
+        click.option("--drop", type=NameList(), help="Classes to leave out, comma-separated."),
     ]
     function = setting_options(Recipe, skip=("name", *TEACHING))(function)
     named = (

@@ -32,7 +32,7 @@ runs_argument = click.argument(
 
 
 partial_option = click.option(
-    "--partial", "only_done", is_flag=True, help="Take the folds that are done."
+    "--partial", "only_done", is_flag=True, help="Use the folds that are done of an unfinished run."
 )
 
 
@@ -45,7 +45,7 @@ partial_option = click.option(
     help="Show images of the data set too: the surest errors, the most disputed, where the "
     "network looks (Grad-CAM), and how it sorts them (t-SNE).",
 )
-@click.option("--data", help="Where the data set lies on this machine, for --images.")
+@click.option("--data", help="Path of the data set on this machine, for --images.")
 @output_option("report")
 def report(
     run_folders: tuple[Path, ...], only_done: bool, images: bool, data: str | None, output: Path
@@ -123,14 +123,16 @@ def compare(run_folders: tuple[Path, ...], only_done: bool) -> None:
 @layout_option
 @labels_map_option
 @detector_options
-@click.option("--model", type=click.Choice(KERAS_MODELS), help="Which model of a RUN with several.")
-@click.option("--fold", type=click.IntRange(0), help="One fold of RUN alone, not their average.")
+@click.option("--model", type=click.Choice(KERAS_MODELS), help="Model of a RUN with several.")
+@click.option(
+    "--fold", type=click.IntRange(0), help="Fold of RUN to use alone. [default: the average of all]"
+)
 @click.option(
     "--pages",
     type=click.IntRange(0),
     default=25,
     show_default=True,
-    help="Most pages of twelve pictures beside their bars.",
+    help="Show at most this many pages of twelve pictures beside their bars.",
 )
 @output_option("predictions")
 def predict(

@@ -42,8 +42,10 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.option("--model", type=click.Choice(MODEL_NAMES), required=True)
-@click.option("--fold", "index", type=click.IntRange(0), required=True, help="From 0.")
-@click.option("--data", help="Where the run's data set lies on this machine.")
+@click.option(
+    "--fold", "index", type=click.IntRange(0), required=True, help="Number of the fold, from 0."
+)
+@click.option("--data", help="Path of the run's data set on this machine.")
 @click.option("--ends-with-parent", is_flag=True, hidden=True)
 @run_option
 @store_option
@@ -116,9 +118,9 @@ def plan(
     type=NameList(MODEL_NAMES),
     default=",".join(THESIS_MODELS),
     show_default=True,
-    help=f"One, or several with commas, of {', '.join(MODEL_NAMES)}.",
+    help=f"Models, comma-separated: {', '.join(MODEL_NAMES)}.",
 )
-@click.option("--weights", default="", help="As for `fer-train all`; moves other defaults.")
+@click.option("--weights", default="", help="As for `fer-train all`; changes other defaults.")
 def settings(recipe: str, models: tuple[str, ...], weights: str) -> None:
     """Print the settings of a recipe as TOML, for --config."""
     given = {"weights": weights} if weights else {}
@@ -169,8 +171,8 @@ def _resource(context: Any, parameter: Any, value: float) -> float:
         "--estimate",
         "estimate_only",
         is_flag=True,
-        help="Train nothing and leave nothing; time a few steps of each model and print how long "
-        "the folds that are left would take, one after the other.",
+        help="Train nothing and write nothing; time a few steps of each model and print how long "
+        "the remaining folds would take, one after the other.",
     ),
 )
 @section(
@@ -178,7 +180,7 @@ def _resource(context: Any, parameter: Any, value: float) -> float:
     export_dir_option,
     licence_option,
     click.option("--int8", is_flag=True, help="As for `fer-train export`."),
-    click.option("--no-export", is_flag=True, help="Leave out the export of the best folds."),
+    click.option("--no-export", is_flag=True, help="Do not export the best folds."),
 )
 def train_all(
     data: str,

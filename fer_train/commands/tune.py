@@ -28,20 +28,21 @@ from fer_train.run.recipes import KERAS_MODELS
         "searched",
         multiple=True,
         metavar="SETTING=LOW:HIGH|A,B,C",
-        help="What a setting may be; once for each. [default: learning rate, weight decay, label "
-        "smoothing, augmentation, erasing, mixup and batch size, around the recipe's own]",
+        help="Range or choices of a setting; may be repeated. [default: learning rate, weight "
+        "decay, label smoothing, augmentation, erasing, mixup and batch size, around the "
+        "recipe's own]",
     ),
     click.option(
         "--trials",
         type=click.IntRange(1),
         default=20,
         show_default=True,
-        help="In all, those of earlier commands on the same RUN included.",
+        help="Trials in all, including those of earlier commands on the same RUN.",
     ),
     click.option(
         "--hours",
         type=click.FloatRange(0, min_open=True),
-        help="Most time of this command; the trial that it ends goes on next time.",
+        help="Time limit of this command; an unfinished trial continues next time.",
     ),
 )
 @section(RUNNING, run_option)

@@ -2,9 +2,8 @@
 
 int8 is static: weights S8 with a scale for each output channel, activations U8 with a scale for
 each tensor, written as QuantizeLinear and DequantizeLinear pairs of standard ONNX that a runtime
-fuses into integer kernels. The image's own scaling, the logits and the softmax stay
-in float32. Scales are
-found on training images only; those that it is evaluated on never take part.
+fuses into integer kernels. The image's own scaling, the logits and the softmax stay in float32.
+Scales are found on training images only; those that it is evaluated on never take part.
 """
 
 import contextlib
@@ -34,9 +33,9 @@ from fer_train.export.held_out import HeldOut, Images, batch_of, open_file, pred
 from fer_train.run.folder import write_atomic
 
 LARGEST_LOSS = 0.005
-"""Share of top-1 that int8 may lose, on `FULL_JUDGES` images or more: 0.5 points."""
+"""Share of top-1 that int8 may lose, on `FULL_IMAGES` images or more: 0.5 points."""
 LEAST_SPEEDUP = 2.0
-FULL_JUDGES = 3000
+FULL_IMAGES = 3000
 """With fewer images half a point is within the noise of the comparison: more may seem lost."""
 LEAST_IMAGES = 100
 """With fewer images nothing can be said."""
@@ -237,7 +236,7 @@ def allowed_loss(images: int) -> float:
 
     Half a point on 3,000 images is 1 point on 750.
     """
-    return LARGEST_LOSS * max(1.0, math.sqrt(FULL_JUDGES / images))
+    return LARGEST_LOSS * max(1.0, math.sqrt(FULL_IMAGES / images))
 
 
 def count_parameters(path: Path) -> int:
