@@ -4,10 +4,8 @@ import csv
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Protocol
@@ -27,10 +25,7 @@ from fer_edge.errors import DependencyError, OutputError
 if TYPE_CHECKING:
     import pandas
 
-    from fer_edge.inference.classifier import FaceResult
-
 Format = Literal["table", "json", "jsonl", "csv", "parquet"]
-Status = Literal["ok", "no_face", "error"]
 
 SUFFIXES: Mapping[str, Format] = {
     ".json": "json",
@@ -74,48 +69,6 @@ _FACE: Mapping[str, type] = {
     "x": int, "y": int, "w": int, "h": int,
     "detector_score": float, "emotion": str, "confidence": float,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Record:
-    """What became of one picture.
-
-    Attributes:
-        image: Its name as given.
-        model: File name of the model used.
-        width: Pixels, None where the picture could not be read.
-        height: Pixels, None where the picture could not be read.
-        status: ``ok``, ``no_face`` or ``error``.
-        error: Why it failed, or None. A picture that is damaged, or could not be drawn, has its
-            faces all the same.
-        faces: Its faces, largest first.
-        mirror: Whether probabilities are means over each face and its mirror image.
-        prior: Power of the training prior that probabilities were divided by.
-    """
-
-    image: str
-    model: str
-    width: int | None = None
-    height: int | None = None
-    status: Status = "ok"
-    error: str | None = None
-    faces: Sequence["FaceResult"] = ()
-    mirror: bool = False
-    prior: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain JSON values."""
-        return {
-            "image": self.image,
-            "width": self.width,
-            "height": self.height,
-            "status": self.status,
-            "error": self.error,
-            "faces": [face.to_dict() for face in self.faces],
-            "model": self.model,
-            "mirror": self.mirror,
-            "prior": self.prior,
-        }
 
 
 def choose_format(path: Path | None, given: Format | None, usual: Format) -> Format:
@@ -394,41 +347,6 @@ def open_records(
                 writer = JsonWriter(sink) if output_format == "json" else JsonlWriter(sink)
         yield writer
         writer.close()
-
-
-class Tally:
-    """What became of many pictures, counted.
-
-    Attributes:
-        pictures: Pictures.
-        failed: Pictures that could not be read, are damaged or could not be written.
-        empty: Pictures that were read and in which no face was found.
-        emotions: Faces of each emotion.
-    """
-
-    def __init__(self) -> None:
-        """Begin at nothing."""
-        self.pictures = self.failed = self.empty = 0
-        self.emotions: Counter[str] = Counter()
-
-    def add(self, record: Record) -> None:
-        """Count a picture."""
-        self.pictures += 1
-        self.failed += record.status == "error"
-        self.empty += record.status == "no_face"
-        self.emotions.update(face.emotion for face in record.faces)
-
-    def summary(self) -> str:
-        """Return all of it in a line."""
-        parts = [counted(self.pictures, "picture"), counted(self.emotions.total(), "face")]
-        if self.emotions:
-            listed = ", ".join(f"{label} {count}" for label, count in self.emotions.most_common())
-            parts[-1] += f" ({listed})"
-        if self.empty:
-            parts.append(f"{self.empty} without a face")
-        if self.failed:
-            parts.append(f"{self.failed} failed")
-        return ", ".join(parts)
 
 
 def counted(number: int, name: str) -> str:

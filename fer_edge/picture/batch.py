@@ -21,7 +21,7 @@ from fer_edge.inference.detectors import Face
 from fer_edge.inference.preprocess import align_face
 from fer_edge.picture.draw import WRITTEN_SUFFIXES, draw_large, encode
 from fer_edge.picture.find import Picture
-from fer_edge.records import Record
+from fer_edge.picture.record import Record
 
 _WAITING_BYTES = 2**24
 """Inputs of pictures with one face each that may wait for the model, bytes."""

@@ -23,11 +23,10 @@ from fer_edge.image.read import MAX_PIXELS, read_stdin
 from fer_edge.inference.classifier import Classifier
 from fer_edge.picture.batch import PictureFolder, Result, classify_pictures, save_pictures
 from fer_edge.picture.find import Picture, find_pictures, watch_folders
+from fer_edge.picture.record import Record, Tally
 from fer_edge.records import (
     PICTURES,
     Format,
-    Record,
-    Tally,
     choose_format,
     counted,
     csv_header,
