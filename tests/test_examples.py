@@ -13,11 +13,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 from tests.support.clips import portrait_frames, write_clip
+from tests.support.models import save
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT = ROOT / "tests/data/portrait.jpg"
@@ -62,26 +62,16 @@ def test_a_camera_or_a_clip(tmp_path):
 
 def test_a_model_of_ones_own(tmp_path):
     scores = np.eye(7, dtype=np.float32)[1:2] * 9
-    graph = helper.make_graph(
-        [
-            helper.make_node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0),
-            helper.make_node("Unsqueeze", ["mean", "one"], ["column"]),
-            helper.make_node("Mul", ["column", "zero"], ["nothing"]),
-            helper.make_node("Add", ["nothing", "scores"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["output"], axis=-1),
-        ],
-        "other",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 1, 64, 64])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", 7])],
-        [
-            onnx.numpy_helper.from_array(np.array([1]), "one"),
-            onnx.numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
-            onnx.numpy_helper.from_array(scores, "scores"),
-        ],
-    )
-    model = tmp_path / "other.onnx"
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), model)
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "one"], ["column"]),
+        helper.make_node("Mul", ["column", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "scores"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    constants = {"one": np.array([1]), "zero": np.zeros(1, np.float32), "scores": scores}
+    shape = ("N", 1, 64, 64)
+    model = save(tmp_path / "other.onnx", nodes, constants, input_shape=shape)
     assert example("own_model.py", model, PORTRAIT).startswith("happy 100%")
 
 

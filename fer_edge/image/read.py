@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fer_edge._base._cv2 import OPENCV_VERSION, cv2
 from fer_edge._base.bounded import read_at_most
 from fer_edge.errors import ImageError
-from fer_edge.image.fetch import fetch, is_address
+from fer_edge.image.fetch import fetch, is_address, without_password
 from fer_edge.image.headers import SIZES, check_pixels, exif_orientation, full_range, kind_of
 from fer_edge.image.pillow import PILLOW_KINDS, open_with_pillow, pil_to_array
 
@@ -66,8 +66,18 @@ def read_image(
         (H, W, 3) uint8 **BGR**, turned as the file's EXIF orientation asks.
 
     Raises:
-        ImageError: The file is missing, beyond the limits, or not a picture that can be read.
+        ImageError: The file is missing, beyond the limits, or not a picture that can be read. A
+            note says which one.
     """
+    try:
+        return _read(source, max_pixels, max_bytes)
+    except ImageError as error:
+        if not isinstance(source, bytes):
+            error.add_note(f"Picture: {without_password(str(source))}")
+        raise
+
+
+def _read(source: str | os.PathLike[str] | bytes, max_pixels: int, max_bytes: int) -> Frame:
     if isinstance(source, bytes):
         data = source
     elif is_address(source):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fer_edge._base.ahead import map_promptly
 from fer_edge._base.threads import available_threads
 from fer_edge.contract import (
+    DESCRIPTION,
     Description,
     Prior,
     prior_power,
@@ -201,6 +202,7 @@ class Classifier:
             DetectorError: The detector cannot be used.
             ValueError: A number is out of its range, or an argument is of the wrong kind.
         """
+        _check_names(description)
         _check_arguments(batch_size, threads, uncertain, detector)
         given = read_description(description, "the arguments")
         self.model_path = find_model(model)
@@ -500,6 +502,25 @@ class Classifier:
         ends = list(itertools.accumulate(len(batch) for _, batch in items))
         for (token, batch), end in zip(items, ends, strict=True):
             yield token, rows[end - len(batch) : end]
+
+
+def _check_names(description: Mapping[str, object]) -> None:
+    """Check what is left of the arguments: the other fields of `Description`.
+
+    Raises:
+        ValueError: An argument is not known.
+    """
+    known = [name for entry in DESCRIPTION for name in (entry.name, *entry.aliases)]
+    for name in description:
+        if name not in known:
+            import difflib  # Late: few programs misspell.
+
+            own = [*Classifier.__init__.__annotations__, *known]
+            near = difflib.get_close_matches(name, own, 1)
+            raise ValueError(
+                f"Expected arguments of Classifier, received {name!r}; "
+                + (f"did you mean {near[0]!r}?" if near else "help(Classifier) lists them")
+            )
 
 
 def _check_arguments(

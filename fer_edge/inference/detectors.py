@@ -21,7 +21,7 @@ from fer_edge.errors import DetectorError, ModelError
 from fer_edge.image.read import Frame
 from fer_edge.inference.locate import DEFAULT_DETECTOR, DetectorName, find_model
 from fer_edge.inference.onnx_file import ModelFile
-from fer_edge.inference.preprocess import Box, Points, check_frame, to_gray
+from fer_edge.inference.preprocess import Box, Points, check_frame, in_color, to_gray
 from fer_edge.inference.search import BOX_CHANNELS, Maps, search, shrink
 from fer_edge.inference.session import open_session
 
@@ -156,7 +156,7 @@ class OnnxDetector:
     def detect(self, frame_bgr: Frame) -> list[Face]:
         """Find the faces of a frame; see `FaceDetector.detect`. The score is 0 to 1."""
         check_frame(frame_bgr)
-        frame_bgr = _in_color(frame_bgr)
+        frame_bgr = in_color(frame_bgr)
         side = min(self.spec.side, self._max_side or self.spec.side)
         found = search(
             self.maps,
@@ -360,7 +360,7 @@ class YuNetDetector:
     def detect(self, frame_bgr: Frame) -> list[Face]:
         """Find the faces of a frame; see `FaceDetector.detect`. The score is 0 to 1."""
         check_frame(frame_bgr)
-        frame_bgr = _in_color(frame_bgr)
+        frame_bgr = in_color(frame_bgr)
         scale = _scale(frame_bgr, self._max_side, self._min_face, self.SMALLEST)
         small = shrink(frame_bgr, scale)
         network = self._network()
@@ -455,12 +455,6 @@ def _scale(frame: Frame, max_side: int | None, min_face: int, smallest: int) -> 
     # Faces at the very limit are often missed.
     wanted = 1.25 * smallest / min_face
     return min(1.0, max_side / longer if max_side else max(wanted, WORKING_SIDE / longer))
-
-
-def _in_color(frame: Frame) -> Frame:
-    if frame.ndim == 2 or frame.shape[2] == 1:
-        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
-    return frame
 
 
 def _inside(box: Sequence[float], width: int, height: int) -> Box:

@@ -112,6 +112,13 @@ def to_gray(image: Frame) -> Frame:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
+def in_color(image: Frame) -> Frame:
+    """Turn (H, W) or (H, W, 1) uint8 grey into (H, W, 3) BGR; others pass through."""
+    if image.ndim == 2 or image.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
+    return image
+
+
 def resize(image: Frame, size: tuple[int, int]) -> Frame:
     """Resize to (height, width): by pixel area where it shrinks, bilinearly where it grows."""
     height, width = size
@@ -189,6 +196,5 @@ def _reduce(face: Frame, spec: ModelSpec) -> Frame:
 def _to_channels(face: Frame, spec: ModelSpec) -> Frame:
     if spec.color == "gray":
         return face[:, :, None]
-    if face.ndim == 2 or face.shape[2] == 1:
-        face = np.asarray(cv2.cvtColor(face, cv2.COLOR_GRAY2BGR), np.uint8)
+    face = in_color(face)
     return face if spec.color == "bgr" else face[:, :, ::-1]

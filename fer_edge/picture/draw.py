@@ -10,7 +10,7 @@ from fer_edge._base._cv2 import cv2
 from fer_edge.errors import OutputError
 from fer_edge.image.read import Frame
 from fer_edge.inference.classifier import FaceResult
-from fer_edge.inference.preprocess import Box
+from fer_edge.inference.preprocess import Box, check_frame, in_color
 
 Color = tuple[int, int, int]
 
@@ -79,14 +79,22 @@ def draw_faces(frame_bgr: Frame, faces: Sequence[FaceResult], *, top: int = 3) -
     """Draw a box for each face, in its emotion's colour, and what it shows where there is room.
 
     Args:
-        frame_bgr: (H, W, 3) uint8 BGR; left as it is.
+        frame_bgr: (H, W, 3) uint8 BGR, or (H, W) grey; left as it is.
         faces: Results with boxes in the frame's pixels, the most important first.
         top: Bars for each face with room.
 
     Returns:
         (H, W, 3) uint8 BGR.
+
+    Raises:
+        ValueError: The frame has another dtype or shape, or a face is no result of a classifier.
     """
-    canvas = frame_bgr.copy()
+    check_frame(frame_bgr)
+    if strange := [face for face in faces if not isinstance(face, FaceResult)]:
+        raise ValueError(
+            f"Expected results of a Classifier as faces, received {type(strange[0]).__name__}"
+        )
+    canvas = in_color(frame_bgr).copy()
     height, width = canvas.shape[:2]
     for face in reversed(faces):
         _draw_box(canvas, face)

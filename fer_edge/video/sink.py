@@ -29,7 +29,7 @@ class VideoSink:
     Frames are repeated or left out so that the recording plays at the speed of ``time_s``.
 
     Example:
-        >>> with VideoSink(Path("out.mp4")) as sink:
+        >>> with VideoSink("out.mp4") as sink:
         ...     sink.write(frame.image_bgr, frame.time_s)
 
     Attributes:
@@ -43,7 +43,7 @@ class VideoSink:
     _WAITING_BYTES = 2**26
     """Frames that may wait until the rate is known, bytes."""
 
-    def __init__(self, path: Path, fps: float | None = None, *, force: bool = False) -> None:
+    def __init__(self, path: str | Path, fps: float | None = None, *, force: bool = False) -> None:
         """Describe a recording; its size is that of the first frame.
 
         Args:
@@ -55,6 +55,7 @@ class VideoSink:
         Raises:
             OutputError: The file is there already, or is not .mp4.
         """
+        path = Path(path)
         if path.suffix.lower() != ".mp4":
             raise OutputError(f"Expected a recording that ends in .mp4, received {path}")
         refuse_existing(path, force=force)

@@ -122,7 +122,13 @@ def watch(
     Raises:
         SourceError: The source broke, or the region lies outside of its frames.
         ModelError: The model failed.
+        ValueError: The source is not open.
     """
+    if not hasattr(source, "interval_s"):
+        raise ValueError(
+            f"Expected an open VideoSource, received {source!r}; open it with: "
+            "with VideoSource(...) as source"
+        )
     # Where the whole frame is the face there is nothing to follow.
     every = 1 if isinstance(classifier.detector, WholeFrame) else detect_every
     forget_s = gap_s(source.interval_s)

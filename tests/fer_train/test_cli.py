@@ -1,14 +1,9 @@
 """What the commands of fer-train say of their settings."""
 
 import pytest
-from click.testing import CliRunner
 
-from fer_train.cli import main
 from fer_train.run.recipes import KERAS_MODELS, read_overrides, recipe_for
-
-
-def invoke(*arguments: str):
-    return CliRunner().invoke(main, list(arguments))
+from tests.support.trainer import invoke
 
 
 @pytest.mark.parametrize("recipe", ["modern", "thesis"])

@@ -326,7 +326,9 @@ def test_one_picture_is_not_many(model, picture):
     ("arguments", "reason"),
     [
         ({"labels": "happy"}, "Expected another value of labels in the arguments"),
-        ({"colour": "rgb"}, "received 'colour'"),
+        ({"colour": "rgb"}, "received 'colour'; did you mean 'color'"),
+        ({"treads": 2}, "received 'treads'; did you mean 'threads'"),
+        ({"xyz": 2}, r"received 'xyz'; help\(Classifier\) lists them"),
         ({"detector": "dlib"}, "haar, yunet or none"),
         ({"provider": "gpu"}, "received 'gpu'"),
     ],

@@ -6,6 +6,7 @@ import pytest
 
 from fer_edge.contract import EMOTIONS
 from fer_edge.inference.classifier import FaceResult
+from fer_edge.inference.detectors import Face
 from fer_edge.picture.draw import (
     WRITTEN_SUFFIXES,
     draw_faces,
@@ -133,6 +134,33 @@ def test_draws_a_box_wherever_the_face_is(box):
     assert (frame == 60).all()
     color = emotion_color("happy", EMOTIONS)
     assert (drawn == color).all(axis=2).sum() > 30
+
+
+@pytest.mark.parametrize("shape", [(90, 120), (90, 120, 1)])
+def test_grey_pictures_are_drawn_in_colour(shape):
+    frame = np.full(shape, 90, np.uint8)
+    drawn = draw_faces(frame, [result((30, 20, 50, 50))])
+    in_color = np.full((90, 120, 3), 90, np.uint8)
+    assert np.array_equal(drawn, draw_faces(in_color, [result((30, 20, 50, 50))]))
+    assert (frame == 90).all()
+
+
+@pytest.mark.parametrize(
+    ("frame", "faces", "reason"),
+    [
+        ("photo.jpg", [], "Expected a frame as a numpy array, received str"),
+        (np.zeros((9, 9, 3)), [], "Expected a uint8 frame"),
+        (
+            np.zeros((9, 9, 3), np.uint8),
+            [Face((0, 0, 5, 5), None)],
+            "Expected results of a Classifier as faces, received Face",
+        ),
+    ],
+    ids=["a path", "another dtype", "faces without emotions"],
+)
+def test_what_cannot_be_drawn_is_refused(frame, faces, reason):
+    with pytest.raises(ValueError, match=reason):
+        draw_faces(frame, faces)
 
 
 def test_a_longer_bar_is_a_likelier_emotion():

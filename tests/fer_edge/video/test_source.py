@@ -390,7 +390,7 @@ def test_a_recording_that_is_being_written_is_not_written_twice(tmp_path):
 
 
 def test_long_pauses_are_cut_in_recordings(tmp_path):
-    with VideoSink(tmp_path / "out.mp4", 2.0) as sink:
+    with VideoSink(str(tmp_path / "out.mp4"), 2.0) as sink:
         for time_s in (0.0, 3600.0, 3600.5):
             sink.write(gray_frames([40])[0], time_s)
         assert sink.frames == 1 + 20 + 1

@@ -256,6 +256,13 @@ def test_without_a_detector_the_part_is_the_face(model, folder):
     assert records(result.stdout)[0]["faces"][0]["box"] == [10, 20, 30, 40]
 
 
+def test_only_an_open_source_is_watched(model, folder):
+    classifier = Classifier(model, detector="none")
+    for closed in (VideoSource(folder / "a.mp4"), "a.mp4"):
+        with pytest.raises(ValueError, match=r"Expected an open VideoSource, received .*; open"):
+            next(watch(closed, classifier))
+
+
 def test_a_part_outside_of_the_frame_is_told(model, folder):
     result = run(model, folder / "a.mp4", "--roi", "500,0,10,10")
     assert result.exit_code == 1

@@ -2,7 +2,6 @@
 
 import io
 import tarfile
-import zipfile
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from fer_edge.errors import DataError
 from fer_train.data.load import load_dataset
 from fer_train.data.synthetic import synthetic_faces
+from tests.support.archives import write_zip
 
 NAME = "fer2013/fer2013.csv"
 
@@ -31,13 +31,6 @@ def write_tar(path, files):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    return path
-
-
-def write_zip(path, files):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
     return path
 
 

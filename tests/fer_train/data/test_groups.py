@@ -4,20 +4,15 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from fer_edge.errors import DataError
-from fer_train.cli import main
 from fer_train.data.duplicates import joined_groups
 from fer_train.data.folds import holdout_fold, make_folds
 from fer_train.data.groups import read_groups, suspected_groups
 from fer_train.data.load import load_dataset
 from fer_train.run.folder import open_run
 from fer_train.run.plan import load_run_images
-
-
-def invoke(*arguments: str):
-    return CliRunner().invoke(main, list(arguments))
+from tests.support.trainer import invoke
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from fer_train.data.load import (
     sample,
     summary,
 )
+from tests.support.archives import write_zip
 
 
 def face(seed, shape=(48, 48)):
@@ -41,13 +42,6 @@ def put(folder, name, content=None):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode(face(len(name))) if content is None else content)
-    return path
-
-
-def write_zip(path, entries):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
     return path
 
 

@@ -7,22 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from fer_edge.contract import ModelSpec
 from fer_edge.image.read import read_image
 from fer_edge.inference.detectors import open_detector
 from fer_edge.inference.preprocess import prepare
-from fer_train.cli import main
 from fer_train.data.groups import read_groups
 from fer_train.data.load import load_dataset
 from tests.support.clips import portrait_frames, write_clip
+from tests.support.trainer import invoke
 
 PORTRAIT = Path(__file__).parents[2] / "data" / "portrait.jpg"
-
-
-def invoke(*arguments: object):
-    return CliRunner().invoke(main, list(map(str, arguments)))
 
 
 def rows_of(folder):

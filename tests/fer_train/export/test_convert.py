@@ -30,45 +30,9 @@ from fer_train.run.plan import load_images, plan_run
 from fer_train.run.recipes import PROTOCOL_DEFAULTS, Protocol, recipe_for
 from fer_train.run.reproduce import training_command
 from tests.support.fake_runs import make_run, write_fold
+from tests.support.keras_models import tiny_net
 
 pytestmark = pytest.mark.tensorflow
-
-
-def tiny_net(*, negative_scale: bool = False, seed: int = 0) -> keras.Model:
-    """Build a net with all that the rewrites know, its weights as if trained."""
-    layers = keras.layers
-    image = keras.Input((48, 48, 1), name="image", dtype="float32")
-    x = layers.Concatenate()([image, image, image])
-    x = layers.Rescaling(1 / 127.5, offset=[-1.0, -0.9, -1.1])(x)
-    x = layers.Conv2D(4, 3, padding="same")(x)
-    x = layers.BatchNormalization()(x)
-    x = layers.ReLU()(x)
-    x = layers.ZeroPadding2D(1)(x)
-    x = layers.MaxPooling2D(3, 2)(x)
-    x = layers.Conv2D(6, 3, padding="same", activation="relu")(x)
-    x = layers.BatchNormalization(name="padded")(x)
-    x = layers.MaxPooling2D(2)(x)
-    skip = layers.Conv2D(6, 1)(x)
-    x = layers.Conv2D(6, 3, padding="same", activation="relu")(x)
-    x = layers.Add()([x, skip])
-    x = layers.Conv2D(5, 3, activation="relu")(x)
-    x = layers.BatchNormalization(name="unpadded")(x)
-    x = layers.MaxPooling2D(2)(x)
-    x = layers.Flatten()(x)
-    x = layers.Dense(8, activation="relu")(x)
-    x = layers.Dense(7)(x)
-    net = keras.Model(image, layers.Softmax(dtype="float32")(x))
-    rng = np.random.default_rng(seed)
-    weights = []
-    for weight in net.weights:
-        value = rng.normal(0, 0.3, weight.shape)
-        if weight.path.endswith(("gamma", "moving_variance")):
-            value = rng.uniform(0.5, 1.5, weight.shape)
-        if negative_scale and weight.path == "padded/gamma":
-            value[0] = -1
-        weights.append(value.astype(np.float32))
-    net.set_weights(weights)
-    return net
 
 
 def names(folder: Path) -> list[str]:

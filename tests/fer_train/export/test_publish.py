@@ -19,6 +19,7 @@ from fer_train.export import held_out, quantize
 from fer_train.export.cards import data_biases
 from fer_train.export.facts import read_facts
 from fer_train.network._keras import keras
+from tests.support.keras_models import save_net
 from tests.support.made_votes import drawn_votes, write_drawn_votes
 from tests.support.tiny_onnx import save_torch_like_onnx
 
@@ -34,18 +35,6 @@ def run(*arguments: object) -> Result:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def save_net(path: Path, shape: tuple[int, ...] = (48, 48, 1), *, ends: str = "softmax") -> Path:
-    image = keras.Input(shape)
-    x = keras.layers.Conv2D(4, 3, strides=4, activation="relu")(image)
-    x = keras.layers.Flatten()(x)
-    net = keras.Model(image, keras.layers.Dense(7, activation=ends or None)(x))
-    rng = np.random.default_rng(0)
-    # Weights for levels of -1 to 1 or 0 to 255 alike: answers must differ between the two.
-    net.set_weights([rng.normal(0, 0.02, w.shape).astype(np.float32) for w in net.get_weights()])
-    net.save(path)
-    return path
 
 
 def test_any_keras_classifier_is_brought_to_the_contract(tmp_path: Path) -> None:

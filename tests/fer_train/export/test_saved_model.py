@@ -2,19 +2,14 @@
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from fer_edge.inference.classifier import Classifier
-from fer_train.cli import main
 from fer_train.network._keras import keras
+from tests.support.trainer import invoke
 
 pytestmark = pytest.mark.tensorflow
 
 LABELS = ("bored", "engaged", "confused")
-
-
-def invoke(*arguments: object):
-    return CliRunner().invoke(main, list(map(str, arguments)))
 
 
 def save(folder, outputs=1):

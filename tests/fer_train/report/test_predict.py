@@ -4,14 +4,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 from click.testing import CliRunner
-from onnx import TensorProto, helper
+from onnx import helper
 
 from fer_edge.contract import EMOTIONS, ModelSpec
 from fer_train.cli import main
 from tests.support.fake_runs import make_run
+from tests.support.models import save
 
 
 def write_model(path: Path, labels: tuple[str, ...] = EMOTIONS) -> Path:
@@ -25,20 +25,9 @@ def write_model(path: Path, labels: tuple[str, ...] = EMOTIONS) -> Path:
         helper.make_node("Neg", ["distance"], ["scores"]),
         helper.make_node("Softmax", ["scores"], ["probabilities"], axis=-1),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "levels",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 48, 48, 1])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 7])],
-        [
-            onnx.numpy_helper.from_array(levels[None], "levels"),
-            onnx.numpy_helper.from_array(np.array([1]), "one"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, ModelSpec(model="levels", labels=labels).to_metadata())
-    onnx.save(model, path)
-    return path
+    constants = {"levels": levels[None], "one": np.array([1])}
+    metadata = ModelSpec(model="levels", labels=labels).to_metadata()
+    return save(path, nodes, constants, metadata=metadata)
 
 
 def picture(path: Path, emotion: str) -> None:

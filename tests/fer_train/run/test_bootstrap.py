@@ -6,16 +6,14 @@ from fer_edge.contract import EMOTIONS
 from fer_train.run.bootstrap import bootstrap_intervals, weighted_scores, weighted_vote_scores
 from fer_train.run.metrics import classification_metrics
 from fer_train.run.votes import vote_metrics
+from tests.support.predictions import drawn_predictions
 
 
 @pytest.fixture
 def predictions():
-    rng = np.random.default_rng(3)
-    labels = rng.integers(0, 7, 400)
-    logits = rng.normal(size=(400, 7)) + 2.5 * np.eye(7)[labels]
-    odds = np.exp(logits)
+    labels, probabilities = drawn_predictions()
     # Rounded, so that some are equal.
-    return labels, (odds / odds.sum(axis=1, keepdims=True)).round(2).astype(np.float32)
+    return labels, probabilities.round(2)
 
 
 def test_images_that_all_count_once_have_the_scores_of_the_images(predictions):

@@ -21,15 +21,12 @@ from fer_train.run.metrics import (
     seed_spread,
     spread,
 )
+from tests.support.predictions import drawn_predictions
 
 
 @pytest.fixture
 def predictions():
-    rng = np.random.default_rng(3)
-    labels = rng.integers(0, 7, 400)
-    logits = rng.normal(size=(400, 7)) + 2.5 * np.eye(7)[labels]
-    odds = np.exp(logits)
-    return labels, (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+    return drawn_predictions()
 
 
 def test_the_scores_are_those_of_scikit_learn(predictions):

@@ -9,23 +9,18 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
-from click.testing import CliRunner
 
 from fer_edge.errors import RunError
-from fer_train.cli import main
 from fer_train.run.folder import FoldId, open_run
 from fer_train.run.plan import load_run_images
 from fer_train.run.store import Store
 from fer_train.train.ray_cluster import _train_on_node
+from tests.support.trainer import invoke
 
 pytestmark = pytest.mark.tensorflow
 
 SVM = ("--data", "synthetic:140", "--models", "svm", "--folds", "2")
 EDGE = ("--data", "synthetic:140", "--models", "edge", "--folds", "2", "--precision", "float32")
-
-
-def _invoke(*arguments: object):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -39,31 +34,31 @@ def _there(tmp_path: Path) -> Path:
 
 
 def test_folds_of_machines_that_share_no_disk_come_together(tmp_path, store):
-    planned = _invoke("plan", *SVM, "--run", tmp_path / "a", "--store", store)
+    planned = invoke("plan", *SVM, "--run", tmp_path / "a", "--store", store)
     assert planned.exit_code == 0, planned.output
     for fold, machine in enumerate(("b", "c")):
-        result = _invoke(
+        result = invoke(
             *("fold", "--model", "svm", "--fold", fold),
             *("--run", tmp_path / machine, "--store", store),
         )
         assert result.exit_code == 0, result.output
     together = ("all", *SVM, "--no-export", "--run", tmp_path / "a", "--store", store)
-    result = _invoke(*together)
+    result = invoke(*together)
     assert result.exit_code == 0, result.output
     assert "2 of 2 folds are done" in result.stderr
-    alone = _invoke("all", *SVM, "--no-export", "--run", tmp_path / "d")
+    alone = invoke("all", *SVM, "--no-export", "--run", tmp_path / "d")
     scores = [open_run(tmp_path / name).scores("svm") for name in ("a", "d")]
     assert [score["log_loss"] for score in scores[0]] == [score["log_loss"] for score in scores[1]]
     assert alone.exit_code == 0
     # A fold that was trained without the store is brought to it.
     shutil.rmtree(_there(tmp_path) / "svm" / "fold-01")
-    assert _invoke(*together).exit_code == 0
+    assert invoke(*together).exit_code == 0
     assert (_there(tmp_path) / "svm" / "fold-01" / "metrics.json").is_file()
 
 
 def test_another_machine_goes_on_from_the_last_epoch(tmp_path, store, monkeypatch):
     plan = (*EDGE, "--epochs", "3")
-    assert _invoke("plan", *plan, "--run", tmp_path / "a", "--store", store).exit_code == 0
+    assert invoke("plan", *plan, "--run", tmp_path / "a", "--store", store).exit_code == 0
     fold = ("fold", "--model", "edge", "--fold", 0, "--store", store, "--run")
 
     class Lost(BaseException):
@@ -79,10 +74,10 @@ def test_another_machine_goes_on_from_the_last_epoch(tmp_path, store, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(Store, "send_fold", send_twice)
         with pytest.raises(Lost):
-            _invoke(*fold, tmp_path / "b")
+            invoke(*fold, tmp_path / "b")
     there = _there(tmp_path) / "edge" / "fold-00"
     assert {path.name for path in there.iterdir()} >= {"checkpoint-002.npz", "history.csv"}
-    result = _invoke(*fold, tmp_path / "c")
+    result = invoke(*fold, tmp_path / "c")
     assert result.exit_code == 0, result.output
     assert re.findall(r"epoch (\d)/3", result.stderr) == ["3"]
     assert not [*there.glob("checkpoint-*"), *there.glob("best-*"), *there.glob("lock")]
@@ -92,21 +87,21 @@ def test_another_machine_goes_on_from_the_last_epoch(tmp_path, store, monkeypatc
 
 def test_a_fold_that_another_machine_finished_is_taken_whole(tmp_path, store):
     plan = (*EDGE, "--epochs", "2", "--store", store, "--run")
-    assert _invoke("plan", *plan, tmp_path / "a").exit_code == 0
+    assert invoke("plan", *plan, tmp_path / "a").exit_code == 0
     here = tmp_path / "a" / "edge" / "fold-00"
     here.mkdir(parents=True)
     # What a machine that died after its first epoch has left.
     (here / "history.csv").write_text("epoch,val_accuracy\n1,0.1\n")
     (here / "checkpoint-001.npz").write_bytes(b"of the first epoch")
     fold = ("fold", "--model", "edge", "--fold", 0, "--store", store, "--run", tmp_path / "b")
-    assert _invoke(*fold).exit_code == 0
-    assert _invoke("plan", *plan, tmp_path / "a").exit_code == 0
+    assert invoke(*fold).exit_code == 0
+    assert invoke("plan", *plan, tmp_path / "a").exit_code == 0
     assert len((here / "history.csv").read_text().splitlines()) == 3
     assert not list(here.glob("checkpoint-*"))
 
 
 def test_a_ray_node_without_the_run_folder_leaves_its_fold_in_the_store(tmp_path, store):
-    assert _invoke("plan", *SVM, "--run", tmp_path / "a", "--store", store).exit_code == 0
+    assert invoke("plan", *SVM, "--run", tmp_path / "a", "--store", store).exit_code == 0
     run = replace(open_run(tmp_path / "a"), store=store)
     files = _train_on_node((run, None, load_run_images(run), ["fer-train"]), FoldId("svm", 1), None)
     assert not run.fold("svm", 1).is_done
@@ -115,7 +110,7 @@ def test_a_ray_node_without_the_run_folder_leaves_its_fold_in_the_store(tmp_path
 
 
 def test_a_store_that_is_away_for_an_epoch_costs_nothing(tmp_path, store, monkeypatch):
-    planned = _invoke("plan", *EDGE, "--epochs", "2", "--run", tmp_path / "a", "--store", store)
+    planned = invoke("plan", *EDGE, "--epochs", "2", "--run", tmp_path / "a", "--store", store)
     assert planned.exit_code == 0
     calls = []
     send = Store._send
@@ -129,18 +124,18 @@ def test_a_store_that_is_away_for_an_epoch_costs_nothing(tmp_path, store, monkey
 
     monkeypatch.setattr(Store, "_send", fail_once)
     fold = ("fold", "--model", "edge", "--fold", 0, "--run", tmp_path / "b", "--store", store)
-    result = _invoke(*fold)
+    result = invoke(*fold)
     assert result.exit_code == 0, result.output
     assert open_run(_there(tmp_path)).fold("edge", 0).is_done
 
 
 def test_a_store_of_another_run_is_refused(tmp_path, store):
-    assert _invoke("plan", *SVM, "--run", tmp_path / "a", "--store", store).exit_code == 0
+    assert invoke("plan", *SVM, "--run", tmp_path / "a", "--store", store).exit_code == 0
     before = (_there(tmp_path) / "config.json").read_text()
     for flags in (("--seed", "5"), ()):
-        result = _invoke("plan", *SVM, *flags, "--run", tmp_path / "b")
+        result = invoke("plan", *SVM, *flags, "--run", tmp_path / "b")
         assert result.exit_code == 0
-        again = _invoke("plan", *SVM, "--seed", "5", "--run", tmp_path / "b", "--store", store)
+        again = invoke("plan", *SVM, "--seed", "5", "--run", tmp_path / "b", "--store", store)
         assert again.exit_code == 1
         assert "seed" in again.stderr
         shutil.rmtree(tmp_path / "b")
@@ -149,7 +144,7 @@ def test_a_store_of_another_run_is_refused(tmp_path, store):
 
 def test_models_of_both_sides_stay(tmp_path, store):
     for models, folder in (("svm", "a"), ("edge", "b")):
-        result = _invoke(
+        result = invoke(
             *("plan", *SVM[:2], "--models", models, "--folds", "2"),
             *("--run", tmp_path / folder, "--store", store),
         )
@@ -163,7 +158,7 @@ def test_models_of_both_sides_stay(tmp_path, store):
 @pytest.mark.parametrize("address", ["nonsense", "ftp://host/run", "s3://"])
 def test_an_address_of_no_store_is_one_line(tmp_path, address):
     pytest.importorskip("pyarrow")
-    result = _invoke("plan", *SVM, "--run", tmp_path / "run", "--store", address)
+    result = invoke("plan", *SVM, "--run", tmp_path / "run", "--store", address)
     assert result.exit_code == 1
     assert "Expected the address of a folder in object storage" in result.stderr
     assert not (tmp_path / "run").exists()
@@ -179,13 +174,13 @@ def test_messages_do_not_show_keys():
 
 def test_a_missing_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    result = _invoke("plan", *SVM, "--run", tmp_path / "run", "--store", "s3://bucket/run")
+    result = invoke("plan", *SVM, "--run", tmp_path / "run", "--store", "s3://bucket/run")
     assert result.exit_code == 1
     assert "pip install 'fer-edge[cluster]'" in result.stderr
 
 
 def test_job_files_pass_the_store_on(tmp_path, store):
-    result = _invoke(
+    result = invoke(
         *("all", *SVM, "--run", tmp_path / "run", "--store", store, "--emit", "kubernetes")
     )
     assert result.exit_code == 0, result.output
@@ -205,9 +200,7 @@ def test_job_files_pass_the_store_on(tmp_path, store):
 )
 def test_keys_of_a_store_do_not_get_into_a_job_file(tmp_path, monkeypatch, address, secret, system):
     monkeypatch.setattr("fer_train.run.store.Store", MagicMock())
-    result = _invoke(
-        *("all", *SVM, "--run", tmp_path / "run", "--store", address, "--emit", system)
-    )
+    result = invoke(*("all", *SVM, "--run", tmp_path / "run", "--store", address, "--emit", system))
     assert result.exit_code == 0, result.output
     if not secret:
         assert f"--store '{address}'" in result.stdout.replace("'\"'\"'", "'")
@@ -229,8 +222,8 @@ def test_keys_of_a_store_do_not_get_into_a_job_file(tmp_path, monkeypatch, addre
 
 def test_the_environment_may_say_where_the_store_is(tmp_path, store, monkeypatch):
     monkeypatch.setenv("FER_TRAIN_STORE", store)
-    assert _invoke("plan", *SVM, "--run", tmp_path / "one").exit_code == 0
+    assert invoke("plan", *SVM, "--run", tmp_path / "one").exit_code == 0
     arguments = ("--model", "svm", "--fold", "0", "--run", tmp_path / "two")
-    result = _invoke("fold", *arguments)
+    result = invoke("fold", *arguments)
     assert result.exit_code == 0, result.output
     assert "svm fold 0: top-1" in result.stdout

@@ -5,10 +5,8 @@ import json
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from fer_edge.errors import DataError
-from fer_train.cli import main
 from fer_train.commands.scores import _test_rows
 from fer_train.data.folds import holdout_fold, with_copies
 from fer_train.data.synthetic import synthetic_faces
@@ -16,10 +14,7 @@ from fer_train.run.folder import open_run
 from fer_train.run.plan import load_run_images
 from fer_train.run.recipes import Protocol
 from fer_train.run.usages import STEERED, WHOLE
-
-
-def invoke(*arguments: str):
-    return CliRunner().invoke(main, list(arguments))
+from tests.support.trainer import invoke
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,17 @@ import json
 
 import cv2
 import pytest
-from click.testing import CliRunner
 
 from fer_edge.contract import EMOTIONS
 from fer_edge.inference.classifier import Classifier
-from fer_train.cli import main
 from fer_train.data.synthetic import synthetic_faces
 from fer_train.export.facts import folder_facts, training_facts
 from fer_train.run.folder import open_run
+from tests.support.trainer import invoke
 
 pytestmark = pytest.mark.tensorflow
 
 RAFDB = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
-
-
-def invoke(*arguments: str):
-    return CliRunner().invoke(main, list(arguments))
 
 
 @pytest.fixture(scope="module")

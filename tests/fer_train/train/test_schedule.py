@@ -3,24 +3,24 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from onnx import helper, numpy_helper
 
 from fer_edge.contract import EMOTIONS, OUTPUT_NAME, ModelSpec
 from fer_edge.errors import RunError
 from fer_edge.inference.classifier import Classifier
-from fer_train.cli import main
 from fer_train.data.synthetic import synthetic_faces
 from fer_train.export.convert import write_metadata
 from fer_train.export.facts import training_facts
@@ -32,17 +32,14 @@ from fer_train.run.recipes import recipe_for
 from fer_train.train.fold import FoldTrainer
 from fer_train.train.lessons import DistillationLoss, mixed_targets
 from tests.support.tiny_onnx import save_tiny_onnx
+from tests.support.trainer import invoke
 
 pytestmark = pytest.mark.tensorflow
 
 
-def _invoke(*arguments: str):
-    return CliRunner().invoke(main, list(arguments))
-
-
 def test_the_baseline_is_judged_like_the_networks(tmp_path):
     run = tmp_path / "run"
-    result = _invoke(
+    result = invoke(
         *("all", "--data", "synthetic:420", "--models", "svm", "--folds", "2"),
         *("--run", str(run), "--no-export"),
     )
@@ -53,7 +50,7 @@ def test_the_baseline_is_judged_like_the_networks(tmp_path):
 
 def test_a_dropped_emotion_is_gone_from_the_run(tmp_path):
     run = tmp_path / "run"
-    result = _invoke(
+    result = invoke(
         *("all", "--data", "synthetic:210", "--models", "svm", "--folds", "2"),
         *("--run", str(run), "--no-export", "--drop", "disgust"),
     )
@@ -61,111 +58,175 @@ def test_a_dropped_emotion_is_gone_from_the_run(tmp_path):
     assert [len(score["recall"]) for score in open_run(run).scores("svm")] == [6, 6]
 
 
-def test_a_student_learns_from_out_of_fold_answers(tmp_path):
-    teacher, student = tmp_path / "teacher", tmp_path / "student"
+STUDENT = ("--epochs", "1", "--grouping", "none", "--erasing", "0.5")
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A cross-validation of two folds, a student of it, and what teaching it printed."""
+    folder = tmp_path_factory.mktemp("taught")
+    teacher, student = folder / "teacher", folder / "student"
     plan = ("--data", "synthetic:210", "--epochs", "1", "--models", "edge", "--folds", "2")
-    result = _invoke("all", *plan, "--pool", "training", "--run", str(teacher), "--no-export")
+    result = invoke("all", *plan, "--pool", "training", "--run", teacher, "--no-export")
     assert result.exit_code == 0, result.output
-    flags = ("--epochs", "1", "--grouping", "none", "--erasing", "0.5")
-    result = _invoke("distill", str(teacher), *flags, "--run", str(student))
+    result = invoke("distill", teacher, *STUDENT, "--run", student)
     assert result.exit_code == 0, result.output
-    assert "on images that it did not train on" in result.stderr
+    return teacher, student, result.stderr
+
+
+def test_a_student_learns_from_out_of_fold_predictions(taught):
+    _, student, told = taught
+    assert "on images that it did not train on" in told
     run = open_run(student)
-    answers = read_arrays(student / "teacher.npz")["probabilities"]
+    predicted = read_arrays(student / "teacher.npz")["probabilities"]
     fold = run.folds[0]
-    assert np.isfinite(answers[fold.train]).all()
-    assert np.isnan(answers[fold.test]).all(), "held-out images must have no teacher"
+    assert np.isfinite(predicted[fold.train]).all()
+    assert np.isnan(predicted[fold.test]).all(), "held-out images must have no teacher"
     assert run.recipes["edge"].teacher_weight == 0.7
+
+
+def test_a_teacher_predicts_images_and_their_mirror_images_by_their_own_fold(taught):
+    teacher, student, _ = taught
+    predicted = read_arrays(student / "teacher.npz")["probabilities"]
+    dataset, own = (load_run_images(open_run(folder)) for folder in (student, teacher))
+    for index, fold in enumerate(open_run(teacher).folds):
+        model = teacher / "edge" / f"fold-{index:02}" / "model.keras"
+        net = keras.saving.load_model(model, compile=False)
+        faces = own.images[fold.test].astype(np.float32)[..., None]
+        expected = (net.predict(faces) + net.predict(faces[:, :, ::-1])) / 2
+        rows = [dataset.names.tolist().index(name) for name in own.names[fold.test].tolist()]
+        assert len(rows) > 50
+        np.testing.assert_allclose(predicted[rows], expected, atol=1e-5)
+
+
+def test_a_student_s_facts_and_card_name_its_teacher(taught, tmp_path):
+    _, student, _ = taught
+    run = open_run(student)
     facts = training_facts(run.fold("edge", 0))
     command = "fer-train distill TEACHER_RUN --student edge --grouping none --epochs 1"
     assert facts["command"].startswith(command)
-    assert facts["teacher"]["images"] == np.isfinite(answers).all(axis=1).sum()
-    assert facts["teacher"]["commands"] == [
+    predicted = read_arrays(student / "teacher.npz")["probabilities"]
+    assert facts["teacher"]["images"] == np.isfinite(predicted).all(axis=1).sum()
+    teaching = (
         "fer-train all --data synthetic:210 --models edge --pool training --folds 2 --epochs 1"
-    ]
-
-    result = _invoke("export", str(student), "--export-dir", str(tmp_path / "exported"))
-    assert result.exit_code == 0, result.output
-    card = (tmp_path / "exported" / "MODELS.md").read_text()
-    assert f"| Teacher | `{facts['teacher']['commands'][0]}`: top-1 " in card
-
-    # By hand: the mean prediction for an image and its mirror image, by its own fold's model.
-    dataset = load_run_images(run)
-    taught = load_run_images(open_run(teacher))
-    for index, judged in enumerate(open_run(teacher).folds):
-        model = teacher / "edge" / f"fold-{index:02}" / "model.keras"
-        net = keras.saving.load_model(model, compile=False)
-        faces = taught.images[judged.test].astype(np.float32)[..., None]
-        expected = (net.predict(faces) + net.predict(faces[:, :, ::-1])) / 2
-        rows = [dataset.names.tolist().index(name) for name in taught.names[judged.test].tolist()]
-        np.testing.assert_allclose(answers[rows], expected, atol=1e-5)
-    # A drawn face of another seed has the same name.
-    result = _invoke("distill", str(teacher), "--seed", "3", "--run", str(tmp_path / "seed"))
-    assert result.exit_code == 1
-    assert "received others of the same names" in result.stderr
-    result = _invoke(
-        "distill", str(model), *flags, "--data", "synthetic:210", "--run", str(student)
     )
+    assert facts["teacher"]["commands"] == [teaching]
+    result = invoke("export", student, "--export-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert f"| Teacher | `{teaching}`: top-1 " in (tmp_path / "MODELS.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        # A drawn face of another seed has the same name.
+        (("--seed", "3", "--run", "seed"), 1, "received others of the same names"),
+        (("--teachers", "vgg16", "--run", "student"), 2, "expected models of edge, received vgg16"),
+    ],
+    ids=["other images", "other models"],
+)
+def test_a_run_that_cannot_teach_is_refused(taught, tmp_path, monkeypatch, flags, code, message):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("distill", taught[0], *flags)
+    assert result.exit_code == code
+    assert message in result.stderr
+
+
+def test_a_student_goes_on_under_its_own_teacher_alone(taught, tmp_path):
+    teacher, student, _ = taught
+    own = shutil.copytree(student, tmp_path / "student")
+    model = teacher / "edge" / "fold-00" / "model.keras"
+    result = invoke("distill", model, *STUDENT, "--data", "synthetic:210", "--run", own)
     assert result.exit_code == 1
     assert "began with, received another" in result.stderr
-    result = _invoke("distill", str(teacher), "--teachers", "vgg16", "--run", str(student))
-    assert result.exit_code == 2
-    assert "expected models of edge, received vgg16" in result.stderr
-    model.write_bytes(b"PK\x05\x06" + bytes(18))
-    result = _invoke("distill", str(teacher), *flags, "--run", str(tmp_path / "other"))
+
+
+def test_a_teacher_whose_model_is_broken_is_refused(taught, tmp_path):
+    own = shutil.copytree(taught[0], tmp_path / "teacher")
+    (own / "edge" / "fold-01" / "model.keras").write_bytes(b"PK\x05\x06" + bytes(18))
+    result = invoke("distill", own, *STUDENT, "--run", tmp_path / "student")
     assert result.exit_code == 1
     assert "trained model of each fold" in result.stderr
 
 
-def test_a_student_learns_from_a_finished_model(tmp_path):
-    run, student = tmp_path / "run", tmp_path / "student"
-    plan = ("--data", "synthetic:210", "--models", "edge", "--folds", "2", "--epochs", "1")
-    exported = ("--export-dir", str(tmp_path / "exported"))
-    assert _invoke("all", *plan, "--run", str(run), "--no-export").exit_code == 0
-    assert _invoke("export", str(run), *exported, "--keras").exit_code == 0
-    teacher = tmp_path / "exported" / "edge.keras"
+@dataclass
+class Finished:
+    """A finished run, its exported Keras file, and a student that learned from that.
 
-    flags = ("--epochs", "1", "--seed", "3", "--teacher-weight", "1", "--run", str(student))
-    result = _invoke("distill", str(teacher), *flags)
-    assert result.exit_code == 2
-    assert "expected --data where the teacher is a file" in result.stderr
-    flags += ("--data", "synthetic:210", "--student", "sequential")
-    config = tmp_path / "student.toml"
-    config.write_text('drop = ["fear"]\n')
-    result = _invoke("distill", str(teacher), *flags, "--config", str(config))
-    assert result.exit_code == 2
-    assert "expected no limit, pool, drop and split_seed" in result.stderr
-    assert not student.exists()
+    Attributes:
+        flags: Those of the student, but for where it is.
+    """
+
+    run: Path
+    file: Path
+    student: Path
+    flags: tuple[object, ...]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    run, exported, student = folder / "run", folder / "exported", folder / "student"
+    plan = ("--data", "synthetic:210", "--models", "edge", "--folds", "2", "--epochs", "1")
+    assert invoke("all", *plan, "--run", run, "--no-export").exit_code == 0
+    assert invoke("export", run, "--export-dir", exported, "--keras").exit_code == 0
+    config = folder / "student.toml"
     config.write_text("folds = 1\nseed = 9\ninner = 0.2\nbatch_size = 32\nepochs = 7\n")
-    result = _invoke("distill", str(teacher), *flags, "--config", str(config))
+    flags = ("--epochs", "1", "--seed", "3", "--teacher-weight", "1", "--student", "sequential")
+    flags += ("--data", "synthetic:210", "--config", config)
+    result = invoke("distill", exported / "edge.keras", *flags, "--run", student)
     assert result.exit_code == 0, result.output
-    planned = open_run(student)
-    assert (planned.protocol.seed, planned.protocol.inner) == (3, 0.2)  # flags win
-    assert planned.recipes["sequential"].batch_size == 32
-    facts = training_facts(open_run(student).fold("sequential", 0))
+    return Finished(run, exported / "edge.keras", student, flags)
+
+
+def test_a_student_of_a_file_takes_flags_before_its_config(finished):
+    planned = open_run(finished.student)
+    assert (planned.protocol.seed, planned.protocol.inner) == (3, 0.2)
+    recipe = planned.recipes["sequential"]
+    assert (recipe.batch_size, recipe.epochs) == (32, 1)
+
+
+def test_a_student_of_a_file_names_it_in_facts_and_card(finished, tmp_path):
+    facts = training_facts(open_run(finished.student).fold("sequential", 0))
     assert facts["command"].startswith(
         "fer-train distill edge.keras --student sequential --data synthetic:210 --inner 0.2 "
         "--seed 3 --epochs 1"
     )
-    flags += ("--config", str(config))
-    assert _invoke("export", str(student), *exported).exit_code == 0
-    card = (tmp_path / "exported" / "MODELS.md").read_text()
+    assert invoke("export", finished.student, "--export-dir", tmp_path).exit_code == 0
+    card = (tmp_path / "MODELS.md").read_text()
     assert "| Teacher | `edge.keras`, by the mean prediction for each image as" in card
 
-    other = student / "sequential" / "fold-00" / "model.keras"
-    result = _invoke("distill", str(teacher), str(run), *flags)
+
+def test_a_file_teaches_on_data_that_are_given(finished, tmp_path):
+    result = invoke("distill", finished.file, "--epochs", "1", "--run", tmp_path / "student")
     assert result.exit_code == 2
-    assert "expected one run or files as teachers" in result.stderr
-    for path, message in (
-        (other, "began with, received another"),
-        (
-            tmp_path / "exported" / "edge.onnx",
-            "a Keras file or, with --views, an ONNX file",
-        ),
-    ):
-        result = _invoke("distill", str(path), *flags)
-        assert result.exit_code == 1
-        assert message in result.stderr
+    assert "expected --data where the teacher is a file" in result.stderr
+
+
+def test_a_file_teaches_all_that_it_knows(finished, tmp_path):
+    config = tmp_path / "drop.toml"
+    config.write_text('drop = ["fear"]\n')
+    flags = ("--data", "synthetic:210", "--config", config, "--run", tmp_path / "student")
+    result = invoke("distill", finished.file, *flags)
+    assert result.exit_code == 2
+    assert "expected no limit, pool, drop and split_seed" in result.stderr
+    assert not (tmp_path / "student").exists()
+
+
+@pytest.mark.parametrize(
+    ("teachers", "code", "message"),
+    [
+        (("exported/edge.keras", "run"), 2, "expected one run or files as teachers"),
+        (("student/sequential/fold-00/model.keras",), 1, "began with, received another"),
+        (("exported/edge.onnx",), 1, "a Keras file or, with --views, an ONNX file"),
+    ],
+    ids=["a file and a run", "another file", "an ONNX file"],
+)
+def test_a_student_goes_on_under_the_same_file_alone(finished, teachers, code, message):
+    paths = [finished.run.parent / name for name in teachers]
+    result = invoke("distill", *paths, *finished.flags, "--run", finished.student)
+    assert result.exit_code == code
+    assert message in result.stderr
 
 
 def test_several_finished_models_teach_by_their_mean_answer(tmp_path):
@@ -175,7 +236,7 @@ def test_several_finished_models_teach_by_their_mean_answer(tmp_path):
         net.save(path)
     student = tmp_path / "student"
     flags = ("--data", "synthetic:210", "--epochs", "1", "--run", str(student))
-    result = _invoke("distill", *map(str, paths), *flags)
+    result = invoke("distill", *map(str, paths), *flags)
     assert result.exit_code == 0, result.output
     images = np.random.default_rng(0).uniform(0, 255, (5, 48, 48, 1)).astype(np.float32)
     taught = keras.saving.load_model(student / "teacher.keras", compile=False)
@@ -183,7 +244,7 @@ def test_several_finished_models_teach_by_their_mean_answer(tmp_path):
     np.testing.assert_allclose(taught.predict(images), mean, atol=1e-6)
     facts = training_facts(open_run(student).fold("edge", 0))
     assert facts["command"].startswith("fer-train distill one.keras two.keras --student edge")
-    result = _invoke("distill", str(paths[0]), *flags)
+    result = invoke("distill", str(paths[0]), *flags)
     assert result.exit_code == 1
     assert "began with, received another" in result.stderr
 
@@ -198,7 +259,7 @@ def test_files_teach_by_answers_given_once(tmp_path):
     flags += ("--teacher-weight", "1", "--keep", "last", "--precision", "float32")
 
     def distill(name: str):
-        return _invoke("distill", str(keras_file), str(onnx_file), *flags, "--run", str(name))
+        return invoke("distill", str(keras_file), str(onnx_file), *flags, "--run", str(name))
 
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     result = distill(whole)
@@ -244,7 +305,7 @@ def test_a_student_whose_precision_gives_no_numbers_learns_in_float32(tmp_path, 
     teacher = tmp_path / "teacher.keras"
     build_model("edge", recipe_for("modern", "edge"), 7).save(teacher)
     flags = ("--data", "synthetic:140", "--epochs", "1", "--teacher-weight", "0.5")
-    result = _invoke("distill", str(teacher), *flags, "--run", str(tmp_path / "run"))
+    result = invoke("distill", str(teacher), *flags, "--run", str(tmp_path / "run"))
     assert result.exit_code == 0, result.output
     assert "gave no number in mixed_bfloat16; it is trained in float32" in caplog.text
     assert open_run(tmp_path / "run").fold("edge", 0).score["dtype_policy"] == "float32"
@@ -269,7 +330,7 @@ def _stopped_after(epoch: int, command, folder) -> bool:
 
 def test_views_keep_what_labels_say_beside_the_teacher(tmp_path):
     teacher = save_tiny_onnx(tmp_path / "teacher.onnx")
-    result = _invoke(
+    result = invoke(
         *("distill", str(teacher), "--data", "synthetic:210", "--views", "1", "--epochs", "2"),
         *("--teacher-weight", "0.25", "--label-smoothing", "0.14", "--augmentation", "0"),
         *("--run", str(tmp_path / "run")),
@@ -309,9 +370,9 @@ def test_files_that_cannot_teach_by_views_are_refused(tmp_path, name, flags, cod
     write_metadata(model, ModelSpec(labels=EMOTIONS[:6]))
     onnx.save(model, tmp_path / "six.onnx")
     plan = ("--data", "synthetic:210", "--models", "edge", "--pool", "training", "--folds", "2")
-    assert _invoke("plan", *plan, "--run", str(tmp_path / "run")).exit_code == 0
+    assert invoke("plan", *plan, "--run", str(tmp_path / "run")).exit_code == 0
     student = tmp_path / "student"
-    result = _invoke(
+    result = invoke(
         "distill", str(tmp_path / name), "--data", "synthetic:210", *flags, "--run", str(student)
     )
     assert result.exit_code == code
@@ -346,8 +407,8 @@ def test_a_teacher_adds_the_cross_entropy_to_its_answers_to_both_views():
 )
 def test_a_teacher_that_cannot_teach_is_refused(tmp_path, pool, folds, message):
     plan = ("--data", "synthetic:210", "--models", "edge", "--pool", pool, "--folds", folds)
-    assert _invoke("plan", *plan, "--run", str(tmp_path / "t")).exit_code == 0
-    result = _invoke("distill", str(tmp_path / "t"), "--run", str(tmp_path / "s"))
+    assert invoke("plan", *plan, "--run", str(tmp_path / "t")).exit_code == 0
+    result = invoke("distill", str(tmp_path / "t"), "--run", str(tmp_path / "s"))
     assert result.exit_code == 1
     assert re.search(message, result.stderr)
     assert not (tmp_path / "s" / "config.json").exists()
@@ -360,7 +421,7 @@ def test_targets_mix_labels_and_answers():
 
 
 def _emit(run: Path, system: str, *flags: str) -> str:
-    result = _invoke(
+    result = invoke(
         *("all", "--data", "synthetic:210", "--models", "edge,sequential", "--folds", "3"),
         *("--run", str(run), "--emit", system, *flags),
     )
@@ -490,7 +551,7 @@ def test_jobs_find_the_data_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("faces.csv").write_text("\n".join(["emotion,pixels,Usage", *lines]))
     flags = ("all", "--data", "faces.csv", "--models", "svm", "--folds", "2", "--run", "runs/one")
-    result = _invoke(*flags, "--emit", "kubernetes")
+    result = invoke(*flags, "--emit", "kubernetes")
     assert result.exit_code == 0, result.output
     container = json.loads(result.stdout)["spec"]["template"]["spec"]["containers"][0]
     assert (
@@ -503,8 +564,8 @@ def test_jobs_find_the_data_from_any_folder(tmp_path, monkeypatch):
 def test_a_run_that_is_done_needs_no_job(tmp_path, system):
     run = str(tmp_path / "run")
     flags = ("all", "--data", "synthetic:140", "--models", "svm", "--folds", "2", "--run", run)
-    assert _invoke(*flags, "--no-export").exit_code == 0
-    result = _invoke(*flags, "--emit", system)
+    assert invoke(*flags, "--no-export").exit_code == 0
+    result = invoke(*flags, "--emit", system)
     assert result.exit_code == 1
     assert "which is done" in result.stderr
 
@@ -516,7 +577,7 @@ def test_a_fold_that_could_not_write_goes_on_when_it_can(tmp_path):
 
     run = tmp_path / "run"
     flags = ("--data", "synthetic:140", "--models", "svm", "--folds", "2", "--run", str(run))
-    assert _invoke("plan", *flags).exit_code == 0
+    assert invoke("plan", *flags).exit_code == 0
 
     def train(limit: int) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -568,7 +629,7 @@ def test_a_fold_that_could_not_write_goes_on_when_it_can(tmp_path):
     ],
 )
 def test_mistakes_are_named(tmp_path, flags, code, message):
-    result = _invoke(*flags, "--run", str(tmp_path / "run"))
+    result = invoke(*flags, "--run", str(tmp_path / "run"))
     assert result.exit_code == code
     assert message in result.stderr
     assert "Traceback" not in result.output
@@ -578,7 +639,7 @@ def test_mistakes_are_named(tmp_path, flags, code, message):
 def test_a_file_of_settings_brings_no_teacher_either(tmp_path, setting):
     (tmp_path / "settings.toml").write_text(setting)
     plan = ("all", "--data", "synthetic:70", "--models", "edge", "--folds", "2")
-    result = _invoke(
+    result = invoke(
         *plan, "--config", str(tmp_path / "settings.toml"), "--run", str(tmp_path / "run")
     )
     assert result.exit_code == 2
@@ -595,9 +656,9 @@ def test_a_run_goes_on_where_its_data_lie_now(tmp_path):
                 image = synthetic_faces(28, 0)[0][EMOTIONS.index(emotion) * 4 + number]
                 cv2.imwrite(str(picture), image)
     flags = ("--models", "svm", "--folds", "2", "--run", str(tmp_path / "run"))
-    assert _invoke("plan", "--data", str(tmp_path / "one"), *flags).exit_code == 0
+    assert invoke("plan", "--data", str(tmp_path / "one"), *flags).exit_code == 0
     (tmp_path / "one").rename(tmp_path / "moved")
-    assert _invoke("plan", "--data", str(tmp_path / "moved"), *flags).exit_code == 0
+    assert invoke("plan", "--data", str(tmp_path / "moved"), *flags).exit_code == 0
     assert open_run(tmp_path / "run").protocol.data == str(tmp_path / "moved")
 
 
@@ -639,9 +700,9 @@ def _wait_until(true: Callable[[], bool], most_s: float = 400.0) -> None:
 def test_refused_data_and_missing_weights_leave_no_run(tmp_path):
     run = tmp_path / "runs/new"
     flags = ("--models", "vgg16", "--run", str(run), "--folds", "2")
-    assert _invoke("all", "--data", str(tmp_path / "none.zip"), *flags).exit_code == 1
+    assert invoke("all", "--data", str(tmp_path / "none.zip"), *flags).exit_code == 1
     lost = str(tmp_path / "lost.h5")
-    assert _invoke("all", "--data", "synthetic:140", "--weights", lost, *flags).exit_code == 1
+    assert invoke("all", "--data", "synthetic:140", "--weights", lost, *flags).exit_code == 1
     assert not run.parent.exists()
 
 
@@ -677,7 +738,7 @@ def test_weights_that_were_trained_on_other_levels_are_refused(tmp_path):
 def test_several_seeds_train_on_the_same_folds(tmp_path):
     common = ("all", "--data", "synthetic:140", "--models", "svm", "--folds", "2", "--no-export")
     run = tmp_path / "run"
-    result = _invoke(*common, "--seeds", "3,1", "--run", str(run))
+    result = invoke(*common, "--seeds", "3,1", "--run", str(run))
     assert result.exit_code == 0, result.output
     first, second = (open_run(run / f"seed-{seed}") for seed in (3, 1))
     assert (first.protocol.seed, second.protocol.seed) == (3, 1)
@@ -688,13 +749,13 @@ def test_several_seeds_train_on_the_same_folds(tmp_path):
     )
     assert "svm, 2 seeds (3, 1) on 2 folds" in result.stdout
     assert "sd of seeds" in result.stdout and "majority" in result.stdout
-    again = _invoke(*common, "--seeds", "3,1", "--run", str(run))
+    again = invoke(*common, "--seeds", "3,1", "--run", str(run))
     assert "2 of 2 folds are done" in again.stderr
-    compared = _invoke("compare", str(run))
+    compared = invoke("compare", str(run))
     assert compared.exit_code == 0, compared.output
     assert "seed-3: svm" in compared.stdout and "SEEDS AND FOLDS" in compared.stdout
-    assert _invoke(*common, "--run", str(run / "seed-3"), "--seed", "3").exit_code == 1
-    refused = _invoke(*common, "--seeds", "0,1", "--run", str(run / "seed-3"))
+    assert invoke(*common, "--run", str(run / "seed-3"), "--seed", "3").exit_code == 1
+    refused = invoke(*common, "--seeds", "0,1", "--run", str(run / "seed-3"))
     assert refused.exit_code == 1 and "holds a run of one seed" in refused.stderr
 
 
@@ -708,7 +769,7 @@ def test_several_seeds_train_on_the_same_folds(tmp_path):
     ],
 )
 def test_seeds_that_make_no_sense_are_wrong_usage(tmp_path, flags, message):
-    result = _invoke("all", *flags, "--run", str(tmp_path / "run"))
+    result = invoke("all", *flags, "--run", str(tmp_path / "run"))
     assert result.exit_code == 2
     assert message in result.stderr
     assert not (tmp_path / "run").exists()

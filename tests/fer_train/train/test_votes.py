@@ -7,23 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from fer_edge.contract import EMOTIONS
-from fer_train.cli import main
 from fer_train.data.votes import vote_targets
 from fer_train.run.folder import open_run, read_arrays, read_json
 from fer_train.run.plan import load_run_images
 from fer_train.train.fold import FoldTrainer
 from tests.support.made_votes import drawn_votes, write_drawn_votes
+from tests.support.trainer import invoke
 
 pytestmark = pytest.mark.tensorflow
 
 PLAN = ("--data", "synthetic:140", "--folds", "2", "--precision", "float32")
-
-
-def _invoke(*arguments: object):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +41,7 @@ TRAIN = ("all", *PLAN, "--models", "edge,svm", "--epochs", "2", "--no-export")
 def learned(votes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """A finished run of these votes, and what its command printed."""
     folder = tmp_path_factory.mktemp("learned") / "run"
-    result = _invoke(*TRAIN, "--run", folder, "--votes", votes)
+    result = invoke(*TRAIN, "--run", folder, "--votes", votes)
     assert result.exit_code == 0, result.output
     return folder, result
 
@@ -101,7 +97,7 @@ def test_the_epoch_of_most_agreement_is_kept(learned):
 
 def test_a_run_keeps_its_votes_without_their_file(learned, run):
     (run / "edge" / "fold-01" / "metrics.json").unlink()
-    result = _invoke("fold", "--model", "edge", "--fold", "1", "--run", run)
+    result = invoke("fold", "--model", "edge", "--fold", "1", "--run", run)
     assert result.exit_code == 0, result.output
     score, before = (
         read_json(folder / "edge" / "fold-01" / "metrics.json") for folder in (run, learned[0])
@@ -111,20 +107,20 @@ def test_a_run_keeps_its_votes_without_their_file(learned, run):
 
 def test_the_same_votes_go_on_wherever_they_lie(run, votes, tmp_path):
     moved = shutil.copy(votes, tmp_path / "moved.csv")
-    assert _invoke(*TRAIN, "--run", run, "--votes", moved).exit_code == 0
+    assert invoke(*TRAIN, "--run", run, "--votes", moved).exit_code == 0
 
 
 @pytest.mark.parametrize("asked", ["other.csv", "none"])
 def test_other_votes_are_another_run(run, tmp_path, asked):
     other = write_drawn_votes(tmp_path / "other.csv", drawn_votes(140, seed=1))
-    result = _invoke(*TRAIN, "--run", run, *(("--votes", other) if asked != "none" else ()))
+    result = invoke(*TRAIN, "--run", run, *(("--votes", other) if asked != "none" else ()))
     assert result.exit_code == 1
     assert "other votes: " in result.stderr and f"{asked} asked for" in result.stderr
 
 
 def test_the_report_has_agreement_beside_the_labels(learned, tmp_path):
     out = tmp_path / "report"
-    assert _invoke("report", learned[0], "--output", out).exit_code == 0
+    assert invoke("report", learned[0], "--output", out).exit_code == 0
     text = (out / "report.md").read_text()
     assert "## Agreement with people" in text
     raters = [fold["human_agreement"] for fold in open_run(learned[0]).scores("edge")]
@@ -135,7 +131,7 @@ def test_the_report_has_agreement_beside_the_labels(learned, tmp_path):
 
 
 def _lesson(folder: Path, *flags: object):
-    result = _invoke("plan", *PLAN, "--models", "edge", "--run", folder, *flags)
+    result = invoke("plan", *PLAN, "--models", "edge", "--run", folder, *flags)
     assert result.exit_code == 0, result.output
     run = open_run(folder)
     dataset = load_run_images(run)
@@ -172,10 +168,10 @@ def test_classes_are_balanced_by_the_votes(tmp_path, votes):
 def test_a_teacher_is_mixed_with_the_votes(tmp_path, votes):
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     plan = ("--data", "synthetic:140", "--models", "edge", "--folds", "2", "--epochs", "1")
-    result = _invoke("all", *plan, "--pool", "training", "--run", teacher, "--no-export")
+    result = invoke("all", *plan, "--pool", "training", "--run", teacher, "--no-export")
     assert result.exit_code == 0, result.output
     flags = ("--epochs", "1", "--grouping", "none", "--votes", votes, "--run", student)
-    result = _invoke("distill", teacher, *flags, "--votes-share", "0.5")
+    result = invoke("distill", teacher, *flags, "--votes-share", "0.5")
     assert result.exit_code == 0, result.output
     assert "votes teach" in result.stderr
     run = open_run(student)
@@ -195,10 +191,10 @@ def test_another_machine_has_the_votes_from_the_store(tmp_path, votes):
     store = (tmp_path / "bucket" / "run").as_uri()
     own = shutil.copy(votes, tmp_path / "own.csv")
     plan = (*PLAN, "--models", "svm", "--votes", own, "--run", tmp_path / "a", "--store", store)
-    assert _invoke("plan", *plan).exit_code == 0
+    assert invoke("plan", *plan).exit_code == 0
     own.unlink()
     fold = ("fold", "--model", "svm", "--fold", "0", "--run", tmp_path / "b", "--store", store)
-    result = _invoke(*fold)
+    result = invoke(*fold)
     assert result.exit_code == 0, result.output
     assert "agreement" in open_run(tmp_path / "b").fold("svm", 0).score
 
@@ -222,7 +218,7 @@ def test_votes_that_cannot_be_used_leave_nothing_behind(
     write_drawn_votes(tmp_path / "few.csv", counts)
     counts[1] = 0
     write_drawn_votes(tmp_path / "bad.csv", counts)
-    result = _invoke("all", *PLAN, "--models", "edge", "--run", tmp_path / "run", *flags)
+    result = invoke("all", *PLAN, "--models", "edge", "--run", tmp_path / "run", *flags)
     assert result.exit_code == code
     assert message in result.stderr
     assert not (tmp_path / "run").exists()
