@@ -87,6 +87,10 @@ class CommandGroup(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
+        except KeyboardInterrupt:
+            # Of a command that has not begun to listen to signals; click would exit with 1.
+            tell("Ended by Ctrl-C")
+            ctx.exit(128 + signal.SIGINT)
         finally:
             logger.removeHandler(handler)
 

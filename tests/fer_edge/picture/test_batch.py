@@ -279,6 +279,16 @@ cli.main()
     assert not list(folder.glob(".fer-edge-*"))
 
 
+def test_ctrl_c_before_the_first_picture_has_its_own_status(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fer_edge.picture.run.find_pictures", interrupt)
+    result = classify("in", "--output", "out.csv")
+    assert (result.exit_code, result.stderr) == (130, "Ended by Ctrl-C\n")
+    assert not Path("out.csv").exists()
+
+
 STUCK = """
 import threading, time
 from pathlib import Path
