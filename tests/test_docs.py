@@ -4,7 +4,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,12 +69,6 @@ def test_the_list_of_commands_cuts_no_text_at_80_columns(group):
 
 def test_the_readme_stays_short():
     assert len((ROOT / "README.md").read_text()) <= 8000
-
-
-def test_one_version_stands_everywhere():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
-    assert cited and project["version"] == cited[1] == __version__
 
 
 @pytest.mark.parametrize("block", found(PYTHON))
