@@ -70,8 +70,8 @@ def test_too_few_images_that_are_no_copies_are_a_clear_error():
 def test_the_inner_split_leaves_some_of_each_class_to_train():
     labels = np.repeat([0, 1], [40, 4])
     groups = np.concatenate([np.arange(40), [40, 40, 41, 41]])
-    for fold in make_folds(labels, groups, 2, grouping="duplicates", inner=0.4, seed=0):
-        assert set(labels[fold.train]) == {0, 1}
+    folds = make_folds(labels, groups, 2, grouping="duplicates", inner=0.4, seed=0)
+    assert [set(labels[fold.train]) for fold in folds] == [{0, 1}] * 2
 
 
 def test_holdout_leaves_out_copies_of_judged_images():

@@ -166,7 +166,6 @@ def test_export_works_under_another_back_end(tiny_keras: Path, tmp_path: Path) -
     spec = spec_from_metadata(
         {entry.key: entry.value for entry in onnx.load(path).metadata_props}, path.name
     )
-    assert spec is not None
     assert (spec.model, spec.labels) == ("tiny", EMOTIONS)
 
 

@@ -273,7 +273,9 @@ def test_checkpoints_are_told_apart_by_their_epochs_not_their_names(tmp_path):
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, 20261125])
 def test_any_seed_is_one_that_keras_takes(tmp_path, seed):
     _plan(tmp_path, "--seed", str(seed))
-    keras.utils.set_random_seed(_trainer(tmp_path).lessons[0].data.seed)
+    drawn = _trainer(tmp_path).lessons[0].data.seed
+    assert 0 <= drawn < 2**32
+    keras.utils.set_random_seed(drawn)
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
@@ -414,8 +416,15 @@ def test_a_trained_fold_is_a_file_that_keras_alone_reads(tmp_path):
     _plan(tmp_path / "run", "--epochs", "1")
     _trainer(tmp_path / "run").train()
     file = tmp_path / "run" / "edge" / "fold-00" / "model.keras"
-    program = "import keras, sys; keras.saving.load_model(sys.argv[1], compile=False)"
-    subprocess.run([sys.executable, "-c", program, file], check=True, cwd=tmp_path)
+    program = """
+import sys
+import keras
+net = keras.saving.load_model(sys.argv[1], compile=False)
+print(net.input_shape, net.output_shape, "fer_train" in sys.modules)
+"""
+    command = [sys.executable, "-c", program, file]
+    done = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "(None, 48, 48, 1) (None, 7) False\n"
 
 
 def test_a_loss_that_is_no_number_ends_the_fold_and_not_the_others(tmp_path, caplog):

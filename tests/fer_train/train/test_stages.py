@@ -117,7 +117,6 @@ def test_tensorflow_traces_once_for_all_folds_and_learns_as_if_alone(tmp_path):
     for fold in together.folds_of("edge"):
         trainer = FoldTrainer(fold, dataset, trainer)
         trainer.train()
-    assert trainer is not None
     assert trainer.compiled.stages[1].loops.compilations == (1, 1)
     last = FoldTrainer(alone.fold("edge", 2), dataset)
     last.train()
