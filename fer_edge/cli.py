@@ -98,7 +98,7 @@ _RUNTIME = (
     click.option(
         "--threads",
         type=click.IntRange(1, 1024),
-        help="[default: what affinity mask and cgroup quota allow]",
+        help="Threads of one inference. [default: what affinity mask and cgroup quota allow]",
     ),
 )
 
@@ -149,6 +149,7 @@ def _prediction_options(mirrored: str) -> Sequence[Callable[..., Any]]:
             "--uncertain",
             type=click.FloatRange(0, 1),
             default=0.0,
+            show_default=True,
             metavar="P",
             help="Label faces below this probability 'uncertain'.",
         ),
@@ -347,7 +348,7 @@ def classify(open_classifier: Callable[..., "Classifier"], **options: Any) -> No
     "chosen",
     ModelOptions,
     _field_names(ModelOptions),
-    (_PRESET, *_RUNTIME),
+    [section("Model", _PRESET, *_RUNTIME)],
 )
 @description_options()
 def info(as_json: bool, quiet: bool, chosen: ModelOptions, description: Description) -> None:
@@ -461,6 +462,7 @@ def _region(
         "--smooth",
         type=click.FloatRange(0, 3600),
         default=0.0,
+        show_default=True,
         metavar="SECONDS",
         help="Smooth each face's probabilities over about this time.",
     ),
@@ -486,6 +488,7 @@ def _region(
         "--every",
         type=click.IntRange(1),
         default=1,
+        show_default=True,
         metavar="N",
         help="Take every N-th frame only.",
     ),

@@ -302,8 +302,8 @@ DESCRIPTION = (
         "What levels 0 and 255 become: 0,255 or 0,1 or -1,1.",
         needed=True,
     ),
-    Entry("mean", _numbers, _floats, "M[,M,M]", "What is subtracted then, in that range."),
-    Entry("std", _numbers, _floats, "S[,S,S]", "What divides after that."),
+    Entry("mean", _numbers, _floats, "M[,M,M]", "Mean that is subtracted then, in that range."),
+    Entry("std", _numbers, _floats, "S[,S,S]", "Standard deviation that is divided by after that."),
     Entry(
         "outputs",
         _text,
