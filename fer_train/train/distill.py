@@ -153,24 +153,24 @@ def folds_as_teacher(
             "of the same names"
         )
 
+    # Ahead of the student's plan: a fold whose file is gone or damaged leaves no run behind.
+    mean = np.mean(
+        [
+            each
+            for part in parts
+            for each in (part.predictions.probabilities, _mirrored_predictions(part, taught))
+        ],
+        axis=0,
+    )
+    predictions = np.full((len(dataset), mean.shape[1]), np.nan, np.float32)
+    predictions[places] = mean[rows]
+    facts = {
+        "commands": [training_command(teacher.protocol, part.model, part.recipe) for part in parts],
+        "accuracy": float(np.mean(mean.argmax(axis=1) == taught.labels)),
+        "images": len(known),
+    }
+
     def teach(student: Run) -> dict[str, Any]:
-        mean = np.mean(
-            [
-                each
-                for part in parts
-                for each in (part.predictions.probabilities, _mirrored_predictions(part, taught))
-            ],
-            axis=0,
-        )
-        predictions = np.full((len(dataset), mean.shape[1]), np.nan, np.float32)
-        predictions[places] = mean[rows]
-        facts = {
-            "commands": [
-                training_command(teacher.protocol, part.model, part.recipe) for part in parts
-            ],
-            "accuracy": float(np.mean(mean.argmax(axis=1) == taught.labels)),
-            "images": len(known),
-        }
         if (student.folder / TEACHER).exists():
             before = read_arrays(student.folder / TEACHER).get("probabilities")
             if before is None or not np.array_equal(before, predictions, equal_nan=True):

@@ -147,6 +147,7 @@ def test_a_teacher_whose_model_is_broken_is_refused(taught, tmp_path):
     result = invoke("distill", own, *STUDENT, "--run", tmp_path / "student")
     assert result.exit_code == 1
     assert "trained model of each fold" in result.stderr
+    assert not (tmp_path / "other").exists()
 
 
 @dataclass
@@ -377,7 +378,7 @@ def test_files_that_cannot_teach_by_views_are_refused(tmp_path, name, flags, cod
     )
     assert result.exit_code == code
     assert message in result.stderr
-    assert not (student / "config.json").exists()
+    assert not student.exists()
 
 
 def test_a_teacher_adds_the_cross_entropy_to_its_answers_to_both_views():
@@ -411,7 +412,7 @@ def test_a_teacher_that_cannot_teach_is_refused(tmp_path, pool, folds, message):
     result = invoke("distill", str(tmp_path / "t"), "--run", str(tmp_path / "s"))
     assert result.exit_code == 1
     assert re.search(message, result.stderr)
-    assert not (tmp_path / "s" / "config.json").exists()
+    assert not (tmp_path / "s").exists()
 
 
 def test_targets_mix_labels_and_answers():
