@@ -43,7 +43,7 @@ def image_blocks(
             dataset.subset(predictions.index), f"{key}-disputed", predicted[predictions.index]
         )
     fold = next((each for each in evaluation.folds if each.keras_file.is_file()), None)
-    blocks: list[Block] = [Gallery(pictures)] if pictures else []
+    blocks: list[Block] = [Gallery(pictures, wide=True)] if pictures else []
     if fold is not None:
         blocks += _network_blocks(evaluation, fold, dataset, name, key)
     return [Folded("Images", blocks)] if blocks else []
