@@ -34,8 +34,11 @@ def put(path, picture=None):
     return path
 
 
-def test_faces_become_a_data_set_that_says_what_they_came_from(tmp_path):
-    source, output = tmp_path / "mine", tmp_path / "faces"
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    """What is made of two folders of pictures, one of which cannot be read, and what is told."""
+    folder = tmp_path_factory.mktemp("cut")
+    source, output = folder / "mine", folder / "faces"
     put(source / "train" / "Happiness" / "anna" / "1.jpg")
     put(source / "train" / "Happiness" / "bo" / "1.jpg")
     put(source / "test" / "sad" / "PublicTest_7.jpg")
@@ -43,37 +46,44 @@ def test_faces_become_a_data_set_that_says_what_they_came_from(tmp_path):
     put(source / "holiday" / "2.jpg")
     (source / "test" / "sad" / "broken.jpg").write_bytes(b"no picture")
     (source / "notes.txt").write_text("x")
-    result = invoke("prepare", source, "--output", output)
-    assert result.exit_code == 1, result.output  # one cannot be read
+    return output, invoke("prepare", source, "--output", output)
+
+
+def test_what_was_cut_and_left_out_is_told(cut):
+    output, result = cut
+    assert result.exit_code == 1, result.output  # One cannot be read.
     assert "broken.jpg: " in result.stderr
     assert "3 faces (2 of happy, 1 of sad)" in result.stderr
     assert "1 pictures and frames without a face" in result.stderr
     assert "left out: 1 x folder 'holiday' is no class that is known" in result.stderr
     assert result.stdout.strip() == str(output / "faces.csv")
 
-    dataset = load_dataset(output)
-    assert dataset.names.tolist() == [
-        "test/sad/PublicTest_7.png",
-        "train/happy/1.png",
-        "train/happy/Happiness_bo_1.png",
+
+def test_faces_become_a_data_set_of_the_classes_and_usages_of_their_folders(cut):
+    dataset = load_dataset(cut[0])
+    assert list(zip(dataset.names.tolist(), dataset.usage.tolist(), strict=True)) == [
+        ("test/sad/PublicTest_7.png", "PublicTest"),
+        ("train/happy/1.png", "Training"),
+        ("train/happy/Happiness_bo_1.png", "Training"),
     ]
-    assert dataset.usage.tolist() == ["PublicTest", "Training", "Training"]
-    rows = {row["source"]: row for row in rows_of(output)}
-    assert [*rows] == [
-        "mine/test/sad/PublicTest_7.jpg",
-        "mine/test/sad/broken.jpg",
-        "mine/test/sad/wall.png",
-        "mine/train/Happiness/anna/1.jpg",
-        "mine/train/Happiness/bo/1.jpg",
+
+
+def test_the_table_says_what_became_of_each_picture(cut):
+    assert [(row["source"], row["status"], row["file"]) for row in rows_of(cut[0])] == [
+        ("mine/test/sad/PublicTest_7.jpg", "ok", "test/sad/PublicTest_7.png"),
+        ("mine/test/sad/broken.jpg", "error", ""),
+        ("mine/test/sad/wall.png", "no_face", ""),
+        ("mine/train/Happiness/anna/1.jpg", "ok", "train/happy/1.png"),
+        ("mine/train/Happiness/bo/1.jpg", "ok", "train/happy/Happiness_bo_1.png"),
     ]
-    assert [row["status"] for row in rows.values()] == ["ok", "error", "no_face", "ok", "ok"]
-    assert rows["mine/train/Happiness/bo/1.jpg"]["file"] == dataset.names[2]
-    # The model sees in training what it sees in use.
+
+
+def test_the_model_sees_in_training_what_it_sees_in_use(cut):
     frame = read_image(PORTRAIT)
     (face,) = open_detector("face").detect(frame)
     expected = prepare(frame, [face.box], ModelSpec(), [face.points])[0, ..., 0]
-    assert np.array_equal(dataset.images[1], np.rint(expected))
-    told = rows["mine/train/Happiness/anna/1.jpg"]
+    assert np.array_equal(load_dataset(cut[0]).images[1], np.rint(expected))
+    told = {row["source"]: row for row in rows_of(cut[0])}["mine/train/Happiness/anna/1.jpg"]
     assert tuple(int(told[key]) for key in ("left", "top", "width", "height")) == face.box
     assert float(told["score"]) == pytest.approx(face.score, abs=1e-4)
 

@@ -1,6 +1,8 @@
 """Data of other classes than the seven emotions, from the plan to the exported file."""
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import pytest
@@ -30,39 +32,66 @@ def numbered(tmp_path_factory):
     return folder
 
 
-def test_classes_follow_from_the_map_to_the_exported_file(numbered, tmp_path):
-    run, exported = tmp_path / "run", tmp_path / "exported"
-    common = ("--data", str(numbered), "--models", "edge", "--run", str(run), "--epochs", "1")
-    flags = ("--folds", "2", "--labels-map", "rafdb,8=contempt", "--drop", "disgust")
-    result = invoke("all", *common, *flags, "--export-dir", str(exported))
-    assert result.exit_code == 0, result.output
-    expected = (*(name for name in EMOTIONS if name != "disgust"), "contempt")
-    planned = open_run(run)
-    assert planned.protocol.labels == expected
-    model = Classifier(exported / "edge.onnx", detector="none")
-    assert model.spec.labels == expected
-    assert f"{exported / 'edge.onnx'}: top-1" in result.stdout
+EXPECTED = (*(name for name in EMOTIONS if name != "disgust"), "contempt")
+MAPPED = ("--folds", "2", "--labels-map", "rafdb,8=contempt", "--drop", "disgust")
 
-    command = training_facts(planned.fold("edge", 0))["command"]
+
+@dataclass
+class Mapped:
+    """A run of mapped classes, its export, and what the command printed."""
+
+    run: Path
+    exported: Path
+    common: tuple[object, ...]
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def mapped(numbered, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mapped")
+    run, exported = folder / "run", folder / "exported"
+    common = ("--data", numbered, "--models", "edge", "--run", run, "--epochs", "1")
+    result = invoke("all", *common, *MAPPED, "--export-dir", exported)
+    assert result.exit_code == 0, result.output
+    return Mapped(run, exported, common, result.stdout)
+
+
+def test_classes_follow_from_the_map_to_the_exported_file(mapped):
+    assert open_run(mapped.run).protocol.labels == EXPECTED
+    model = Classifier(mapped.exported / "edge.onnx", detector="none")
+    assert model.spec.labels == EXPECTED
+    assert f"{mapped.exported / 'edge.onnx'}: top-1" in mapped.printed
+    assert folder_facts(mapped.run, "edge")["labels"] == EXPECTED
+
+
+def test_the_command_of_a_mapped_run_says_its_map(mapped):
+    command = training_facts(open_run(mapped.run).fold("edge", 0))["command"]
     assert "--labels-map 1=surprise,2=fear," in command
     assert command.endswith("8=contempt --drop disgust --folds 2 --epochs 1")
-    assert folder_facts(run, "edge")["labels"] == expected
-    again = invoke("all", *common, *flags, "--export-dir", str(exported))
-    assert again.exit_code == 0, again.output
-    other = invoke("plan", *common, "--folds", "2", "--labels-map", "rafdb,8=", "--drop", "disgust")
-    assert other.exit_code == 1
-    assert "holds a run of other settings (labels_map" in other.stderr
 
-    result = invoke("report", str(run), "--output", str(tmp_path / "report"))
+
+def test_the_same_map_goes_on_and_another_is_another_run(mapped):
+    again = invoke("all", *mapped.common, *MAPPED, "--export-dir", mapped.exported)
+    assert again.exit_code == 0, again.output
+    other = ("--folds", "2", "--labels-map", "rafdb,8=", "--drop", "disgust")
+    refused = invoke("plan", *mapped.common, *other)
+    assert refused.exit_code == 1
+    assert "holds a run of other settings (labels_map" in refused.stderr
+
+
+def test_the_report_names_mapped_classes(mapped, tmp_path):
+    result = invoke("report", mapped.run, "--output", tmp_path)
     assert result.exit_code == 0, result.output
-    assert "contempt" in (tmp_path / "report" / "report.md").read_text()
+    assert "contempt" in (tmp_path / "report.md").read_text()
+
+
+def test_pictures_of_a_class_that_a_model_lacks_are_not_scored(mapped, numbered, tmp_path):
     result = invoke(
-        *("predict", str(exported / "edge.onnx"), "--data", str(numbered), "--detector", "none"),
-        *("--labels-map", "rafdb,8=contempt", "--output", str(tmp_path / "seen"), "--pages", "0"),
+        *("predict", mapped.exported / "edge.onnx", "--data", numbered, "--detector", "none"),
+        *("--labels-map", "rafdb,8=contempt", "--output", tmp_path, "--pages", "0"),
     )
     assert result.exit_code == 0, result.output
-    # Of a model that does not know disgust its pictures are left out of the scores.
-    scores = json.loads((tmp_path / "seen" / "metrics.json").read_text())
+    scores = json.loads((tmp_path / "metrics.json").read_text())
     assert scores["images"] == 126 - 17
     assert scores["support"][-1] == 7
 
