@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -325,42 +326,89 @@ def test_a_shipped_int8_file_is_not_lost_to_another_training(
     assert names(Path("vgg16-exported"))[-1] == "vgg16.onnx"
 
 
-def test_a_card_tells_of_agreement_with_people_where_votes_are_known(tmp_path: Path) -> None:
-    counts = drawn_votes(70)
-    votes = write_drawn_votes(tmp_path / "votes.csv", counts)
-    source, out = save_net(tmp_path / "mine.keras"), tmp_path / "out"
-    export = ("export", source, "--labels", LABELS, "--export-dir", out)
-    refused = run(*export, "--votes", votes)
-    assert refused.exit_code == 2
-    assert "--votes needs --data" in refused.stderr
-    done = run(*export, "--data", "synthetic:70", "--votes", votes)
+COUNTS = drawn_votes(70)
+# PublicTest of the drawn faces: of ten images the fifth.
+HELD = np.arange(4, 70, 10)
+
+
+@dataclass
+class Voted:
+    """An exported model, what people saw in the images that it is tested on, what was printed."""
+
+    source: Path
+    votes: Path
+    out: Path
+    printed: str
+
+    @property
+    def agreement(self) -> float:
+        """Return the share of votes for what the file predicts, as it is without its prior."""
+        faces = synthetic_faces(70)[0][HELD].astype(np.float32)[..., None]
+        model = Classifier(self.out / "mine.onnx", detector="none", prior=0)
+        return float((COUNTS[HELD, model.probabilities(faces).argmax(axis=1)] / 10).mean())
+
+
+@pytest.fixture(scope="module")
+def voted(tmp_path_factory: pytest.TempPathFactory) -> Voted:
+    folder = tmp_path_factory.mktemp("voted")
+    source = save_net(folder / "mine.keras")
+    votes = write_drawn_votes(folder / "votes.csv", COUNTS)
+    data = ("--data", "synthetic:70", "--votes", votes)
+    done = run("export", source, "--labels", LABELS, "--export-dir", folder / "out", *data)
     assert done.exit_code == 0, done.output
-    # PublicTest of the drawn faces: of ten images the fifth.
-    held = np.arange(4, 70, 10)
-    faces = synthetic_faces(70)[0][held].astype(np.float32)[..., None]
-    model = Classifier(out / "mine.onnx", detector="none", prior=0)
-    answers = model.probabilities(faces).argmax(axis=1)
-    facts = read_facts(out / "mine.onnx")
-    # How often each emotion is taught, single votes left out, is the file's prior.
-    taught = counts[load_dataset("synthetic:70").usage == "Training"]
+    return Voted(source, votes, folder / "out", done.stdout)
+
+
+def test_agreement_with_people_is_measured_where_votes_are_known(voted: Voted) -> None:
+    facts = read_facts(voted.out / "mine.onnx")
+    assert facts["single"]["agreement"] == pytest.approx(voted.agreement)
+    assert f"agreement with a rater {voted.agreement:.3f} on PublicTest" in voted.printed
+
+
+def test_the_prior_is_how_often_votes_teach_each_emotion(voted: Voted) -> None:
+    taught = COUNTS[load_dataset("synthetic:70").usage == "Training"]
+    # Single votes are left out.
     several = np.where(taught > 1, taught, 0)
-    shares = several / several.sum(axis=1, keepdims=True)
     assert several.sum(axis=1).min() >= 4
-    assert model.spec.prior == pytest.approx(shares.mean(axis=0), abs=1e-5)
-    agreed = (counts[held, answers] / 10).mean()
-    assert facts["single"]["agreement"] == pytest.approx(agreed)
-    assert f"agreement with a rater {agreed:.3f} on PublicTest" in done.stdout
-    card = (out / "MODELS.md").read_text()
-    assert f"| Agreement with a rater | {agreed:.3f}, mirrored " in card
-    ceiling = (counts[held] / 10).max(axis=1).mean()
+    shares = several / several.sum(axis=1, keepdims=True)
+    prior = Classifier(voted.out / "mine.onnx", detector="none").spec.prior
+    assert prior == pytest.approx(shares.mean(axis=0), abs=1e-5)
+
+
+def test_a_card_tells_of_agreement_with_people(voted: Voted) -> None:
+    card = (voted.out / "MODELS.md").read_text()
+    assert f"| Agreement with a rater | {voted.agreement:.3f}, mirrored " in card
+    ceiling = (COUNTS[HELD] / 10).max(axis=1).mean()
     assert f"| Ceiling of agreement | {ceiling:.3f} |" in card
     assert "| class of the clear majority | recall | images |" in card
     assert "- Agreement of two raters: the probability that two raters of such an image" in card
-    # Where nobody voted nothing is said of it.
-    assert run(*export, "--data", "synthetic:70").exit_code == 0
-    assert "rater" not in (out / "MODELS.md").read_text()
-    assert Classifier(out / "mine.onnx", detector="none").spec.prior == ()
-    other = LABELS.replace("fear", "bored")
-    strange = run("export", source, "--labels", other, "--data", "synthetic:70", "--votes", votes)
-    assert strange.exit_code == 1
-    assert "Expected classes among angry, disgust" in strange.stderr
+
+
+def test_a_card_says_nothing_of_raters_where_nobody_voted(voted: Voted, tmp_path: Path) -> None:
+    flags = ("--labels", LABELS, "--data", "synthetic:70", "--export-dir", tmp_path)
+    assert run("export", voted.source, *flags).exit_code == 0
+    assert "rater" not in (tmp_path / "MODELS.md").read_text()
+    assert Classifier(tmp_path / "mine.onnx", detector="none").spec.prior == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "data", "code", "message"),
+    [
+        (LABELS, (), 2, "--votes needs --data"),
+        (
+            LABELS.replace("fear", "bored"),
+            ("--data", "synthetic:70"),
+            1,
+            "Expected classes among angry, disgust",
+        ),
+    ],
+    ids=["without data", "of other classes"],
+)
+def test_votes_that_say_nothing_of_a_model_are_refused(
+    voted: Voted, tmp_path: Path, labels: str, data: tuple[str, ...], code: int, message: str
+) -> None:
+    flags = ("--labels", labels, "--votes", voted.votes, "--export-dir", tmp_path / "out")
+    done = run("export", voted.source, *flags, *data)
+    assert done.exit_code == code
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
