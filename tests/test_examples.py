@@ -102,6 +102,55 @@ def test_training_on_folders_of_ones_own(tmp_path):
     assert (tmp_path / "out/report/report.html").is_file()
 
 
+@pytest.mark.tensorflow
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(sys.platform == "win32", reason="is a shell script")
+def test_a_rented_gpu(tmp_path):
+    from tests.support.made_votes import drawn_votes, write_drawn_votes
+
+    write_drawn_votes(tmp_path / "votes.csv", drawn_votes(140))
+
+    def command(seconds: int) -> "subprocess.CompletedProcess[str]":
+        words = ["sh", ROOT / "examples/rented_gpu.sh", "synthetic:140", "votes.csv", "run"]
+        few = ["--models", "edge", "--folds", "2", "--epochs", "2", "--batch-size", "32"]
+        own = {"KERAS_BACKEND": "tensorflow", "LIMIT": str(seconds)}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return subprocess.run(
+            [*words, *few, "--jobs", "1"],
+            cwd=tmp_path,
+            env={**os.environ, **own, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    early = command(1)
+    assert early.returncode == 124, early.stderr
+    assert "give the same command again" in early.stderr
+    done = command(1500)
+    assert done.returncode == 0, done.stderr
+    parts = sorted((tmp_path / "run.parts").iterdir())
+    assert all(path.stat().st_size <= 16 * 2**20 for path in parts)
+
+    (tmp_path / "home").mkdir()
+    whole = b"".join(path.read_bytes() for path in parts)
+    subprocess.run(["tar", "--extract"], input=whole, cwd=tmp_path / "home", check=True)
+    ours, theirs = (
+        [path.relative_to(folder) for path in sorted((folder / "run").glob("*/*/model.keras"))]
+        for folder in (tmp_path, tmp_path / "home")
+    )
+    assert len(ours) == 2 and len(theirs) == 1 and theirs[0] in ours
+    from fer_train.network._keras import keras
+
+    images = np.random.default_rng(0).uniform(0, 255, (8, 48, 48, 1)).astype(np.float32)
+    exact, rounded = (
+        keras.saving.load_model(folder / theirs[0], compile=False).predict(images, verbose=0)
+        for folder in (tmp_path, tmp_path / "home")
+    )
+    assert 0 < np.abs(exact - rounded).max() < 1e-2
+
+
 def script(name: str, folder: Path, *arguments: object) -> list[str]:
     """Run one of the scripts of boards, which installs into a folder, and return what it prints."""
     done = subprocess.run(

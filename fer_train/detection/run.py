@@ -81,6 +81,7 @@ from fer_train.run.folder import (
     FORMAT,
     HISTORY,
     KERAS_FILE,
+    delete_half_written,
     locked_run,
     read_arrays,
     read_curves,
@@ -168,6 +169,7 @@ class _Trainer:
 
     def train(self) -> dict[str, Any]:
         with locked_run(self.folder):
+            delete_half_written(self.folder)
             self._plan()
             if not (self.folder / DONE).is_file():
                 training, held = self._split(self._labelled())

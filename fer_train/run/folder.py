@@ -111,6 +111,13 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def delete_half_written(folder: Path) -> None:
+    """Delete what kills have left of `write_atomic`, in a folder whose lock the caller holds."""
+    for path in folder.glob(".*-*"):
+        if path.name[1:].partition("-")[0].isdigit():
+            path.unlink(missing_ok=True)
+
+
 def _make_parent(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

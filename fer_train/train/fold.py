@@ -28,6 +28,7 @@ from fer_train.run.folder import (
     PROGRAMS,
     RECORD,
     RunFold,
+    delete_half_written,
     locked,
     write_atomic,
     write_curves,
@@ -125,6 +126,7 @@ class FoldTrainer:
         """
         with locked(self.fold.folder / LOCK):
             if not self.fold.is_done:
+                delete_half_written(self.fold.folder)
                 keep_programs(self.fold.run.folder / PROGRAMS)
                 self.checkpoints.written = written
                 try:
