@@ -106,7 +106,8 @@ def test_training_on_folders_of_ones_own(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(sys.platform == "win32", reason="is a shell script")
-def test_a_rented_gpu(tmp_path):
+def test_a_rented_gpu_goes_on_and_packs(tmp_path):
+    """By pack_run.py, at its end."""
     from tests.support.made_votes import drawn_votes, write_drawn_votes
 
     write_drawn_votes(tmp_path / "votes.csv", drawn_votes(140))
