@@ -1,8 +1,9 @@
 """What an exported model promises, written once for the trainer and the runtime.
 
 A classifier of ours is one ONNX file whose input ``image`` is float32 (N, 48, 48, 1), grey, 0-255,
-and whose output ``probabilities`` is float32 (N, 7) with rows that sum to 1; scaling, channel
-copies and any ImageNet preprocessing are inside the graph. Whatever else a user of the file must
+and whose output ``probabilities`` is float32 (N, 7) with rows that sum to 1, unless it was trained
+on other sizes, colours or classes; scaling, channel copies and any ImageNet preprocessing are
+inside the graph. Whatever else a user of the file must
 know stands in its metadata as a `ModelSpec`, or as a `DetectorSpec` where the file finds faces.
 
 Models of other makers are described by the same names: `DESCRIPTION` is the one table from which

@@ -152,6 +152,33 @@ def test_a_rented_gpu_goes_on_and_packs(tmp_path):
     assert 0 < np.abs(exact - rounded).max() < 1e-2
 
 
+@pytest.mark.tensorflow
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="is a shell script")
+def test_an_architecture_of_ones_own_on_pictures_in_colour(tmp_path):
+    from fer_edge.contract import EMOTIONS
+    from fer_train.data.synthetic import draw_face
+
+    for number in range(84):
+        emotion = EMOTIONS[number % 7]
+        path = tmp_path / "photos" / emotion / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), draw_face(emotion, (60, 100)[number % 2], seed=number))
+    done = subprocess.run(
+        ["sh", ROOT / "examples/own_architecture/train.sh", "photos", "out", "--epochs", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "42 of 84 images are enlarged to 64 x 64" in done.stderr
+    assert "graph_inputs     image float (N, 64, 64, 3)" in done.stdout
+    assert (tmp_path / "out/report/pictures/net-grad-cam.png").is_file()
+
+
 def script(name: str, folder: Path, *arguments: object) -> list[str]:
     """Run one of the scripts of boards, which installs into a folder, and return what it prints."""
     done = subprocess.run(

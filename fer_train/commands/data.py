@@ -1,5 +1,6 @@
 """``fer-train explore`` and ``prepare``: data sets before training."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -10,15 +11,18 @@ from fer_edge.inference.flags import detector_options
 from fer_edge.inference.locate import DetectorName
 from fer_train.commands.options import (
     classes_option,
+    color_option,
     echo_paths,
+    image_size_option,
     labels_map_option,
     layout_option,
     output_option,
     votes_option,
 )
 from fer_train.commands.parameters import SEED
-from fer_train.commands.planning import as_usage, tell_of_left_out
+from fer_train.commands.planning import as_usage, tell_of_images
 from fer_train.data.emotions import language_advice, make_labelling
+from fer_train.data.form import Form, ImageColor
 
 
 @click.command(cls=Command)
@@ -26,6 +30,8 @@ from fer_train.data.emotions import language_advice, make_labelling
 @votes_option
 @classes_option
 @labels_map_option
+@color_option
+@image_size_option
 @click.option(
     "--limit", type=click.IntRange(1), help="Use at most this many images. [default: all]"
 )
@@ -36,6 +42,8 @@ def explore(
     votes: str | None,
     classes: tuple[str, ...] | None,
     labels_map: tuple[str, ...] | None,
+    color: ImageColor | None,
+    image_size: int | None,
     limit: int | None,
     seed: int,
     output: Path,
@@ -47,8 +55,11 @@ def explore(
 
     with as_usage():
         labelling = make_labelling(classes or (), labels_map or ())
-    dataset = load_dataset(data, limit=limit, seed=seed, votes=votes, labelling=labelling)
-    tell_of_left_out(dataset)
+    form = Form(image_size, color)
+    dataset = load_dataset(
+        data, limit=limit, seed=seed, votes=votes, labelling=labelling, form=form
+    )
+    tell_of_images(dataset)
     document = explore_dataset(dataset, seed)
     echo_paths(save(document, output, "explore"))
 
@@ -71,6 +82,8 @@ def explore(
 @classes_option
 @labels_map_option
 @detector_options
+@color_option
+@image_size_option
 @click.option(
     "--margin",
     type=click.FloatRange(0, 2),
@@ -94,16 +107,18 @@ def prepare(
     labels_map: tuple[str, ...] | None,
     detector: DetectorName,
     detector_model: Path | None,
+    color: ImageColor | None,
+    image_size: int | None,
     margin: float,
     frames_per_s: float,
 ) -> None:
     """Cut faces out of pictures and videos, as a data set.
 
     The largest face of each picture, and of some frames of each video, is turned upright and cut as
-    fer-edge does, grey and 48 x 48. OUTPUT/faces.csv lists the source of each face, and the
-    pictures without one. --groups OUTPUT/faces.csv keeps the frames of a video together.
+    fer-edge does, grey and 48 x 48 if nothing else is said. OUTPUT/faces.csv lists the source of
+    each face, and the pictures without one. --groups OUTPUT/faces.csv keeps the frames of a video
+    together.
     """
-    from fer_edge.contract import ModelSpec
     from fer_edge.inference.detectors import open_detector
     from fer_train.data.prepare import prepare_faces
 
@@ -117,7 +132,7 @@ def prepare(
         layout=layout,
         labelling=labelling,
         labels_map=labels_map or (),
-        spec=ModelSpec(margin=margin),
+        spec=dataclasses.replace(Form(image_size, color).spec, margin=margin),
         frames_per_s=frames_per_s,
     )
     for reason, count in sorted(made.skipped.items()):

@@ -17,8 +17,9 @@ from fer_train.commands.options import (
     licence_option,
     votes_option,
 )
-from fer_train.commands.parameters import NameList
-from fer_train.run.recipes import KERAS_MODELS
+from fer_train.commands.parameters import ModelFile, NameList
+from fer_train.run.model_file import OwnModel
+from fer_train.run.recipes import Recipe, is_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
 @click.argument(
     "source", metavar="RUN|FILE.keras|SAVEDMODEL", type=click.Path(path_type=Path, exists=True)
 )
-@click.option(
-    "--models", type=NameList(KERAS_MODELS), help="Models of RUN to export. [default: all]"
-)
+@click.option("--models", type=NameList(), help="Models of RUN to export. [default: all]")
 @click.option(
     "--fold",
     "fold_name",
@@ -50,6 +49,12 @@ if TYPE_CHECKING:
     "metrics.json of its run.",
 )
 @click.option("--note", "notes", multiple=True, help="Sentence for FILE's card; may be repeated.")
+@click.option(
+    "--model-file",
+    type=ModelFile(),
+    metavar="FILE.py:FUNCTION",
+    help="Python file with FILE's custom layers. It is run: give only code that you trust.",
+)
 @description_options(without=("layout", "affect", "output_name"))
 @export_dir_option
 @click.option("--data", help="Data set to evaluate the files on. [default: RUN's; none for FILE]")
@@ -83,6 +88,7 @@ def export(
     votes: str | None,
     labels_map: tuple[str, ...] | None,
     licence: str,
+    model_file: OwnModel | None,
     earlier_paths: tuple[Path, ...],
     description: Description,
     **values: Any,
@@ -97,7 +103,8 @@ def export(
     from fer_train.run.folder import open_run
 
     earlier = [open_run(path) if path.is_dir() else path for path in earlier_paths]
-    of_file = {"--facts": facts_folder, "--note": notes, "--labels-map": labels_map} | {
+    of_file: dict[str, Any] = {"--facts": facts_folder, "--note": notes}
+    of_file |= {"--labels-map": labels_map, "--model-file": model_file} | {
         f"--{name.replace('_', '-')}": value for name, value in description.items()
     }
     of_run = {"--models": models, "--fold": fold_name != "best"}
@@ -125,14 +132,15 @@ def export(
             earlier=earlier,
             notes=notes,
             licence=licence,
+            recipe=Recipe(**model_file.settings) if model_file else None,
         )
         pictures = Pictures()
         if data:
-            pictures = file_pictures(data, model.spec.labels, votes, labels_map or ())
+            pictures = file_pictures(data, model.spec, votes, labels_map or ())
         _echo_refused(_publish_source(model, export_dir, pictures, Forms(**values)))
         return
     run = open_run(source)
-    known = tuple(name for name in run.recipes if name in KERAS_MODELS)
+    known = tuple(name for name in run.recipes if is_network(name))
     if unknown := set(models or ()) - set(known):
         raise click.BadParameter(
             f"{source} has {', '.join(known)}, received {', '.join(sorted(unknown))}",
@@ -210,11 +218,11 @@ def quantize(
     from fer_train.export.publish import quantize_file
     from fer_train.export.sources import file_pictures
 
-    labels = open_file(source, **description).spec.labels
+    spec = open_file(source, **description).spec
     refused = quantize_file(
         source,
         export_dir or source.parent,
-        file_pictures(data, labels, votes, labels_map or ()),
+        file_pictures(data, spec, votes, labels_map or ()),
         description=description,
         reduce_range=reduce_range,
         report=click.echo,
@@ -255,7 +263,7 @@ def publish_folds(
 
     refused = []
     for model in models:
-        if model not in KERAS_MODELS:
+        if not is_network(model):
             click.echo(f"{model} has no ONNX form and is not exported", err=True)
             continue
         chosen = best_fold(run, model) if fold is None else run.fold(model, fold)

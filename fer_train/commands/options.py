@@ -10,8 +10,9 @@ from typing import Any, TypeVar, get_args
 import click
 
 from fer_edge._base.sections import section
-from fer_train.commands.parameters import SEED, LabelsMap, NameList
+from fer_train.commands.parameters import SEED, LabelsMap, ModelFile, NameList
 from fer_train.data.emotions import LABEL_PRESETS
+from fer_train.data.form import COLORS, LARGEST_SIZE, LEAST_SIZE
 from fer_train.data.group_patterns import GROUP_PATTERNS
 from fer_train.data.languages import LANGUAGES
 from fer_train.run.recipes import (
@@ -170,7 +171,33 @@ config_option = click.option(
 )
 
 
-recipe_options = setting_options(Recipe, skip=("name",))
+_OWN = ("model_file", "code")
+"""Settings that `model_file_option` gives."""
+
+recipe_options = setting_options(Recipe, skip=("name", *_OWN))
+
+model_file_option = click.option(
+    "--model-file",
+    type=ModelFile(),
+    metavar="FILE.py:FUNCTION",
+    help="Keras model of your own, named like its file: FUNCTION(input_shape, classes) returns a "
+    "model from levels 0-255 to probabilities. FILE.py is run: give only code that you trust. RUN "
+    "keeps a copy.",
+)
+
+color_option = click.option(
+    "--color",
+    type=click.Choice(COLORS),
+    help="Colour of the images; pictures are converted. [default: gray; pictures in colour are "
+    "refused]",
+)
+
+image_size_option = click.option(
+    "--image-size",
+    type=click.IntRange(LEAST_SIZE, LARGEST_SIZE),
+    help="Side of the images in pixels; pictures are resized. [default: 48; other pictures are "
+    "refused]",
+)
 
 
 def data_options(function: F) -> F:
@@ -185,11 +212,11 @@ def data_options(function: F) -> F:
         ),
         click.option(
             "--models",
-            type=NameList(MODEL_NAMES),
-            default=",".join(THESIS_MODELS),
-            show_default=True,
-            help=f"Models to train, comma-separated: {', '.join(MODEL_NAMES)}.",
+            type=NameList(),
+            help=f"Models to train, comma-separated: {', '.join(MODEL_NAMES)}, or that of "
+            f"--model-file. [default: {','.join(THESIS_MODELS)}, or that of --model-file]",
         ),
+        model_file_option,
         click.option(
             "--recipe",
             type=click.Choice(sorted(PROTOCOL_DEFAULTS)),
@@ -218,12 +245,14 @@ def data_options(function: F) -> F:
         ),
         classes_option,
         labels_map_option,
+        color_option,
+        image_size_option,
         click.option("--drop", type=NameList(), help="Classes to leave out, comma-separated."),
     ]
-    function = setting_options(Recipe, skip=("name", *TEACHING))(function)
+    function = setting_options(Recipe, skip=("name", *_OWN, *TEACHING))(function)
     named = (
         *("data", "folds", "limit", "seed", "split_seed", "classes", "labels_map", "drop"),
-        *("votes", "groups"),
+        *("votes", "groups", "color", "image_size"),
     )
     function = setting_options(Protocol, skip=named)(function)
     return section(DATA, *options)(function)

@@ -6,6 +6,7 @@ import click
 
 from fer_edge.errors import DataError
 from fer_train.data.emotions import parse_labels_map
+from fer_train.run.model_file import OwnModel, read_model_file
 from fer_train.run.recipes import LARGEST_SEED
 
 SEED = click.IntRange(0, LARGEST_SEED)
@@ -44,6 +45,21 @@ class LabelsMap(click.ParamType[tuple[str, ...]]):
             return value
         try:
             return parse_labels_map(value)
+        except DataError as error:
+            self.fail(error.message)
+
+
+class ModelFile(click.ParamType[OwnModel]):
+    """``FILE.py:FUNCTION``, an architecture of one's own."""
+
+    name = "model file"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> OwnModel:
+        """Read the file."""
+        if isinstance(value, OwnModel):
+            return value
+        try:
+            return read_model_file(value)
         except DataError as error:
             self.fail(error.message)
 

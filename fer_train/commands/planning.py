@@ -1,7 +1,7 @@
 """What the commands that train do first: read settings, load images, set up the run folder."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,14 @@ import click
 
 from fer_edge.errors import DataError
 from fer_train.commands.options import TEACHING
+from fer_train.run.model_file import OwnModel
 from fer_train.run.recipes import (
-    KERAS_MODELS,
     PROTOCOL_DEFAULTS,
+    THESIS_MODELS,
     Protocol,
     Recipe,
+    check_size,
+    is_network,
     read_overrides,
     recipe_for,
 )
@@ -41,9 +44,10 @@ def set_up_run(
     run_folder: Path,
     store: str | None,
     flags: dict[str, Any],
-    check: "Callable[[Mapping[str, Recipe], int], None]" = lambda recipes, classes: None,
+    *,
+    weights: bool = False,
 ) -> "tuple[Run, Dataset]":
-    """Plan a run, or go on with it; ``check`` sees the recipes before anything is written."""
+    """Plan a run, or go on with it; ``weights`` looks for those before anything is written."""
     from fer_train.run.plan import load_images, plan_run
     from fer_train.run.store import Store
 
@@ -52,9 +56,9 @@ def set_up_run(
     if there:
         there.fetch_plan(run_folder)
     dataset = load_images(protocol)
-    tell_of_left_out(dataset)
+    tell_of_images(dataset)
     tell_of_votes(dataset)
-    check(recipes, len(protocol.labels))
+    check_models(recipes, protocol, weights=weights)
     run = plan_run(run_folder, protocol, recipes, dataset)
     _tell_of_groups(run, dataset)
     if there:
@@ -64,14 +68,28 @@ def set_up_run(
     return run, dataset
 
 
+def choose_models(models: tuple[str, ...] | None, own: OwnModel | None) -> tuple[str, ...]:
+    """Return the models that are asked for, by name or by a file of one's own."""
+    if models is None:
+        return (own.name,) if own else THESIS_MODELS
+    if own and own.name not in models:
+        raise click.UsageError(
+            f"--model-file {own.settings['model_file']} is the model {own.name}, received --models "
+            f"{','.join(models)} without it; add it, or leave --models away"
+        )
+    return models
+
+
 def read_run_settings(
     data: str, models: tuple[str, ...], recipe: str, config: Path | None, flags: dict[str, Any]
 ) -> tuple[Protocol, dict[str, Recipe]]:
     """Return what flags, the file of settings and the recipe say, in this order."""
     given = {name: value for name, value in flags.items() if value is not None}
+    own_model = given.pop("model_file", None)
+    own = {own_model.name: own_model.settings} if own_model else {}
     protocol_fields = {field.name for field in dataclasses.fields(Protocol)}
     with as_usage():
-        common = read_overrides(config, "") if config else {}
+        common = read_overrides(config, "", own) if config else {}
     settings = PROTOCOL_DEFAULTS[recipe] | common | given
     with as_usage():
         protocol = Protocol(
@@ -79,7 +97,8 @@ def read_run_settings(
         )
         recipes = {}
         for model in models:
-            overrides = (read_overrides(config, model) if config else {}) | given
+            overrides = read_overrides(config, model, own) if config else {}
+            overrides |= given | own.get(model, {})
             recipes[model] = recipe_for(
                 recipe,
                 model,
@@ -90,6 +109,7 @@ def read_run_settings(
                     flag = f"--{name.replace('_', '-')}"
                     raise click.UsageError(f"{flag} is for fer-train distill, which has a teacher")
             check_votes_share(recipes[model], protocol)
+            check_size(model, protocol)
     return protocol, recipes
 
 
@@ -99,11 +119,13 @@ def check_votes_share(recipe: Recipe, protocol: Protocol) -> None:
         raise click.UsageError("--votes-share is for --votes, which brings votes")
 
 
-def tell_of_left_out(dataset: "Dataset") -> None:
-    """Say how many images are of no class, and which classes have no image."""
+def tell_of_images(dataset: "Dataset") -> None:
+    """Say what was left out and made of pictures, and which classes have no image."""
     if dataset.left_out:
         counts = ", ".join(f"{count:,} of {name}" for name, count in dataset.left_out.items())
         click.echo(f"left out, being of no class: {counts}", err=True)
+    for what, count in dataset.remade.items():
+        click.echo(f"{count:,} of {len(dataset):,} images are {what}", err=True)
     present = set(dataset.labels.tolist())
     if absent := [name for label, name in enumerate(dataset.label_names) if label not in present]:
         click.echo(
@@ -143,18 +165,26 @@ def tell_of_votes(dataset: "Dataset") -> None:
     )
 
 
-def check_weights(recipes: Mapping[str, Recipe], classes: int) -> None:
-    """Look for weights to start from before the first fold of any model, not in mid-run."""
+def check_models(
+    recipes: Mapping[str, Recipe], protocol: Protocol, *, weights: bool = True
+) -> None:
+    """Look at models of one's own before the first fold of any model, not in mid-run.
+
+    Args:
+        recipes: Of all models.
+        protocol: Of their run.
+        weights: Whether to look for weights to start from too.
+    """
     needed = {
         model: recipe
         for model, recipe in recipes.items()
-        if model in KERAS_MODELS and recipe.weights != "none"
+        if is_network(model) and (recipe.code or (weights and recipe.weights != "none"))
     }
     if needed:
-        from fer_train.network.models import check_pretrained
+        from fer_train.network.check import check_model
 
         for model, recipe in needed.items():
-            check_pretrained(model, recipe, classes)
+            check_model(model, recipe, len(protocol.labels), protocol.form)
 
 
 def check_logs(kinds: Sequence[str]) -> None:

@@ -17,7 +17,6 @@ from fer_train.commands.options import (
     layout_option,
     output_option,
 )
-from fer_train.run.recipes import KERAS_MODELS
 
 if TYPE_CHECKING:
     from fer_train.run.evaluation import ModelEvaluation
@@ -123,7 +122,7 @@ def compare(run_folders: tuple[Path, ...], only_done: bool) -> None:
 @layout_option
 @labels_map_option
 @detector_options
-@click.option("--model", type=click.Choice(KERAS_MODELS), help="Model of a RUN with several.")
+@click.option("--model", help="Model of a RUN with several.")
 @click.option(
     "--fold", type=click.IntRange(0), help="Fold of RUN to use alone. [default: the average of all]"
 )

@@ -19,19 +19,21 @@ from fer_train.commands.options import (
     export_dir_option,
     licence_option,
     log_option,
+    model_file_option,
     plan_options,
     run_option,
     store_option,
 )
 from fer_train.commands.parameters import NameList, SeedList
-from fer_train.commands.planning import as_usage, check_logs, check_weights, set_up_run
+from fer_train.commands.planning import as_usage, check_logs, choose_models, set_up_run
 from fer_train.commands.scores import print_scores
+from fer_train.run.model_file import OwnModel
 from fer_train.run.recipes import (
-    KERAS_MODELS,
     MODEL_NAMES,
     PROTOCOL_DEFAULTS,
     THESIS_MODELS,
     Protocol,
+    is_network,
     recipe_for,
     to_toml,
 )
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.option("--model", type=click.Choice(MODEL_NAMES), required=True)
+@click.option("--model", required=True, help="Model of RUN to train.")
 @click.option(
     "--fold", "index", type=click.IntRange(0), required=True, help="Number of the fold, from 0."
 )
@@ -93,7 +95,7 @@ def fold(
 @plan_options
 def plan(
     data: str,
-    models: tuple[str, ...],
+    models: tuple[str, ...] | None,
     recipe: str,
     config: Path | None,
     run_folder: Path,
@@ -101,6 +103,7 @@ def plan(
     **flags: Any,
 ) -> None:
     """Set up a run folder, whose folds `fer-train fold` trains."""
+    models = choose_models(models, flags["model_file"])
     from fer_train.run.folder import locked_run
 
     with locked_run(run_folder):
@@ -115,17 +118,21 @@ def plan(
 @click.option(
     "--model",
     "models",
-    type=NameList(MODEL_NAMES),
-    default=",".join(THESIS_MODELS),
-    show_default=True,
-    help=f"Models, comma-separated: {', '.join(MODEL_NAMES)}.",
+    type=NameList(),
+    help=f"Models, comma-separated: {', '.join(MODEL_NAMES)}, or that of --model-file. [default: "
+    f"{','.join(THESIS_MODELS)}, or that of --model-file]",
 )
+@model_file_option
 @click.option("--weights", default="", help="As for `fer-train all`; changes other defaults.")
-def settings(recipe: str, models: tuple[str, ...], weights: str) -> None:
+def settings(
+    recipe: str, models: tuple[str, ...] | None, model_file: OwnModel | None, weights: str
+) -> None:
     """Print the settings of a recipe as TOML, for --config."""
+    models = choose_models(models, model_file)
+    own = {model_file.name: model_file.settings} if model_file else {}
     given = {"weights": weights} if weights else {}
     with as_usage():
-        recipes = {model: recipe_for(recipe, model, given) for model in models}
+        recipes = {model: recipe_for(recipe, model, given | own.get(model, {})) for model in models}
     protocol = Protocol(data="", **PROTOCOL_DEFAULTS[recipe])
     click.echo(to_toml(protocol, recipes), nl=False)
 
@@ -184,7 +191,7 @@ def _resource(context: Any, parameter: Any, value: float) -> float:
 )
 def train_all(
     data: str,
-    models: tuple[str, ...],
+    models: tuple[str, ...] | None,
     recipe: str,
     config: Path | None,
     run_folder: Path,
@@ -215,6 +222,7 @@ def train_all(
             "--seeds excludes --seed and --emit; for job files of several seeds give --emit with "
             "each --seed, a --run of its own and the same --split-seed"
         )
+    models = choose_models(models, flags["model_file"])
     if estimate_only:
         _estimate(data, models, recipe, config, run_folder, flags)
         return
@@ -246,8 +254,9 @@ def train_all(
             address, mark, options = store.partition("?")
             there = f"{address.rstrip('/')}/{part}{mark}{options}"
         with locked_run(place):
-            check = check_weights if not emit else lambda recipes, classes: None
-            run, dataset = set_up_run(data, models, recipe, config, place, there, own, check)
+            run, dataset = set_up_run(
+                data, models, recipe, config, place, there, own, weights=not emit
+            )
             run = dataclasses.replace(run, logs=logs)
             folds = pending(run, models)
             if emit:
@@ -332,7 +341,7 @@ def _estimate(
         total_s = 0.0
         for model in models:
             own = [fold for fold in folds if fold.model == model]
-            if model not in KERAS_MODELS or not own:
+            if not is_network(model) or not own:
                 reason = "is not timed" if own else "has no fold left"
                 click.echo(f"{model:<12}{reason}")
                 continue

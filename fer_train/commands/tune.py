@@ -11,12 +11,13 @@ from fer_edge._base.sections import section
 from fer_train.commands.options import RUNNING, data_options, run_option
 from fer_train.commands.planning import (
     as_usage,
-    check_weights,
+    check_models,
+    choose_models,
     read_run_settings,
-    tell_of_left_out,
+    tell_of_images,
     tell_of_votes,
 )
-from fer_train.run.recipes import KERAS_MODELS
+from fer_train.run.recipes import KERAS_MODELS, is_network
 
 
 @click.command(cls=Command)
@@ -48,7 +49,7 @@ from fer_train.run.recipes import KERAS_MODELS
 @section(RUNNING, run_option)
 def tune(
     data: str,
-    models: tuple[str, ...],
+    models: tuple[str, ...] | None,
     recipe: str,
     config: Path | None,
     searched: tuple[str, ...],
@@ -64,9 +65,11 @@ def tune(
     used. What is given as a flag is the same in all trials. The same command on the same RUN goes
     on where it was.
     """
-    if len(models) != 1 or models[0] not in KERAS_MODELS:
+    models = choose_models(models, flags["model_file"])
+    if len(models) != 1 or not is_network(models[0]):
         raise click.UsageError(
-            f"expected one network to search for, of {', '.join(KERAS_MODELS)}; give --models edge"
+            f"expected one network to search for, of {', '.join(KERAS_MODELS)} or your own; give "
+            "--models edge"
         )
     protocol, recipes = read_run_settings(data, models, recipe, config, flags)
     (own,) = recipes.values()
@@ -80,9 +83,9 @@ def tune(
         if repeated := {one.name for one in ranges if sum(one.name == o.name for o in ranges) > 1}:
             raise click.UsageError(f"--search names {', '.join(sorted(repeated))} twice")
         search = Search(run_folder, protocol, models[0], own, ranges)
-    check_weights(recipes, len(protocol.labels))
+    check_models(recipes, protocol)
     dataset = load_images(protocol)
-    tell_of_left_out(dataset)
+    tell_of_images(dataset)
     tell_of_votes(dataset)
     search.run(dataset, trials, hours, partial(click.echo, err=True))
     if search.best_file.is_file():

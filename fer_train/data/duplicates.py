@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge._base._cv2 import cv2
+from fer_train.data.pixels import Images, grey_thumbnails
 
 NEAR = ((6, 0.80), (10, 0.90))
 """Two images are near copies when their hashes differ in at most so many of 63 bits and their
@@ -28,7 +29,6 @@ BLANK_DEVIATION = 1.0
 _HASH_SIDE = 8
 _BLOCK = 1024
 
-Images = NDArray[np.uint8]
 Groups = NDArray[np.int64]
 
 
@@ -36,7 +36,7 @@ def identical_groups(images: Images) -> Groups:
     """Number the images so that pixel-identical ones share a number.
 
     Args:
-        images: (N, H, W) uint8.
+        images: (N, H, W) or (N, H, W, 3) uint8.
 
     Returns:
         (N,) int64, numbered from 0 by first appearance.
@@ -51,7 +51,7 @@ def duplicate_groups(images: Images) -> Groups:
     A copy of a copy belongs to the group too, however little it resembles the first.
 
     Args:
-        images: (N, H, W) uint8 grey, at least 8 x 8.
+        images: (N, H, W) uint8 grey or (N, H, W, 3) RGB.
 
     Returns:
         (N,) int64, numbered from 0 by first appearance.
@@ -100,13 +100,14 @@ def near_pairs(images: Images) -> NDArray[np.int64]:
     """Find the pairs of near copies, see `NEAR`.
 
     Args:
-        images: (N, H, W) uint8 grey, at least 8 x 8.
+        images: (N, H, W) uint8 grey or (N, H, W, 3) RGB; they are compared grey and 48 x 48.
 
     Returns:
         (M, 2) int64 indices, the first below the second.
     """
     if not len(images):
         return np.empty((0, 2), np.int64)
+    images = grey_thumbnails(images)
     # With bits as -1 and 1 a product of matrices counts the bits that all pairs have in common,
     # which is faster than any bucketing for as many images as fit into memory.
     signs = np.stack([_hash(image) for image in images])
@@ -138,8 +139,8 @@ def near_pairs(images: Images) -> NDArray[np.int64]:
 
 
 def blank_images(images: Images) -> NDArray[np.bool_]:
-    """Tell the images (N, H, W) uint8 whose levels hardly differ: (N,) bool."""
-    deviation = np.asarray([image.std() for image in images])
+    """Tell the images (N, H, W) or (N, H, W, 3) uint8 whose levels hardly differ: (N,) bool."""
+    deviation = np.asarray([image.std() for image in grey_thumbnails(images)])
     return np.asarray(deviation < BLANK_DEVIATION, np.bool_)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fer_edge.errors import DataError
 from fer_train.data.csv_rows import ImageNames, csv_rows
 from fer_train.data.group_patterns import GROUP_PATTERNS
+from fer_train.data.pixels import grey_thumbnails
 
 _GROUP_COLUMNS = ("group", "subject", "person", "clip", "video", "id")
 _FILE_COLUMNS = ("file", "name", "image", "path")
@@ -116,7 +117,7 @@ def suspected_groups(
 
     Args:
         names: (N,) of the images.
-        images: (N, H, W) uint8, in the order of the names.
+        images: (N, H, W) or (N, H, W, 3) uint8, in the order of the names.
         labels: (N,) classes.
     """
     paths = [PurePosixPath(name) for name in names.tolist()]
@@ -156,7 +157,7 @@ def _neighbours_alike(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> b
 
 def _correlations(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
     def normalised(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        flat = images.reshape(len(images), -1).astype(np.float32)
+        flat = grey_thumbnails(images).reshape(len(images), -1).astype(np.float32)
         flat -= flat.mean(1, keepdims=True)
         flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
         return flat

@@ -23,7 +23,7 @@ import re
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -34,8 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fer_edge.contract import EMOTIONS, IMAGE_SIZE
 from fer_edge.errors import DataError, ImageError
-from fer_edge.image.read import IMAGE_SUFFIXES, read_image
-from fer_edge.inference.preprocess import to_gray
+from fer_edge.image.read import IMAGE_SUFFIXES, Frame, read_image
 from fer_train.data.archives import (
     TAR_SUFFIXES,
     OpenText,
@@ -52,7 +51,9 @@ from fer_train.data.duplicates import (
     spread,
 )
 from fer_train.data.emotions import LEFT_OUT, SEVEN, Labelling
+from fer_train.data.form import COLORS, FER2013, Form
 from fer_train.data.groups import read_groups
+from fer_train.data.pixels import make_image
 from fer_train.data.votes import VOTE_KINDS, Votes, read_votes
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
@@ -60,6 +61,9 @@ USAGES = ("Training", "PublicTest", "PrivateTest")
 
 MAX_PICTURE_BYTES = 64 * 1024
 """A 48 x 48 picture needs a tenth of it; what unpacks to more is refused before it is decoded."""
+
+MAX_LARGE_PICTURE_BYTES = 32 * 2**20
+"""The same for pictures of any size."""
 
 MAX_ENTRIES = 1_000_000
 
@@ -82,7 +86,7 @@ class Dataset:
     """Labelled faces in memory.
 
     Attributes:
-        images: (N, 48, 48) uint8 grey, 0-255.
+        images: (N, S, S) uint8 grey or (N, S, S, 3) RGB, 0-255; S is 48 unless a `Form` said so.
         labels: (N,) int64, indices into ``label_names``.
         usage: (N,) str: one of `USAGES`, or "" where the source says nothing.
         names: (N,) str: where each image came from, such as ``test/sad/PublicTest_123.jpg`` or
@@ -90,6 +94,7 @@ class Dataset:
         label_names: What the labels mean.
         name: Short name of the source.
         left_out: How many images were left out, by the name of their label in the source.
+        remade: How many images are not quite what the pictures were, by what was done to them.
         groups: (N,) str, the person or clip of each image; None where nobody has said.
         votes: (N, 10) int64, what people saw in each image, columns as
             `fer_train.data.votes.VOTE_KINDS`; None where no votes were read.
@@ -104,6 +109,7 @@ class Dataset:
     votes: Votes | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     groups: NDArray[np.str_] | None = None
+    remade: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that the arrays belong together.
@@ -112,10 +118,11 @@ class Dataset:
             ValueError: They do not.
         """
         count = len(self.images)
-        expected = (count, IMAGE_SIZE, IMAGE_SIZE)
-        if self.images.shape != expected or self.images.dtype != np.uint8:
+        shape = self.images.shape
+        squares = len(shape) in (3, 4) and shape[1] == shape[2] and shape[3:] in ((), (3,))
+        if not squares or self.images.dtype != np.uint8:
             raise ValueError(
-                f"Expected images {expected} uint8, received {self.images.shape} "
+                f"Expected images (N, S, S) or (N, S, S, 3) uint8, received {shape} "
                 f"{self.images.dtype}"
             )
         for name in ("labels", "usage", "names"):
@@ -177,6 +184,7 @@ def load_dataset(
     votes: str | Path | None = None,
     labelling: Labelling = SEVEN,
     groups: str | None = None,
+    form: Form = FER2013,
 ) -> Dataset:
     """Read a data set; the same source gives the same order everywhere.
 
@@ -188,6 +196,7 @@ def load_dataset(
         votes: A csv of what people saw in the images, see `fer_train.data.votes`.
         labelling: The classes, and what names and numbers mean.
         groups: Tells the person or clip of each image, see `read_groups`.
+        form: Size and colours of the images.
 
     Returns:
         The images in the order of the csv's rows or of the sorted names.
@@ -207,7 +216,7 @@ def load_dataset(
             f"{', '.join(unknown)}, for which nobody could vote"
         )
     try:
-        dataset = _load(path, limit, seed, ballots, labelling)
+        dataset = _load(path, limit, seed, ballots, labelling, form)
         if groups is None:
             return dataset
         return dataclasses.replace(dataset, groups=read_groups(groups, dataset.names))
@@ -218,26 +227,38 @@ def load_dataset(
 
 
 def _load(
-    path: Path, limit: int | None, seed: int, ballots: Path | None, labelling: Labelling
+    path: Path,
+    limit: int | None,
+    seed: int,
+    ballots: Path | None,
+    labelling: Labelling,
+    form: Form,
 ) -> Dataset:
     text = str(path)
     if is_synthetic(text):
-        drawn = _with_votes(_load_synthetic(text, seed), ballots, by_row=False)
+        drawn = _with_votes(_load_synthetic(text, seed, form), ballots, by_row=False)
         return _limited(_named(drawn, labelling), limit, seed)
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a .csv, a folder, a .zip or 'synthetic'")
     if path.is_dir():
-        files = folder_files(path)
+        files, most = folder_files(path), _most_bytes(form)
         return _load_tree(
-            path, files, lambda name: _read_file(path / name), limit, seed, ballots, labelling
+            path,
+            files,
+            lambda name: _read_file(path / name, most),
+            limit,
+            seed,
+            ballots,
+            labelling,
+            form,
         )
     if path.name.lower().endswith((".csv", ".csv.gz")):
-        return _load_rows(path, limit, seed, ballots, labelling)
+        return _load_rows(path, limit, seed, ballots, labelling, form)
     if path.name.lower().endswith(TAR_SUFFIXES):
         opener = choose_csv(path, csvs_of_tar(path), _suits)
-        return _load_rows(path, limit, seed, ballots, labelling, opener)
+        return _load_rows(path, limit, seed, ballots, labelling, form, opener)
     if path.suffix.lower() == ".zip":
-        return _load_zip(path, limit, seed, ballots, labelling)
+        return _load_zip(path, limit, seed, ballots, labelling, form)
     raise DataError(f"Expected a .csv, .csv.gz, .tar.gz, .zip or folder, received {path}")
 
 
@@ -364,7 +385,7 @@ def is_synthetic(source: str) -> bool:
     return source.partition(":")[0] == "synthetic"
 
 
-def _load_synthetic(source: str, seed: int) -> Dataset:
+def _load_synthetic(source: str, seed: int, form: Form) -> Dataset:
     from fer_train.data.synthetic import (
         DEFAULT_COUNT,
         synthetic_clips,
@@ -389,9 +410,9 @@ def _load_synthetic(source: str, seed: int) -> Dataset:
             f",people=N or ,clips=N behind, received {source}"
         )
     if few:
-        images, labels, names = synthetic_clips(count, seed, **few)
+        images, labels, names = synthetic_clips(count, seed, form, **few)
     else:
-        images, labels = synthetic_faces(count, seed)
+        images, labels = synthetic_faces(count, seed, form)
         names = np.asarray([f"synthetic {index}" for index in range(count)])
     return Dataset(images, labels, synthetic_usage(count), names, name="synthetic")
 
@@ -402,10 +423,33 @@ def _load_rows(
     seed: int,
     votes: Path | None,
     labelling: Labelling,
+    form: Form,
     text: OpenText | None = None,
 ) -> Dataset:
     rows = _with_votes(_load_csv(path, labelling, text), votes, by_row=True)
-    return _limited(_named(rows, labelling), limit, seed)
+    dataset = _limited(_named(rows, labelling), limit, seed)
+    if dataset.images.shape[1:] == form.image_shape:
+        return dataset
+    images, remade = _make_images(dataset.images, len(dataset), form)
+    return dataclasses.replace(dataset, images=images, remade=remade)
+
+
+def _make_images(
+    frames: Iterable[Frame], count: int, form: Form
+) -> tuple[NDArray[np.uint8], dict[str, int]]:
+    """Make images of pictures, one in memory at a time; count what that adds nothing to."""
+    images, remade = np.empty((count, *form.image_shape), np.uint8), Counter[str]()
+    for image, frame in zip(images, frames, strict=True):
+        image[:] = make_image(frame, form)
+        if min(frame.shape[:2]) < form.side:
+            remade[f"enlarged to {form.side} x {form.side}, which shows no more"] += 1
+        if form.color == "rgb" and _is_grey(frame):
+            remade["grey, and the same in all three colours"] += 1
+    return images, dict(sorted(remade.items()))
+
+
+def _is_grey(frame: Frame) -> bool:
+    return frame.ndim == 2 or not (frame != frame[..., :1]).any()
 
 
 # --- csv ----------------------------------------------------------------------------------------
@@ -499,6 +543,7 @@ def _load_tree(
     seed: int,
     votes: Path | None,
     labelling: Labelling,
+    form: Form,
 ) -> Dataset:
     """Read the pictures among ``names``: relative paths with ``/``, in any order."""
     pictures, left_out = _pictures(path, names, labelling)
@@ -512,9 +557,8 @@ def _load_tree(
         kept = sample(labels, usage, limit, seed)
         labels, usage, chosen = labels[kept], usage[kept], chosen[kept]
         seen = None if seen is None else seen[kept]
-    images = np.empty((len(chosen), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-    for image, name in zip(images, chosen, strict=True):
-        image[:] = _decode(read(str(name)), f"{path}: {name}")
+    frames = (_decode(read(str(name)), f"{path}: {name}", form) for name in chosen)
+    images, remade = _make_images(frames, len(chosen), form)
     return Dataset(
         images,
         labels,
@@ -524,6 +568,7 @@ def _load_tree(
         name=path.stem or path.resolve().name,
         votes=seen,
         left_out=left_out,
+        remade=remade,
     )
 
 
@@ -598,20 +643,43 @@ def _usages(pictures: Sequence[tuple[str, str, str]]) -> list[str]:
     return usages
 
 
-def _decode(content: bytes, where: str) -> NDArray[np.uint8]:
-    """Decode a grey 48 x 48 picture with the runtime's own reader: (48, 48) uint8."""
+_SCALING = (
+    "--image-size 48 scales pictures to that or another size, fer-train prepare cuts faces out of "
+    "them"
+)
+
+
+class PictureFormError(DataError):
+    """A picture is of another size or colour than images are, and nobody said to make it so."""
+
+
+def _decode(content: bytes, where: str, form: Form) -> Frame:
+    """Decode a picture with the runtime's own reader: (H, W, 3) uint8 BGR.
+
+    Raises:
+        PictureFormError: It is not 48 x 48, or not grey, where nothing else was said.
+        DataError: It is no picture.
+    """
     try:
         image_bgr = read_image(content)
     except ImageError as error:
         raise DataError(f"{where}: {error}") from error
     height, width = image_bgr.shape[:2]
-    if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
-        raise DataError(
-            f"{where}: expected {IMAGE_SIZE} x {IMAGE_SIZE} pixels, received {width} x {height}"
+    if form.size is None and (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
+        raise PictureFormError(
+            f"{where}: expected {IMAGE_SIZE} x {IMAGE_SIZE} pixels, received {width} x {height}; "
+            f"{_SCALING}"
         )
-    if (image_bgr != image_bgr[..., :1]).any():
-        raise DataError(f"{where}: expected a grey picture, received one in colour")
-    return to_gray(image_bgr)
+    if form.color is None and not _is_grey(image_bgr):
+        raise PictureFormError(
+            f"{where}: expected a grey picture, received one in colour; give --color gray, which "
+            f"makes pictures grey, or --color {COLORS[1]}"
+        )
+    return image_bgr
+
+
+def _most_bytes(form: Form) -> int:
+    return MAX_PICTURE_BYTES if form.size is None else MAX_LARGE_PICTURE_BYTES
 
 
 def folder_files(folder: Path) -> list[str]:
@@ -633,32 +701,47 @@ def _refuse(error: OSError) -> None:
     raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _read_file(file: Path) -> bytes:
+def _read_file(file: Path, most: int) -> bytes:
     with file.open("rb") as opened:
-        content = opened.read(MAX_PICTURE_BYTES + 1)
-    if len(content) > MAX_PICTURE_BYTES:
-        raise DataError(f"{file} is larger than a 48 x 48 picture ({MAX_PICTURE_BYTES} bytes)")
+        content = opened.read(most + 1)
+    if len(content) > most:
+        raise _too_large(f"{file} is too large", most)
     return content
 
 
+def _too_large(what: str, most: int) -> DataError:
+    if most > MAX_PICTURE_BYTES:
+        return DataError(f"{what}; expected a picture of at most {most} bytes")
+    return PictureFormError(
+        f"{what}; expected a 48 x 48 picture of at most {most} bytes; {_SCALING}"
+    )
+
+
 def _load_zip(
-    path: Path, limit: int | None, seed: int, votes: Path | None, labelling: Labelling
+    path: Path,
+    limit: int | None,
+    seed: int,
+    votes: Path | None,
+    labelling: Labelling,
+    form: Form,
 ) -> Dataset:
+    most = _most_bytes(form)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = _checked_entries(archive, path)
             csvs = csvs_of_zip(archive, entries)
             if csvs and not any(_is_picture(name) for name in entries):
                 text = choose_csv(path, csvs, _suits)
-                return _load_rows(path, limit, seed, votes, labelling, text)
+                return _load_rows(path, limit, seed, votes, labelling, form, text)
             return _load_tree(
                 path,
                 list(entries),
-                lambda name: _read_entry(archive, entries[name]),
+                lambda name: _read_entry(archive, entries[name], most),
                 limit,
                 seed,
                 votes,
                 labelling,
+                form,
             )
     # zipfile raises NotImplementedError for a format that it does not know.
     except (zipfile.BadZipFile, NotImplementedError) as error:
@@ -697,13 +780,10 @@ def _checked_entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.
     return entries
 
 
-def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
     where = f"{archive.filename}: entry {info.filename!r}"
-    if info.file_size > MAX_PICTURE_BYTES:
-        raise DataError(
-            f"{where} unpacks to {info.file_size} bytes; expected a 48 x 48 picture of at most "
-            f"{MAX_PICTURE_BYTES}"
-        )
+    if info.file_size > most:
+        raise _too_large(f"{where} unpacks to {info.file_size} bytes", most)
     try:
         # zipfile stops at the declared size and then finds the wrong checksum of a lying entry.
         return archive.read(info)

@@ -26,6 +26,7 @@ from fer_edge.video.source import VideoSource
 from fer_train.data.emotions import LEFT_OUT, Labelling, language_advice
 from fer_train.data.layouts import LabelledPicture, load_layout
 from fer_train.data.load import folder_files, split_of
+from fer_train.data.pixels import as_frames
 
 TABLE = "faces.csv"
 UNLABELLED = "unlabelled"
@@ -102,7 +103,7 @@ def prepare_faces(
         layout: How the folders name the emotions of pictures, see `load_layout`.
         labelling: The classes, and what names mean.
         labels_map: What the labelling was made of, for the layout.
-        spec: Size, colour and margin of the faces.
+        spec: Size, colour (grey or RGB) and margin of the faces.
         frames_per_s: Frames of a video's second that are taken.
 
     Raises:
@@ -231,11 +232,12 @@ def _cut(
     left, top, width, height = face.box
     whole = face.box == (0, 0, frame.shape[1], frame.shape[0])
     # A face that is the whole picture is scaled, not cut to a square.
-    levels = prepare(frame, [None if whole else face.box], spec, [face.points])[0]
+    levels = prepare(frame, [None if whole else face.box], spec, [face.points])
     turned = "" if face.points is None else round(tilt(face.points), 1)
     score = "" if face.score is None else round(face.score, 4)
     where = {"left": left, "top": top, "width": width, "height": height}
-    return np.rint(levels).astype(np.uint8), {**where, "score": score, "tilt": turned}
+    (picture,) = as_frames(np.rint(levels).astype(np.uint8))
+    return picture, {**where, "score": score, "tilt": turned}
 
 
 def _place(origin: Origin, name: str, taken: set[PurePosixPath]) -> PurePosixPath:

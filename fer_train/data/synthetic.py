@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge._base._cv2 import cv2
-from fer_edge.contract import EMOTIONS, IMAGE_SIZE
+from fer_edge.contract import EMOTIONS
 from fer_edge.image.read import Frame
-from fer_edge.inference.preprocess import resize, to_gray
+from fer_edge.inference.preprocess import resize
+from fer_train.data.form import FER2013, Form
+from fer_train.data.pixels import make_image
 
 DEFAULT_COUNT = 2100
 
@@ -47,26 +49,35 @@ _HAIR = np.array([(15, 15, 18), (30, 50, 85), (90, 150, 190), (165, 165, 165)], 
 _IRIS = np.array([(20, 35, 60), (40, 80, 110), (140, 110, 60)], np.float64)
 
 
-def synthetic_faces(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def synthetic_faces(
+    count: int, seed: int = 0, form: Form = FER2013
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Draw a balanced set of faces.
 
     Args:
         count: How many; a smaller count gives the first images of a larger one.
         seed: Another seed gives other people.
+        form: How large they are drawn, and in which colours.
 
     Returns:
-        Images (count, 48, 48) uint8 grey and labels (count,) int64, indices into `EMOTIONS`.
+        Images (count, S, S) uint8 grey or (count, S, S, 3) RGB, S 48 if nothing else is said, and
+        labels (count,) int64, indices into `EMOTIONS`.
     """
     labels = np.arange(count, dtype=np.int64) % len(EMOTIONS)
-    images = np.empty((count, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    images = np.empty((count, *form.image_shape), np.uint8)
     for index, label in enumerate(labels):
         face = _Face(EMOTIONS[label], np.random.default_rng((seed, index)))
-        images[index] = to_gray(face.draw(IMAGE_SIZE))
+        images[index] = make_image(face.draw(form.side), form)
     return images, labels
 
 
 def synthetic_clips(
-    count: int, seed: int = 0, *, people: int | None = None, clips: int | None = None
+    count: int,
+    seed: int = 0,
+    form: Form = FER2013,
+    *,
+    people: int | None = None,
+    clips: int | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.str_]]:
     """Draw a balanced set of few people, or of the frames of few clips.
 
@@ -75,6 +86,7 @@ def synthetic_clips(
     Args:
         count: How many images; a smaller count gives the first of a larger one.
         seed: Another seed gives other people.
+        form: As for `synthetic_faces`.
         people: How many people there are; None is one for each clip.
         clips: How many clips there are; None makes each image a picture by itself.
 
@@ -85,7 +97,7 @@ def synthetic_clips(
     labels = takes % len(EMOTIONS)
     # Each person shows all emotions before the next one does.
     persons = takes // len(EMOTIONS) % people if people else takes
-    images = np.empty((count, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    images = np.empty((count, *form.image_shape), np.uint8)
     names = []
     for index, (take, label, person) in enumerate(
         zip(takes.tolist(), labels.tolist(), persons.tolist(), strict=True)
@@ -96,7 +108,7 @@ def synthetic_clips(
             np.random.default_rng((seed, take, 1)),
             np.random.default_rng((seed, index, 2)) if clips else None,
         )
-        images[index] = to_gray(face.draw(IMAGE_SIZE))
+        images[index] = make_image(face.draw(form.side), form)
         shown = f"clip-{take:03}_frame-{index // clips:04}" if clips else f"picture-{index:04}"
         names.append(f"person-{person:03}_{shown}")
     return images, labels.astype(np.int64), np.asarray(names)

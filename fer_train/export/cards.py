@@ -131,6 +131,7 @@ def card(path: Path, facts: Facts) -> str:
             ("Precision", _precision(facts, spec)),
             *_data(facts, spec),
             *_recipe(facts, spec),
+            *_architecture(facts),
             *_told("Command", facts, "command", "`{}`"),
             *_told("Settings", facts, "settings"),
             *_training(facts),
@@ -247,6 +248,13 @@ def _recipe(facts: Facts, spec: Origin) -> list[tuple[str, str]]:
         split = f"{number} of {facts['folds']}"
     parts = [spec.recipe, f"seed {facts['seed']}", split]
     return [("Recipe", ", ".join(part for part in parts if part))]
+
+
+def _architecture(facts: Facts) -> list[tuple[str, str]]:
+    recipe = facts.get("recipe", {})
+    if not recipe.get("model_file"):
+        return []
+    return [("Architecture", f"`{recipe['model_file']}`, SHA-256 of the file `{recipe['code']}`")]
 
 
 def _training(facts: Facts) -> list[tuple[str, str]]:

@@ -18,9 +18,12 @@ from fer_edge.contract import INPUT_NAME, OUTPUT_NAME, ModelSpec, Origin, spec_f
 from fer_edge.errors import ExportError, FerError
 from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.preprocess import prepare
+from fer_train.data.form import FER2013, Form
+from fer_train.data.pixels import as_frames
 from fer_train.data.synthetic import synthetic_faces
 from fer_train.export.simplify import simplify
 from fer_train.run.folder import write_atomic
+from fer_train.run.recipes import Recipe
 
 TOLERANCE = 1e-5
 """Largest difference between Keras's and ONNX's probabilities that an export may have."""
@@ -106,7 +109,7 @@ def write_metadata(model: onnx.ModelProto, spec: Origin) -> onnx.ModelProto:
     return model
 
 
-def export_file(source: Path, spec: ModelSpec, path: Path) -> None:
+def export_file(source: Path, spec: ModelSpec, path: Path, recipe: Recipe | None = None) -> None:
     """Write a ``.keras`` file or a SavedModel as ONNX.
 
     Where Keras runs on another back end, a process of its own does it.
@@ -115,6 +118,7 @@ def export_file(source: Path, spec: ModelSpec, path: Path) -> None:
         source: The Keras file, or the folder of a SavedModel.
         spec: How it is fed and read; see `to_contract` for what the ONNX file makes of it.
         path: The ONNX file.
+        recipe: Of a model of one's own, with its code.
 
     Raises:
         ExportError: The source is no model of ours, or the gate refuses.
@@ -123,12 +127,13 @@ def export_file(source: Path, spec: ModelSpec, path: Path) -> None:
     from fer_train.network._keras import keras
 
     if keras.backend.backend() == "tensorflow":
-        _export_here(source, spec, path)
+        _export_here(source, spec, path, recipe)
         return
+    own = {"model_file": recipe.model_file, "code": recipe.code} if recipe else {}
     result = subprocess.run(
         [sys.executable, "-m", "fer_train.export.convert", str(source), str(path)],
         env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-        input=json.dumps(spec.to_metadata()),
+        input=json.dumps([spec.to_metadata(), own]),
         capture_output=True,
         text=True,
         check=False,
@@ -137,17 +142,22 @@ def export_file(source: Path, spec: ModelSpec, path: Path) -> None:
         raise ExportError((result.stderr.strip() or "the export has no output").splitlines()[-1])
 
 
-def load_classifier(source: Path) -> Any:
+def load_classifier(source: Path, recipe: Recipe | None = None) -> Any:
     """Read a Keras model of float32 (N, height, width, 1 or 3) to (N, K).
 
     Args:
         source: A Keras file, or the folder of a TensorFlow SavedModel.
+        recipe: Of a model of one's own, whose code is run before.
 
     Raises:
         ExportError: It is none.
+        DataError: The code raises something.
     """
     from fer_train.network._keras import keras
+    from fer_train.network.own import run_code
 
+    if recipe is not None:
+        run_code(recipe)
     try:
         if is_saved_model(source):
             net = _load_saved_model(source)
@@ -200,10 +210,10 @@ def _load_saved_model(folder: Path) -> Any:
     return keras.Model(image, outputs)
 
 
-def _export_here(source: Path, spec: ModelSpec, path: Path) -> None:
+def _export_here(source: Path, spec: ModelSpec, path: Path, recipe: Recipe | None) -> None:
     from fer_train.network._keras import keras
 
-    net = load_classifier(source)
+    net = load_classifier(source, recipe)
     try:
         net, spec = to_contract(net, spec)
         export_model(net, spec, path, gate_sample(spec))
@@ -241,13 +251,15 @@ def to_contract(net: Any, spec: ModelSpec) -> tuple[Any, ModelSpec]:
 def gate_sample(spec: ModelSpec | None = None) -> NDArray[np.float32]:
     """Return 64 inputs of a model, of the contract's by default.
 
-    They are drawn faces, noise, black and white.
+    They are drawn faces, noise, black and white; in colour where the model sees colours.
     """
-    faces, _ = synthetic_faces(_SAMPLE_FACES)
+    spec = spec or ModelSpec()
+    form = Form(color="rgb") if spec.channels == 3 else FER2013
+    faces, _ = synthetic_faces(_SAMPLE_FACES, form=form)
     noise = np.random.default_rng(0).integers(0, 256, (_SAMPLE_NOISE, *faces.shape[1:]))
     flat = np.stack([np.zeros(faces.shape[1:]), np.full(faces.shape[1:], 255)])
     images = np.concatenate([faces, noise, flat]).astype(np.uint8)
-    return np.concatenate([prepare(image, [None], spec or ModelSpec()) for image in images])
+    return np.concatenate([prepare(image, [None], spec) for image in as_frames(images)])
 
 
 def file_digest(path: Path) -> str:
@@ -283,11 +295,11 @@ def _in_float32(net: Any) -> Any:
 
 
 def _main() -> int:
-    metadata = json.load(sys.stdin)
+    metadata, own = json.load(sys.stdin)
     source, path = map(Path, sys.argv[1:])
     spec = spec_from_metadata(metadata, str(source))
     try:
-        _export_here(source, spec or ModelSpec(), path)
+        _export_here(source, spec or ModelSpec(), path, Recipe(**own))
     except FerError as error:
         sys.stderr.write(f"{' '.join(error.message.split())}\n")
         return 1

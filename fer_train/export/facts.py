@@ -38,7 +38,7 @@ def training_facts(fold: RunFold) -> dict[str, Any]:
         "command": training_command(run.protocol, fold.model, recipe, teachers),
         **_score_facts(fold.score),
         "training_images": int(fold.split.train.size),
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": recipe.plain(),
     }
 
 

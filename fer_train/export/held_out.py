@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fer_edge.contract import EMOTIONS, Description
 from fer_edge.inference.classifier import Classifier
 from fer_edge.inference.preprocess import prepare
+from fer_train.data.pixels import as_frames
 from fer_train.data.votes import Votes
 from fer_train.export.convert import SCORES
 from fer_train.run.metrics import classification_metrics
@@ -29,7 +30,7 @@ class HeldOut:
 
     Attributes:
         name: What they are, such as ``PublicTest``.
-        images: uint8 (N, 48, 48) grey.
+        images: uint8 (N, S, S) grey or (N, S, S, 3) RGB.
         labels: int64 (N,), indices into the model's labels.
         emotions: What the labels mean, by their usual names.
         votes: (N, 10) what people saw in them, see `fer_train.data.votes`, or None.
@@ -106,7 +107,7 @@ def open_file(path: Path, **description: Unpack[Description]) -> Classifier:
 
 
 def predict_images(model: Classifier, images: Images) -> NDArray[np.float32]:
-    """Return the probabilities of uint8 (N, 48, 48) grey images: float32 (N, K)."""
+    """Return the probabilities of images as of a `Dataset`: float32 (N, K)."""
     rows = [
         model.probabilities(batch_of(model, images[start : start + _BATCH]))
         for start in range(0, len(images), _BATCH)
@@ -115,14 +116,14 @@ def predict_images(model: Classifier, images: Images) -> NDArray[np.float32]:
 
 
 def batch_of(model: Classifier, images: Images) -> NDArray[np.float32]:
-    """Turn uint8 (N, 48, 48) grey images, N from 1, into what a model is fed with."""
-    return np.concatenate([prepare(image, [None], model.spec) for image in images])
+    """Turn images as of a `Dataset`, N from 1, into what a model is fed with."""
+    return np.concatenate([prepare(image, [None], model.spec) for image in as_frames(images)])
 
 
 def single_and_mirrored(
     model: Classifier, images: Images
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the probabilities of uint8 (N, 48, 48) images, and averaged with their mirrors'."""
+    """Return the probabilities of images as of a `Dataset`, and averaged with their mirrors'."""
     single = predict_images(model, images)
     flipped = predict_images(model, images[:, :, ::-1])
     return single, (single + flipped) * np.float32(0.5)

@@ -23,7 +23,7 @@ from fer_train.export.quantize import convert_fp16, count_parameters, quantize_i
 from fer_train.export.sources import SOURCE, Pictures, Source, read_log
 from fer_train.network.averaging import average
 from fer_train.network.models import augmentation, predict
-from fer_train.run.folder import write_atomic, write_text
+from fer_train.run.folder import write_atomic, write_bytes, write_text
 from fer_train.run.metrics import classification_metrics
 from fer_train.run.votes import VOTE_SCORES
 
@@ -39,7 +39,7 @@ class Forms:
     Attributes:
         int8: ``NAME.int8.onnx``, if it is as good and much faster.
         fp16: ``NAME.fp16.onnx``.
-        keras: ``NAME.keras``.
+        keras: ``NAME.keras``, and ``NAME.py`` with the code of a model of one's own.
         reduce_range: See `quantize_int8`.
         average: The mean of the model's weights and those it went on from takes their place.
     """
@@ -89,6 +89,13 @@ def publish(
         ExportError: The fp32 file was refused.
     """
     path = folder / f"{source.name}.onnx"
+    code = source.recipe.code if source.recipe and forms.keras else ""
+    code_file = path.with_suffix(".py")
+    if code and code_file.exists() and code_file.read_bytes() != code.encode():
+        raise RunError(
+            f"Expected no other {code_file.name} in {folder}, where the model's own code goes; "
+            "choose another --export-dir"
+        )
     if not source.spec.prior:
         spec = dataclasses.replace(source.spec, prior=pictures.prior)
         source = dataclasses.replace(source, spec=spec)
@@ -96,9 +103,11 @@ def publish(
         if forms.average:
             source = _averaged(source, pictures, Path(temporary) / "model.keras")
         before = file_digest(path) if path.is_file() else ""
-        export_file(source.keras_file, source.spec, path)
+        export_file(source.keras_file, source.spec, path, source.recipe)
         if forms.keras:
             _copy(source.keras_file, path.with_suffix(".keras"))
+            if code:
+                write_bytes(code_file, code.encode())
     if file_digest(path) != before:
         _remove_others(path, report)
     _write_logs(path, [*source.logs, source.log])
@@ -242,7 +251,7 @@ def _averaged(source: Source, pictures: Pictures, path: Path) -> Source:
         strength, erasing = recipe["augmentation"], recipe["erasing"]
         change = augmentation(strength, erasing, source.facts["seed"] % 2**32)
     files = [*(one.weights for one in source.earlier), source.keras_file]
-    net = average(files, pictures.training, change)
+    net = average(files, pictures.training, change, source.recipe)
     net.save(path)
     spec = source.spec
     if pictures.held_out is not None:

@@ -140,7 +140,7 @@ def quantize_int8(
     Args:
         fp32: The fp32 file, as `open_file` opens it.
         path: The int8 file; written atomically, and not at all if the gate refuses.
-        training_images: uint8 (M, 48, 48) that the model trained on.
+        training_images: uint8 (M, S, S) or (M, S, S, 3) that the model trained on.
         held_out: Images that it did not.
         reduce_range: Use 7 bits for weights: x86 processors before VNNI add pairs of products in
             16 bits, which overflow with 8.
@@ -255,7 +255,7 @@ def convert_fp16(parent: Path, path: Path, sample: NDArray[np.float32]) -> float
     Args:
         parent: The fp32 file.
         path: The fp16 file; written atomically, and not at all if the gate refuses.
-        sample: float32 (N, 48, 48, 1), grey, 0-255: what both are compared on.
+        sample: inputs of the model: what both are compared on.
 
     Returns:
         The largest difference of probabilities.

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from fer_edge.errors import DataError, RunError
 from fer_edge.inference.describe import describe_model
 from fer_edge.inference.onnx_file import ModelFile, Tensor
 from fer_train.data.emotions import make_labelling
-from fer_train.data.load import Dataset, load_dataset
+from fer_train.data.form import Form, ImageColor
+from fer_train.data.load import Dataset, PictureFormError, load_dataset
 from fer_train.data.votes import vote_targets
 from fer_train.export.convert import SCORES, file_digest, load_classifier
 from fer_train.export.facts import (
@@ -29,6 +31,7 @@ from fer_train.run.evaluation import evaluate_model
 from fer_train.run.folder import DONE, HISTORY, Run, RunFold, read_json
 from fer_train.run.metrics import selection_score
 from fer_train.run.plan import load_images, load_run_images
+from fer_train.run.recipes import Recipe
 
 HELD_OUT = "the held-out fold"
 
@@ -63,6 +66,7 @@ class Source:
         log: The text of its ``history.csv``, or "".
         earlier: What it went on from, oldest first.
         home: Where its exports go if the usual folder holds another training's.
+        recipe: Its settings, with the code of a model of one's own; None of a file's.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Source:
     log: str
     earlier: list[Earlier]
     home: Path
+    recipe: Recipe | None = None
 
     @property
     def logs(self) -> list[str]:
@@ -84,7 +89,7 @@ class Pictures:
     """The images that an export needs.
 
     Attributes:
-        training: uint8 (N, 48, 48) images that the model trained on.
+        training: uint8 (N, S, S) or (N, S, S, 3) images that the model trained on.
         held_out: Images that it did not train on, or None where there are none.
         prior: Share of each label in the votes for the training images; empty where none are known.
     """
@@ -130,7 +135,8 @@ def fold_source(fold: RunFold, earlier: Sequence[Run | Path] = (), licence: str 
     return _source(
         fold.model,
         fold.keras_file,
-        ModelSpec(
+        dataclasses.replace(
+            protocol.form.spec,
             labels=protocol.labels,
             # Runs of before the prior was kept have none.
             prior=tuple(fold.score.get("prior", ())),
@@ -146,6 +152,7 @@ def fold_source(fold: RunFold, earlier: Sequence[Run | Path] = (), licence: str 
         read_log(fold.history_file),
         [_earlier(source, fold.model, fold.index) for source in earlier],
         fold.run.folder / "exported",
+        fold.recipe,
     )
 
 
@@ -157,6 +164,7 @@ def file_source(
     earlier: Sequence[Run | Path] = (),
     notes: Sequence[str] = (),
     licence: str = "",
+    recipe: Recipe | None = None,
 ) -> Source:
     """Return what is exported of a Keras file of any origin.
 
@@ -169,6 +177,7 @@ def file_source(
         earlier: As for `fold_source`.
         notes: Sentences for its card, on what no file tells.
         licence: As for `fold_source`.
+        recipe: With the code that has the file's own layers, if there are any.
 
     Raises:
         ExportError: It is no such model.
@@ -191,7 +200,7 @@ def file_source(
             prior = tuple(score.get("prior", ()))
     if not path.with_suffix(".toml").is_file():
         given = {"range": (0.0, 255.0), **given}
-    net = load_classifier(path)
+    net = load_classifier(path, recipe)
     shown = ModelFile(
         path,
         inputs=(Tensor(INPUT_NAME, "float", tuple(net.input_shape)),),
@@ -210,7 +219,8 @@ def file_source(
     )
     facts |= {"parameters": net.count_params()} | ({"notes": list(notes)} if notes else {})
     before = [_earlier(source, facts["model"], 0) for source in earlier]
-    return _source(name, path, spec, facts, log, before, path.with_name(f"{name}-exported"))
+    home = path.with_name(f"{name}-exported")
+    return _source(name, path, spec, facts, log, before, home, recipe)
 
 
 def _source(
@@ -221,10 +231,11 @@ def _source(
     log: str,
     earlier: list[Earlier],
     home: Path,
+    recipe: Recipe | None,
 ) -> Source:
     stages = [stage for one in earlier for stage in one.stages]
     facts = facts | {"earlier": stages, SOURCE: file_digest(keras_file)}
-    return Source(name, keras_file, spec, facts, log, earlier, home)
+    return Source(name, keras_file, spec, facts, log, earlier, home, recipe)
 
 
 def _earlier(source: Run | Path, model: str, index: int) -> Earlier:
@@ -285,7 +296,7 @@ def fold_pictures(fold: RunFold, data: str | None = None, votes: str | None = No
 
 
 def file_pictures(
-    data: str, labels: Sequence[str], votes: str | None = None, labels_map: Sequence[str] = ()
+    data: str, spec: ModelSpec, votes: str | None = None, labels_map: Sequence[str] = ()
 ) -> Pictures:
     """Return the images of a data set for a file of which nobody knows what it trained on.
 
@@ -293,17 +304,23 @@ def file_pictures(
 
     Args:
         data: As for `load_dataset`.
-        labels: The model's; other names of an emotion count.
+        spec: The model's; other names of an emotion count. Pictures that are not FER-2013's size
+            or colour are made the model's.
         votes: A csv of votes for it, or None.
         labels_map: What names and numbers in the data set mean, see `make_labelling`.
 
     Raises:
         DataError: The data set cannot be read, or has no image of these labels.
     """
-    labelling = make_labelling([label.lower() for label in labels], labels_map)
-    dataset = load_dataset(data, votes=votes, labelling=labelling)
+    labelling = make_labelling([label.lower() for label in spec.labels], labels_map)
+    load = partial(load_dataset, data, votes=votes, labelling=labelling)
+    try:
+        dataset = load()
+    except PictureFormError:
+        color: ImageColor = "gray" if spec.channels == 1 else "rgb"
+        dataset = load(form=Form(max(spec.input_size), color))
     if not len(dataset):
-        raise DataError(f"Expected images of {', '.join(labels)} in {data}, found none")
+        raise DataError(f"Expected images of {', '.join(spec.labels)} in {data}, found none")
     shares = [dataset.usage == usage for usage in ("PublicTest", "PrivateTest")]
     test = next((share for share in shares if share.any()), None)
     if test is None:

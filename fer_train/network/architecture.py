@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fer_train.run.recipes import Recipe
+
 # Of ResNet's 175 layers each residual block is shown as one.
 _BLOCK = re.compile(r"(conv\d+_block\d+)_")
 
@@ -17,7 +19,7 @@ class LayerRow:
     Attributes:
         name: Its name in the model.
         kind: Its class, such as ``Conv2D``, or ``block of 10 layers``.
-        shape: Of its output; None is the free number of images.
+        shape: Of its output; None is the free number of images. () where it is not known.
         parameters: Number of its weights.
     """
 
@@ -32,7 +34,7 @@ def layer_rows(model: Any) -> list[LayerRow]:
     rows: list[LayerRow] = []
     counts: dict[str, int] = {}
     for layer in _flat_layers(model):
-        shape = tuple(layer.output.shape)
+        shape = output_shape(layer)
         block = _BLOCK.match(layer.name)
         name = block[1] if block else layer.name
         if block and rows and rows[-1].name == name:
@@ -45,11 +47,22 @@ def layer_rows(model: Any) -> list[LayerRow]:
     return rows
 
 
-def saved_layer_rows(path: Path) -> list[LayerRow]:
-    """Return the layers of a ``.keras`` file that this trainer wrote."""
+def saved_layer_rows(path: Path, recipe: Recipe) -> list[LayerRow]:
+    """Return the layers of a ``.keras`` file that this trainer wrote by a recipe."""
     from fer_train.network.models import load_trained
 
-    return layer_rows(load_trained(path, "a trained model"))
+    return layer_rows(load_trained(path, "a trained model", recipe))
+
+
+def output_shape(layer: Any) -> tuple[int | None, ...]:
+    """Return the shape of what a layer gives; () where Keras does not know it.
+
+    It does not of layers that are called by the code of one's own model, or several times.
+    """
+    try:
+        return tuple(layer.output.shape)
+    except (AttributeError, ValueError):
+        return ()
 
 
 def _flat_layers(model: Any, *, inside: bool = False) -> Iterator[Any]:

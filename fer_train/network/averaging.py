@@ -16,26 +16,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_edge.errors import RunError
+from fer_train.data.pixels import with_channels
 from fer_train.network._keras import keras
 from fer_train.network.models import leaves, load_trained
+from fer_train.run.recipes import Recipe
 
 _BATCH = 256
 
 
 def average(
-    paths: Sequence[Path], images: NDArray[np.uint8], change: Callable[..., Any] | None = None
+    paths: Sequence[Path],
+    images: NDArray[np.uint8],
+    change: Callable[..., Any] | None = None,
+    recipe: Recipe | None = None,
 ) -> Any:
     """Return a Keras model of the mean weights of several.
 
     Args:
         paths: Keras files of one architecture, each trained on from another's weights.
-        images: uint8 (N, 48, 48) training images, on which batch statistics are measured.
-        change: Augmentation of the training, of float32 (N, 48, 48, 1) images; None for none.
+        images: uint8 training images as of a `Dataset`, on which batch statistics are measured.
+        change: Augmentation of the training, of float32 (N, S, S, 1 or 3) images; None for none.
+        recipe: Of the models, where they are one's own.
 
     Raises:
         RunError: A file cannot be read, or its weights do not match the first one's.
     """
-    nets = [load_trained(path, "a trained model to average") for path in paths]
+    nets = [load_trained(path, "a trained model to average", recipe) for path in paths]
     weights = [net.get_weights() for net in nets]
     for path, own in zip(paths, weights, strict=True):
         if [array.shape for array in own] != [array.shape for array in weights[0]]:
@@ -61,7 +67,7 @@ def _measure_batches(
     for number, chosen in enumerate(np.array_split(order, batches)):
         for layer in normalizations:
             layer.momentum = number / (number + 1)
-        batch: Any = images[chosen][..., None].astype(np.float32)
+        batch: Any = with_channels(images[chosen]).astype(np.float32)
         net(change(batch, training=True) if change else batch, training=True)
     for layer, momentum in zip(normalizations, usual, strict=True):
         layer.momentum = momentum

@@ -3,16 +3,24 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_edge.contract import IMAGE_SIZE
 from fer_train.network._keras import keras
 
 PREDICTION_BATCH = 256
+_BATCH_PIXELS = 4 * PREDICTION_BATCH * IMAGE_SIZE**2
+
+
+def prediction_batch(shape: Sequence[int]) -> int:
+    """Return how many inputs (N, ...) are answered at once: fewer of large images, for memory."""
+    pixels = shape[1] * shape[2] if len(shape) == 4 else 1
+    return max(1, min(PREDICTION_BATCH, _BATCH_PIXELS // pixels))
 
 
 def choose_precision(precision: str) -> str:

@@ -20,9 +20,9 @@ def backbone_features(
     """Return what a frozen backbone makes of each image, from the folder if it is there already.
 
     Args:
-        backbone: Model of float32 (N, 48, 48, 1) 0-255; its dropout and batch normalisation run in
-            inference mode, as they do in a frozen layer.
-        images: uint8 (N, 48, 48, 1).
+        backbone: Model of float32 (N, S, S, 1 or 3) 0-255; its dropout and batch normalisation run
+            in inference mode, as they do in a frozen layer.
+        images: uint8 (N, S, S, 1 or 3).
         folder: Where features are kept, under the digest of backbone and images.
 
     Returns:

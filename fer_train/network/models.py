@@ -1,8 +1,9 @@
 """Model names -> Keras models.
 
-In: float32 (N, 48, 48, 1), grey, 0-255. Out: float32 (N, K) probabilities.
-Whatever a model needs between the pixels and its first convolution is inside it. Each model is
-two parts, ``backbone`` and ``head``, so that a frozen backbone's features can be computed once.
+In: float32 (N, S, S, 1) grey or (N, S, S, 3) RGB, 0-255; S is 48 unless a run says otherwise.
+Out: float32 (N, K) probabilities. Whatever a model needs between the pixels and its first
+convolution is inside it. Each model is two parts, ``backbone`` and ``head``, so that a frozen
+backbone's features can be computed once; `fer_train.network.own` has those that others wrote.
 """
 
 import logging
@@ -13,10 +14,13 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge.contract import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
+from fer_edge.contract import INPUT_NAME, OUTPUT_NAME
 from fer_edge.errors import DataError, RunError
+from fer_train.data.form import FER2013, Form
+from fer_train.data.pixels import with_channels
 from fer_train.network._keras import keras
-from fer_train.network.device import PREDICTION_BATCH
+from fer_train.network.device import prediction_batch
+from fer_train.network.own import brief, build_own, run_code
 from fer_train.run.recipes import Recipe
 
 layers = keras.layers
@@ -30,8 +34,6 @@ BACKBONE = "backbone"
 _WHOLE_MODEL = ".keras"
 HEAD = "head"
 LOGITS = "logits"
-_LONGEST_REASON = 300
-"""Letters of Keras's own words in a message."""
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
@@ -67,25 +69,33 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
         return output.y
 
 
-def build_model(name: str, recipe: Recipe, classes: int, *, fused: bool = False) -> keras.Model:
+def build_model(
+    name: str, recipe: Recipe, classes: int, form: Form = FER2013, *, fused: bool = False
+) -> keras.Model:
     """Build an uncompiled model.
 
     Args:
-        name: ``sequential``, ``vgg16``, ``resnet50`` or ``edge``.
+        name: ``sequential``, ``vgg16``, ``resnet50``, ``edge`` or that of a model of one's own.
         recipe: Settings; of these ``preprocessing``, ``weights``, ``normalization``, ``head`` and
-            ``l2`` shape the model.
+            ``l2`` shape the model, or the code does.
         classes: Number of emotions.
+        form: Size and colours of the images.
         fused: Let `FusedBatchNormalization` take the place of Keras's own in our models: for
             training, not for a file, which would need this package to be read.
 
     Returns:
-        A functional model with the layers ``backbone`` and ``head``.
+        A functional model with the layers ``backbone`` and ``head``, unless it is one's own.
 
     Raises:
-        DataError: The pretrained weights cannot be had or do not fit.
+        DataError: The pretrained weights cannot be had or do not fit, or one's own code builds no
+            such model.
         RunError: The model to go on from cannot be read or is another.
     """
-    image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name=INPUT_NAME, dtype="float32")
+    if recipe.code:
+        net = build_own(name, recipe, form.input_shape, classes)
+        _keep_digits(net)
+        return _started(net, recipe)
+    image = keras.Input(form.input_shape, name=INPUT_NAME, dtype="float32")
     x = image if recipe.preprocessing == "imagenet" else _scale(recipe)(image)
     normalization = FusedBatchNormalization if fused else layers.BatchNormalization
     if name == "sequential":
@@ -104,16 +114,25 @@ def build_model(name: str, recipe: Recipe, classes: int, *, fused: bool = False)
     # Softmax in bfloat16 would round probabilities to two digits.
     probabilities = layers.Softmax(name=OUTPUT_NAME, dtype="float32")(x)
     head = keras.Model(features_in, probabilities, name=HEAD)
-    net = keras.Model(image, head(backbone(image)), name=name)
-    if recipe.weights.endswith(_WHOLE_MODEL):
-        _start_from(net, Path(recipe.weights))
-    return net
+    return _started(keras.Model(image, head(backbone(image)), name=name), recipe)
 
 
-def _start_from(net: keras.Model, path: Path) -> None:
+def _keep_digits(net: keras.Model) -> None:
+    """Let softmax compute in float32; bfloat16 would round probabilities to two digits."""
+    for layer in leaves(net):
+        softmax = getattr(layer, "activation", None) is keras.activations.softmax
+        if softmax or isinstance(layer, layers.Softmax):
+            layer.dtype_policy = "float32"
+
+
+def _started(net: keras.Model, recipe: Recipe) -> keras.Model:
+    """Return a model with the weights that it is to go on from, if there are any."""
+    if not recipe.weights.endswith(_WHOLE_MODEL):
+        return net
+    path = Path(recipe.weights)
     expected = f"a Keras file of a {net.name} model to go on from"
-    trained = load_trained(path, expected)
-    if _rescalings(trained) != _rescalings(net):
+    trained = load_trained(path, expected, recipe)
+    if not recipe.code and _rescalings(trained) != _rescalings(net):
         raise RunError(
             f"Expected {path} to scale its images as --preprocessing asks, received "
             f"{_rescalings(trained)} for {_rescalings(net)} (factor and offset); its predictions "
@@ -132,16 +151,16 @@ def _start_from(net: keras.Model, path: Path) -> None:
                 *classes,
             )
     except ValueError as error:
-        raise RunError(f"Expected {expected}, received {path}: {_brief(error)}") from error
+        raise RunError(f"Expected {expected}, received {path}: {brief(error)}") from error
+    return net
 
 
 def _take_all_but_logits(net: keras.Model, trained: keras.Model) -> None:
     """Give a model the weights of another of the same kind, whose classes are others."""
-    net.get_layer(BACKBONE).set_weights(trained.get_layer(BACKBONE).get_weights())
-    layers_of = [leaves(model.get_layer(HEAD)) for model in (net, trained)]
-    for own, other in zip(*layers_of, strict=True):
-        if own.name != LOGITS:
-            own.set_weights(other.get_weights())
+    weighted = [[layer for layer in leaves(model) if layer.weights] for model in (net, trained)]
+    # The last layer that learns is the one whose columns are the classes.
+    for own, other in list(zip(*weighted, strict=True))[:-1]:
+        own.set_weights(other.get_weights())
 
 
 def _rescalings(net: keras.Model) -> list[tuple[list[float], list[float]]]:
@@ -196,16 +215,17 @@ def _edge_backbone(x: Any, normalization: Any) -> Any:
 
 
 def _pretrained_backbone(name: str, x: Any, recipe: Recipe) -> Any:
-    x = layers.Concatenate(name="three_channels")([x, x, x])
+    colored = x.shape[-1] == 3
+    x = _three_channels(x)
     if recipe.preprocessing == "imagenet":
+        # The weights were trained with colours in the order BGR.
+        x = keras.ops.flip(x, axis=-1) if colored else x
         x = layers.Rescaling(1.0, offset=[-mean for mean in _IMAGENET_MEAN_BGR], name="scale")(x)
     builder = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}[name]
     own = recipe.weights == "none" or recipe.weights.endswith(_WHOLE_MODEL)
     weights = None if own else recipe.weights
     try:
-        network = builder(
-            include_top=False, weights=weights, input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3)
-        )
+        network = builder(include_top=False, weights=weights, input_shape=tuple(x.shape[1:]))
     except (OSError, ValueError) as error:
         raise DataError(_weights_message(recipe.weights, error)) from error
     except Exception as error:
@@ -216,6 +236,12 @@ def _pretrained_backbone(name: str, x: Any, recipe: Recipe) -> Any:
     return network(x)
 
 
+def _three_channels(x: Any) -> Any:
+    if x.shape[-1] == 3:
+        return x
+    return layers.Concatenate(name="three_channels")([x, x, x])
+
+
 _VGG16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
@@ -224,7 +250,7 @@ def _normalized_vgg16(x: Any, normalization: Any) -> Any:
 
     Source of the initialisation: He et al., *Delving Deep into Rectifiers*, ICCV 2015.
     """
-    x = layers.Concatenate(name="three_channels")([x, x, x])
+    x = _three_channels(x)
     for block, (width, depth) in enumerate(_VGG16_BLOCKS, 1):
         for number in range(1, depth + 1):
             x = layers.Conv2D(
@@ -266,16 +292,6 @@ def fold_normalization(net: keras.Model, plain: keras.Model) -> None:
 
 def _of_kind(net: keras.Model, kind: type) -> list[Any]:
     return [layer for layer in leaves(net) if isinstance(layer, kind)]
-
-
-def check_pretrained(name: str, recipe: Recipe, classes: int) -> None:
-    """Fetch or read the pretrained weights of a model, so that a training has them later.
-
-    Raises:
-        DataError: They cannot be had or do not fit.
-        RunError: The model to go on from cannot be read or is another.
-    """
-    build_model(name, recipe, classes)
 
 
 def _weights_message(weights: str, error: Exception) -> str:
@@ -330,7 +346,7 @@ _HEADS = {
 
 
 def augmentation(strength: float, erasing: float, seed: int) -> keras.Sequential:
-    """Return layers that change float32 (N, 48, 48, 1) images, grey, 0-255, while training.
+    """Return layers that change float32 (N, H, W, 1 or 3) images, 0-255, while training.
 
     Args:
         strength: At 1, every image may be flipped, rotated by up to 10 degrees, zoomed by up to
@@ -366,27 +382,44 @@ def _compiled_on_jax(step: keras.layers.Layer) -> keras.layers.Layer:
     return step
 
 
-def load_trained(path: Path, expected: str) -> keras.Model:
+def load_trained(path: Path, expected: str, recipe: Recipe | None = None) -> keras.Model:
     """Read a Keras file, uncompiled.
 
+    Args:
+        path: The file.
+        expected: What it should be, for the message.
+        recipe: Of the model, whose own code is run before; None is of none with code.
+
     Raises:
-        RunError: It cannot be read; ``expected`` names what it should be.
+        RunError: It cannot be read.
+        DataError: The code raises something.
     """
+    if recipe is not None:
+        run_code(recipe)
     try:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise RunError(f"Expected {expected}, received {path}: {_brief(error)}") from error
+        raise RunError(f"Expected {expected}, received {path}: {brief(error)}") from error
 
 
-def _brief(error: Exception) -> str:
-    """Return the beginning of what Keras says, which can go on to list a whole model."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} ..."
+def backbone_of(net: keras.Model) -> Any:
+    """Return what is frozen at first, in the model or in a model inside of it; None without one."""
+    for layer in net.layers:
+        if layer.name == BACKBONE:
+            return layer
+        if hasattr(layer, "layers") and (found := backbone_of(layer)) is not None:
+            return found
+    return None
 
 
 def predict(net: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the probabilities of uint8 (N, 48, 48) images: float32 (N, K)."""
-    return predict_rows(net, images[..., None].astype(np.float32))
+    """Return the probabilities of images: float32 (N, K).
+
+    Args:
+        net: The model.
+        images: uint8 (N, S, S) or (N, S, S, 1) grey, or (N, S, S, 3) RGB.
+    """
+    return predict_rows(net, with_channels(images).astype(np.float32))
 
 
 def predict_rows(net: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -394,9 +427,10 @@ def predict_rows(net: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
 
     All batches are as large, so that a back end compiles once, whatever N is.
     """
-    rest = -len(inputs) % PREDICTION_BATCH
+    batch = prediction_batch(inputs.shape)
+    rest = -len(inputs) % batch
     filled = np.pad(inputs, [(0, rest)] + [(0, 0)] * (inputs.ndim - 1))
-    outputs = net.predict(filled, batch_size=PREDICTION_BATCH, verbose=0)
+    outputs = net.predict(filled, batch_size=batch, verbose=0)
     return np.asarray(outputs[: len(inputs)], np.float32)
 
 

@@ -8,15 +8,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_train.data.pixels import with_channels
 from fer_train.network._keras import keras
-from fer_train.network.device import gradient
+from fer_train.network.architecture import output_shape
+from fer_train.network.device import gradient, prediction_batch
 from fer_train.network.models import leaves
 
 layers = keras.layers
 
 _SMALLEST_MAP = 3
 """Pixels that a side of a feature map needs to tell places apart."""
-_BATCH = 256
 
 _ACTIVATIONS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU)
 
@@ -30,18 +31,18 @@ def grad_cam(
     Localization*, ICCV 2017, on the last activations whose maps are 3 x 3 or larger.
 
     Args:
-        net: A Keras classifier of float32 (N, 48, 48, 1), grey, 0-255.
-        images: (N, 48, 48) uint8 grey.
+        net: A Keras classifier of float32 (N, S, S, 1 or 3), 0-255.
+        images: (N, S, S) uint8 grey or (N, S, S, 3) RGB.
         classes: (N,) the class that each image is asked about.
 
     Returns:
-        (N, 48, 48) float32, 0 to 1, the highest of each image 1 unless nothing speaks for the
+        (N, S, S) float32, 0 to 1, the highest of each image 1 unless nothing speaks for the
         class; None of a network without such maps.
     """
     layer, last = _map_layer(net), _logits_layer(net)
     if layer is None:
         return None
-    inputs = images[..., None].astype(np.float32)
+    inputs = with_channels(images).astype(np.float32)
     chosen = np.eye(net.output_shape[-1], dtype=np.float32)[classes]
     maps: list[Any] = []
 
@@ -79,8 +80,8 @@ def last_features(net: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.flo
     """Return what the last layer decides by: float32 (N, D); None of a network without a dense one.
 
     Args:
-        net: A Keras classifier of float32 (N, 48, 48, 1), grey, 0-255.
-        images: (N, 48, 48) uint8 grey.
+        net: A Keras classifier of float32 (N, S, S, 1 or 3), 0-255.
+        images: (N, S, S) uint8 grey or (N, S, S, 3) RGB.
     """
     dense = [layer for layer in leaves(net) if isinstance(layer, layers.Dense)]
     if not dense:
@@ -92,8 +93,10 @@ def last_features(net: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.flo
         return call(features, **options)
 
     with _around(dense[-1], keep):
-        for start in range(0, len(images), _BATCH):
-            net(images[start : start + _BATCH, ..., None].astype(np.float32), training=False)
+        size = prediction_batch(with_channels(images).shape)
+        for start in range(0, len(images), size):
+            batch = with_channels(images[start : start + size])
+            net(batch.astype(np.float32), training=False)
     return np.concatenate(found)
 
 
@@ -101,7 +104,7 @@ def _map_layer(net: keras.Model) -> Any:
     """Return the last layer that activates feature maps of a size that tells places apart."""
     found = None
     for layer in leaves(net):
-        shape = layer.output.shape
+        shape = output_shape(layer)
         activates = isinstance(layer, _ACTIVATIONS) or (
             isinstance(layer, layers.Conv2D) and layer.activation is not keras.activations.linear
         )

@@ -76,7 +76,7 @@ def _network_blocks(
     from fer_train.network.models import load_trained
     from fer_train.network.saliency import grad_cam, last_features
 
-    net = load_trained(fold.keras_file, "a trained model")
+    net = load_trained(fold.keras_file, "a trained model", fold.recipe)
     predictions = evaluation.predictions
     own = np.flatnonzero(predictions.fold == fold.index)
     blocks: list[Block] = []

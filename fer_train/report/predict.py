@@ -9,7 +9,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +31,7 @@ from fer_train.report.document import Block, Document, Gallery, Heading, Picture
 from fer_train.report.runs import class_report
 from fer_train.run.folder import Run, open_run
 from fer_train.run.metrics import classification_metrics, normalise_confusion
-from fer_train.run.recipes import KERAS_MODELS
+from fer_train.run.recipes import is_network
 
 PAGE_PICTURES = 12
 _SHOWN_SIDE = 160
@@ -83,17 +83,18 @@ class FoldAverage:
             )
         indices = ", ".join(file.parent.name for file in self.files)
         self.name = f"{model}, {indices} of {run.folder.resolve().name}"
-        self.spec = ModelSpec(labels=run.protocol.labels)
+        self._recipe = run.recipes[model]
+        self.spec = replace(run.protocol.form.spec, labels=run.protocol.labels)
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Average the folds' predictions: (N, 48, 48, 1) float32 grey, 0-255 -> (N, K) float32."""
+        """Average the folds' predictions: (N, S, S, 1 or 3) float32, 0-255 -> (N, K) float32."""
         from fer_train.network._keras import keras
-        from fer_train.network.models import load_trained
+        from fer_train.network.models import load_trained, predict_rows
 
         total = np.zeros((len(batch), len(self.spec.labels)), np.float64)
         for file in self.files:
-            net = load_trained(file, "the trained model of a fold")
-            total += net.predict(batch, batch_size=256, verbose=0)
+            net = load_trained(file, "the trained model of a fold", self._recipe)
+            total += predict_rows(net, batch)
             keras.backend.clear_session()
         return np.asarray(total / len(self.files), np.float32)
 
@@ -133,7 +134,7 @@ def open_model(source: Path, model: str | None = None, fold: int | None = None) 
             raise RunError(f"--model and --fold choose from a RUN, received the file {source}")
         return OnnxModel(source)
     run = open_run(source)
-    names = [name for name in run.recipes if name in KERAS_MODELS]
+    names = [name for name in run.recipes if is_network(name)]
     if not names:
         raise RunError(f"Expected a network in {source}, received {', '.join(run.recipes)} alone")
     if model is None and len(names) > 1:

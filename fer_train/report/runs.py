@@ -45,6 +45,7 @@ from fer_train.run.metrics import (
     precision_recall_curves,
     roc_curves,
 )
+from fer_train.run.model_file import code_digest
 from fer_train.run.recipes import Recipe, settings_of
 from fer_train.run.record import device_seconds, results_csv, wall_seconds
 from fer_train.run.reproduce import training_command
@@ -182,7 +183,13 @@ def _published_row(entry: Published) -> list[str]:
 def _settings(evaluations: Sequence[ModelEvaluation], names: Mapping[int, str]) -> list[Block]:
     runs = {evaluation.run.folder.resolve(): evaluation.run for evaluation in evaluations}
     described = [_describe_run(run) for run in runs.values()]
-    fields = [field.name for field in dataclasses.fields(Recipe)]
+    # Two rows are of models of one's own alone.
+    own = any(each.recipe.code for each in evaluations)
+    fields = [
+        field.name
+        for field in dataclasses.fields(Recipe)
+        if own or field.name not in ("model_file", "code")
+    ]
     return [
         Heading("Settings"),
         Table(
@@ -245,6 +252,8 @@ def _each_once(values: Iterable[Any]) -> str:
 
 
 def _setting(evaluation: ModelEvaluation, field: str) -> str:
+    if field == "code" and evaluation.recipe.code:
+        return code_digest(evaluation.recipe.code)[:16]
     if field not in settings_of(evaluation.model):
         return NONE
     return _plain(getattr(evaluation.recipe, field))
@@ -260,6 +269,8 @@ def _describe_run(run: Run) -> dict[str, str]:
         # Where it lay is the affair of the machine that trained.
         "data set": Path(protocol.data).name,
         "digest": run.dataset_digest[:16],
+        "image size": f"{protocol.form.side} x {protocol.form.side}",
+        "colours": protocol.form.spec.color,
         "limit": _plain(protocol.limit),
         "pool": protocol.pool,
         "classes": ", ".join(protocol.labels),
@@ -325,7 +336,7 @@ def _model_section(evaluation: ModelEvaluation, name: str, dataset: Dataset | No
         blocks += image_blocks(evaluation, dataset, name, key)
     keras_file = evaluation.folds[0].keras_file
     if keras_file.is_file():  # what is not a network has no layers to show
-        rows = saved_layer_rows(keras_file)
+        rows = saved_layer_rows(keras_file, evaluation.recipe)
         total = sum(row.parameters for row in rows)
         diagram = plots.layer_diagram(rows, f"{name}: {total:,} parameters")
         alt = f"{name}: layers in order, with names and output shapes"

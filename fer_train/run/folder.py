@@ -8,6 +8,7 @@
     ├── results.csv        one row a fold, once all are done
     ├── lock               held by the process that schedules
     ├── programs/          what JAX has compiled, by its version and device
+    ├── MODEL/NAME.py      the code of a model of one's own
     └── MODEL/fold-00/
         ├── lock               held by the process that trains
         ├── checkpoint-NNN.npz weights, optimizer, random state and history after epoch NNN
@@ -43,6 +44,7 @@ from fer_edge.errors import RunError
 from fer_train.data.folds import Fold
 from fer_train.data.load import Dataset
 from fer_train.data.votes import Votes
+from fer_train.run.model_file import code_digest
 from fer_train.run.recipes import Protocol, Recipe, saved_protocol, saved_recipe
 from fer_train.run.votes import all_scores
 
@@ -321,8 +323,19 @@ class Run:
             raise RunError(f"Expected the votes that {self.folder} began with, received others")
         return votes
 
+    @property
+    def code_files(self) -> dict[str, str]:
+        """The code of models of one's own, by where it lies in the run folder."""
+        return {
+            _code_file(model, recipe.model_file): recipe.code
+            for model, recipe in self.recipes.items()
+            if recipe.code
+        }
+
     def save(self) -> None:
-        """Write config.json, last, and folds.json."""
+        """Write config.json, last, folds.json and the code of models of one's own."""
+        for name, code in self.code_files.items():
+            write_bytes(self.folder / name, code.encode())
         write_json(
             self.folder / "folds.json",
             [
@@ -350,7 +363,7 @@ class Run:
             "models": {
                 name: {
                     setting: value
-                    for setting, value in dataclasses.asdict(recipe).items()
+                    for setting, value in recipe.plain().items()
                     if (name, setting) not in self.unsaid
                 }
                 for name, recipe in self.recipes.items()
@@ -370,6 +383,11 @@ class Run:
             votes=self.protocol.votes,
             groups=self.protocol.groups,
         )
+        if self.protocol.form.input_shape == other.protocol.form.input_shape:
+            # Pictures that were scaled, or were of that size before.
+            moved = dataclasses.replace(
+                moved, color=self.protocol.color, image_size=self.protocol.image_size
+            )
         pairs: list[tuple[str, Any, Any]] = [("", self.protocol, moved)]
         # A model that only one of them has is no difference: models can be added to a run.
         pairs += [
@@ -378,7 +396,9 @@ class Run:
             if name in other.recipes
         ]
         differences = [
-            f"{name} {field.name} {getattr(there, field.name)!r} there, ".lstrip()
+            f"the code of {name} in {there.model_file} is another"
+            if field.name == "code"
+            else f"{name} {field.name} {getattr(there, field.name)!r} there, ".lstrip()
             + f"{getattr(asked, field.name)!r} asked for"
             for name, there, asked in pairs
             for field in dataclasses.fields(there)
@@ -575,7 +595,8 @@ def open_run(folder: Path) -> Run:
     try:
         protocol = saved_protocol(config["protocol"])
         recipes = {
-            name: saved_recipe(name, settings) for name, settings in config["models"].items()
+            name: saved_recipe(name, settings | _kept_code(folder, name, settings))
+            for name, settings in config["models"].items()
         }
     except (KeyError, TypeError) as error:
         raise RunError(
@@ -611,6 +632,41 @@ def open_run(folder: Path) -> Run:
             if field.name not in settings
         ),
     )
+
+
+def code_places(folder: Path) -> list[str]:
+    """Return where the code of models of one's own lies in a run folder, by its config.json.
+
+    Raises:
+        RunError: That is damaged.
+    """
+    models = read_json(folder / CONFIG)["models"]
+    return [
+        _code_file(model, settings["model_file"])
+        for model, settings in models.items()
+        if settings.get("model_file")
+    ]
+
+
+def _code_file(model: str, model_file: str) -> str:
+    return f"{model}/{model_file.partition(':')[0]}"
+
+
+def _kept_code(folder: Path, model: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the code of a model of one's own that a run folder keeps."""
+    if not settings.get("model_file"):
+        return {}
+    path = folder / _code_file(model, settings["model_file"])
+    try:
+        code = path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"Expected the code of {model} at {path}: {error}") from error
+    if code_digest(code) != settings["code"]:
+        raise RunError(
+            f"Expected {path} as {folder} began with it, received other code; undo the change, or "
+            "choose another --run for it"
+        )
+    return {"code": code}
 
 
 def runs_in(folder: Path) -> list[Path]:

@@ -36,6 +36,7 @@ def load_images(protocol: Protocol) -> Dataset:
         votes=protocol.votes,
         labelling=protocol.labelling,
         groups=protocol.groups,
+        form=protocol.form,
     )
     keep = np.isin(dataset.labels, [dataset.label_names.index(label) for label in protocol.labels])
     if protocol.pool == "training" and protocol.folds > 1:

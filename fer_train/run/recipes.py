@@ -11,18 +11,23 @@ import json
 import math
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fer_edge.errors import DataError
 from fer_train.data.emotions import Labelling, class_name, make_labelling, parse_labels_map
+from fer_train.data.form import COLORS, LARGEST_SIZE, LEAST_SIZE, Form, ImageColor
+from fer_train.run.model_file import check_model_name, code_digest, read_model_file
 
 KERAS_MODELS = ("sequential", "vgg16", "resnet50", "edge")
-MODEL_NAMES = (*KERAS_MODELS, "svm")
+SVM = "svm"
+MODEL_NAMES = (*KERAS_MODELS, SVM)
+"""The models that are there; any other name is that of a model of one's own."""
 THESIS_MODELS = ("sequential", "vgg16", "resnet50")
 TRANSFER_MODELS = ("vgg16", "resnet50")
+_LEAST_TRANSFER_SIZE = 32
 LOGS = ("mlflow", "tensorboard")
 """The experiment trackers that can be told of a training."""
 LARGEST_SEED = 2**32 - 1
@@ -72,6 +77,8 @@ class Recipe:
             as long as the teachers are Keras files: for `fer-train distill`.
         balance: ``weights`` weighs classes by inverse frequency; ``oversample`` repeats images.
         precision: ``auto`` is bfloat16 with float32 variables where the hardware multiplies it.
+        model_file: ``FILE.py:FUNCTION`` that builds a model of one's own; "" of the others.
+        code: The text of that file.
     """
 
     name: Literal["thesis", "modern"] = "modern"
@@ -99,6 +106,8 @@ class Recipe:
     views: int = 0
     balance: Literal["none", "weights", "oversample"] = "none"
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    model_file: str = ""
+    code: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Check each value, so that a bad flag fails before any work."""
@@ -123,6 +132,11 @@ class Recipe:
 
     def _refuse(self, name: str, expected: str) -> None:
         raise wrong_setting(self, name, expected)
+
+    def plain(self) -> dict[str, Any]:
+        """Return all settings as plain values, of the code its SHA-256 alone."""
+        values = dataclasses.asdict(self)
+        return values | {"code": code_digest(self.code) if self.code else ""}
 
 
 def wrong_setting(settings: Any, name: str, expected: str) -> DataError:
@@ -176,6 +190,9 @@ class Protocol:
             first group counts), or ckplus, jaffe, kdef or frames, whose patterns are known.
         votes: Csv of what people saw in the images, see `fer_train.data.votes`; None teaches the
             labels.
+        color: ``gray`` or ``rgb``, which pictures are made; None is grey, and refuses others.
+        image_size: Side of the images, pixels, to which pictures are scaled; None is 48, and
+            refuses others.
         steer: With one fold, what steers training: an ``inner`` split of Training, so that
             PublicTest and PrivateTest both are test sets, or PublicTest, so that PrivateTest is.
         inner: Share of the training images held out to steer training; 0 steers by the test set.
@@ -194,6 +211,8 @@ class Protocol:
     grouping: Literal["none", "duplicates"] = "duplicates"
     groups: str | None = None
     votes: str | None = None
+    color: ImageColor | None = None
+    image_size: int | None = None
     steer: Literal["inner", "PublicTest"] = "inner"
     inner: float = 0.1
     seed: int = 0
@@ -208,6 +227,10 @@ class Protocol:
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
                 raise wrong_setting(self, name, f"a list of {kind}")
+        if self.color not in (None, *COLORS):
+            raise wrong_setting(self, "color", " or ".join(COLORS))
+        if self.image_size is not None and not LEAST_SIZE <= self.image_size <= LARGEST_SIZE:
+            raise wrong_setting(self, "image_size", f"{LEAST_SIZE} to {LARGEST_SIZE} pixels")
         if self.folds < 1:
             raise DataError(f"Expected 1 fold or more, received {self.folds}")
         for seed in (self.seed, self.seed_of_split):
@@ -226,6 +249,11 @@ class Protocol:
                 f"Expected at least two classes, received {', '.join(self.labels) or 'none'}"
                 + ("; drop fewer" if self.drop else "")
             )
+
+    @property
+    def form(self) -> Form:
+        """How large the images are, and in which colours."""
+        return Form(self.image_size, self.color)
 
     @property
     def seed_of_split(self) -> int:
@@ -269,17 +297,25 @@ PROTOCOL_DEFAULTS: dict[str, dict[str, Any]] = {
 
 _ONLY = {"l2": "sequential", "normalization": "vgg16"}
 """Settings that one model alone has."""
+_SHAPING = ("preprocessing", "normalization", "head", "l2")
+"""Settings of the networks that are there, which one's own has in its code."""
+
+
+def is_network(model: str) -> bool:
+    """Tell whether a model is trained by epochs: any but the support vector machine."""
+    return model != SVM
 
 
 def settings_of(model: str) -> tuple[str, ...]:
     """Return the fields of `Recipe` that shape the training of a model."""
-    if model not in KERAS_MODELS:
+    if not is_network(model):
         return ("name",)
-    return tuple(
-        spec_field.name
-        for spec_field in dataclasses.fields(Recipe)
-        if _ONLY.get(spec_field.name, model) == model
-    )
+    names = [spec_field.name for spec_field in dataclasses.fields(Recipe)]
+    names.remove("code")
+    if model not in KERAS_MODELS:
+        return tuple(name for name in names if name not in _SHAPING)
+    names.remove("model_file")
+    return tuple(name for name in names if _ONLY.get(name, model) == model)
 
 
 def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -287,14 +323,16 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
 
     Args:
         name: ``thesis`` or ``modern``.
-        model: One of `MODEL_NAMES`.
-        overrides: Fields of `Recipe` that differ from the recipe's own.
+        model: One of `MODEL_NAMES`, or a model of one's own.
+        overrides: Fields of `Recipe` that differ from the recipe's own; of a model of one's own
+            ``model_file`` and ``code`` too, which others do not take.
 
     Raises:
         DataError: A value is out of range, or a field is not known.
     """
     values = _THESIS if name == "thesis" else _MODERN
-    merged = {"name": name} | values["all"] | values.get(model, {}) | dict(overrides or {})
+    default = values["all"] | values.get(model if model in MODEL_NAMES else "own", {})
+    merged = {"name": name} | default | dict(overrides or {})
     known = {spec_field.name for spec_field in dataclasses.fields(Recipe)}
     if unknown := merged.keys() - known:
         raise DataError(
@@ -303,7 +341,6 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
         )
     if "epochs" in (overrides or {}) and "frozen_epochs" not in (overrides or {}):
         # A shorter training keeps the share of the frozen stage.
-        default = values["all"] | values.get(model, {})
         share = default.get("frozen_epochs", 0) / default["epochs"]
         if isinstance(merged["epochs"], int):
             merged["frozen_epochs"] = round(merged["epochs"] * share)
@@ -314,6 +351,8 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
         # There is no new head whose first steps would spoil the backbone.
         merged["frozen_epochs"] = 0
     recipe = saved_recipe(model, merged)
+    if model not in MODEL_NAMES or recipe.code:
+        _check_own(model, recipe, overrides or {})
     if model in KERAS_MODELS and recipe.frozen_epochs and recipe.weights == "none":
         raise DataError(
             f"Expected trained weights for {model}, whose backbone is frozen for "
@@ -331,6 +370,20 @@ def recipe_for(name: str, model: str, overrides: Mapping[str, Any] | None = None
     return recipe
 
 
+def _check_own(model: str, recipe: Recipe, overrides: Mapping[str, Any]) -> None:
+    if not recipe.code:
+        raise DataError(
+            f"Expected models among {', '.join(MODEL_NAMES)}, or one of your own with --model-file "
+            f"{model}.py:FUNCTION, received {model}"
+        )
+    check_model_name(model, MODEL_NAMES)
+    if wrong := [name for name in _SHAPING if name in overrides]:
+        raise DataError(
+            f"Expected no {', '.join(wrong)} for {model}, whose code says what stands between the "
+            "pixels and the answers; for other models give it in a table of theirs in --config"
+        )
+
+
 def _not_pretrained(model: str, weights: str) -> dict[str, Any]:
     """Return the defaults of a transfer model that does not start from a pretrained backbone."""
     if weights.endswith(".keras"):
@@ -341,6 +394,19 @@ def _not_pretrained(model: str, weights: str) -> dict[str, Any]:
     # From scratch there is nothing to keep frozen and nothing to forget.
     scratch = {"frozen_epochs": 0, "learning_rate": 2e-3, "preprocessing": "symmetric"}
     return scratch | ({"normalization": "batch"} if model == "vgg16" else {})
+
+
+def check_size(model: str, protocol: Protocol) -> None:
+    """Check that images are large enough for a model.
+
+    Raises:
+        DataError: They are not.
+    """
+    if model in TRANSFER_MODELS and protocol.form.side < _LEAST_TRANSFER_SIZE:
+        raise DataError(
+            f"Expected images of {_LEAST_TRANSFER_SIZE} pixels or more for {model}, received "
+            f"{protocol.form.side}; give a larger --image-size"
+        )
 
 
 def saved_recipe(model: str, settings: Mapping[str, Any]) -> Recipe:
@@ -402,8 +468,15 @@ def _short(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def read_overrides(path: Path, model: str) -> dict[str, Any]:
+def read_overrides(path: Path, model: str, own: Collection[str] = ()) -> dict[str, Any]:
     """Read settings from a TOML file: top-level keys for all models, ``[MODEL]`` tables for one.
+
+    A table with ``model_file``, a path from the TOML file, is of a model of one's own.
+
+    Args:
+        path: The file.
+        model: Whose settings; "" returns what is for all models.
+        own: Models of one's own that are known otherwise.
 
     Raises:
         DataError: The file cannot be read, is not TOML, or sets what is no setting.
@@ -415,13 +488,18 @@ def read_overrides(path: Path, model: str) -> dict[str, Any]:
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
     shared = {key: value for key, value in document.items() if key not in tables}
     recipe, protocol = (
-        {spec_field.name for spec_field in dataclasses.fields(kind)} - {"name", "data"}
+        {spec_field.name for spec_field in dataclasses.fields(kind)} - {"name", "data", "code"}
         for kind in (Recipe, Protocol)
     )
+    of_all = recipe - {"model_file"}
+    named = {*own, *(table for table, keys in tables.items() if "model_file" in keys)}
     for place, keys, known in (
-        (path, tables, set(MODEL_NAMES)),
-        (path, shared, recipe | protocol),
-        *((f"[{table}] of {path}", keys, recipe) for table, keys in tables.items()),
+        (path, tables, {*MODEL_NAMES, *named}),
+        (path, shared, of_all | protocol),
+        *(
+            (f"[{table}] of {path}", keys, of_all if table in MODEL_NAMES else recipe)
+            for table, keys in tables.items()
+        ),
     ):
         if unknown := set(keys) - known:
             raise DataError(
@@ -431,8 +509,10 @@ def read_overrides(path: Path, model: str) -> dict[str, Any]:
     if isinstance(shared.get("labels_map"), str):
         shared["labels_map"] = parse_labels_map(shared["labels_map"])
     shared = _with_tuples(shared)
-    own: dict[str, Any] = tables.get(model, {})
-    return shared | own
+    of_model: dict[str, Any] = tables.get(model, {})
+    if "model_file" in of_model:
+        of_model |= read_model_file(str(of_model["model_file"]), path.parent).settings
+    return shared | of_model
 
 
 _THESIS: dict[str, dict[str, Any]] = {
@@ -460,6 +540,7 @@ _THESIS: dict[str, dict[str, Any]] = {
     "vgg16": {"optimizer": "sgd", "learning_rate": 0.01, "weights": "imagenet"},
     "resnet50": {"optimizer": "adam", "learning_rate": 1e-3, "weights": "imagenet"},
     "edge": {"frozen_epochs": 0, "optimizer": "adam", "learning_rate": 1e-3},
+    "own": {"frozen_epochs": 0, "optimizer": "adam", "learning_rate": 1e-3},
 }
 
 _PRETRAINED = {"weights": "imagenet", "preprocessing": "imagenet"}

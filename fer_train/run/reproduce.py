@@ -20,6 +20,8 @@ def training_command(
         recipe: Its settings.
         teachers: Files that taught it; none where a run did, or nobody.
     """
+    # What the model is, of which there are no defaults.
+    own_model = {"model_file": recipe.model_file, "code": recipe.code} if recipe.code else {}
     defaults_of_run = Protocol(data=protocol.data, **PROTOCOL_DEFAULTS[recipe.name])
     if recipe.teacher_weight:
         parts = ["fer-train distill", *map(shlex.quote, teachers or ["TEACHER_RUN"])]
@@ -47,10 +49,12 @@ def training_command(
             parts += ["--recipe", recipe.name]
     # The length of a training, and its weights, move the defaults of other settings.
     moving = {"epochs": recipe.epochs, "weights": recipe.weights}
-    defaults = recipe_for(recipe.name, model)
+    defaults = recipe_for(recipe.name, model, own_model)
     given = {name: value for name, value in moving.items() if getattr(defaults, name) != value}
     parts += [f"--{name} {value}" for name, value in given.items()]
-    parts += _flags(recipe, recipe_for(recipe.name, model, given))
+    if own_model:
+        parts += ["--model-file", shlex.quote(recipe.model_file)]
+    parts += _flags(recipe, recipe_for(recipe.name, model, given | own_model))
     return " ".join(parts)
 
 

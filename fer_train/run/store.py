@@ -21,6 +21,7 @@ from fer_train.run.folder import (
     VOTES,
     Run,
     RunFold,
+    code_places,
     open_run,
     refuse_foreign,
     write_atomic,
@@ -91,6 +92,9 @@ class Store:
             self._fetch(there, "", {VOTES, GROUPS, *_PLAN} & self._names(""))
             if not (there / "config.json").is_file():
                 return
+            for place in code_places(there):
+                part, _, name = place.rpartition("/")
+                self._fetch(there / part, part, [name])
             run = open_run(there)
             votes, groups = run.votes, run.groups
             run = replace(run, folder=folder)
@@ -109,6 +113,9 @@ class Store:
         """Send the plan of a run."""
         kept = {VOTES: run.votes_digest, GROUPS: run.groups_digest}
         names = [name for name, digest in kept.items() if digest is not None]
+        for place in run.code_files:
+            part, _, name = place.rpartition("/")
+            self._send(run.folder / part, part, [name])
         self._send(run.folder, "", (*names, *_PLAN))
 
     def exchange_done(self, run: Run) -> None:

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_edge.contract import IMAGE_SIZE
 from fer_edge.errors import RunError
 from fer_train.data.load import Dataset
 from fer_train.network._keras import keras
@@ -39,20 +38,19 @@ from fer_train.run.folder import (
     write_atomic,
 )
 from fer_train.run.plan import load_run_images
-from fer_train.run.recipes import Protocol
+from fer_train.run.recipes import Protocol, Recipe, is_network
 from fer_train.run.reproduce import training_command
-from fer_train.train.svm import SVM
 
 
 def models_as_teacher(
-    teachers: Sequence[Path], labels: Sequence[str], views: int = 0
+    teachers: Sequence[Path], protocol: Protocol, recipe: Recipe
 ) -> Callable[[Run], dict[str, Any]]:
     """Read finished models that teach as one, by their mean predictions.
 
     Args:
         teachers: Files as for `open_teacher`; ONNX files only with views.
-        labels: The student's emotions.
-        views: The student's recipe's.
+        protocol: The student's.
+        recipe: The student's.
 
     Returns:
         What puts the teacher into the run folder of a student and returns its facts; it raises
@@ -61,11 +59,12 @@ def models_as_teacher(
     Raises:
         RunError: One is no such file, or has other emotions.
     """
+    labels, views, input_shape = protocol.labels, recipe.views, protocol.form.input_shape
     if views:
         for path in teachers:
-            open_teacher(path, labels)
+            open_teacher(path, labels, input_shape, recipe)
     else:
-        nets = [load_keras_teacher(path, labels) for path in teachers]
+        nets = [load_keras_teacher(path, labels, input_shape, recipe) for path in teachers]
     facts = {
         "files": [path.name for path in teachers],
         "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in teachers],
@@ -91,7 +90,7 @@ def models_as_teacher(
 def _mean_model(nets: Sequence[keras.Model]) -> keras.Model:
     if len(nets) == 1:
         return nets[0]
-    image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
+    image = keras.Input(nets[0].input_shape[1:])
     # Names of their own, since two files may hold models of one name.
     named = [
         keras.Model(net.input, net.output, name=f"teacher_{number}")
@@ -137,7 +136,7 @@ def folds_as_teacher(
             f"{', '.join(teacher.protocol.labels)}"
         )
     taught = load_run_images(teacher, data)
-    parts = [evaluate_model(teacher, model) for model in models if model != SVM]
+    parts = [evaluate_model(teacher, model) for model in models if is_network(model)]
     if not parts:
         raise RunError(f"Expected a model that can teach in {teacher.folder}, received none")
     place = {name: number for number, name in enumerate(dataset.names.tolist())}
@@ -194,7 +193,7 @@ def _mirrored_predictions(part: ModelEvaluation, dataset: Dataset) -> NDArray[np
     """Return float32 (N, K): mirror images, each predicted by the fold that held the image out."""
     predictions = np.empty((len(dataset), len(part.labels)), np.float32)
     for fold in part.folds:
-        net = load_trained(fold.keras_file, "the trained model of each fold to teach")
+        net = load_trained(fold.keras_file, "the trained model of each fold to teach", fold.recipe)
         held = fold.split.test
         predictions[held] = predict(net, dataset.images[held][:, :, ::-1])
         keras.backend.clear_session()

@@ -12,7 +12,7 @@ import numpy as np
 
 from fer_train.data.folds import Fold
 from fer_train.data.load import Dataset
-from fer_train.network.device import PREDICTION_BATCH
+from fer_train.network.device import PREDICTION_BATCH, prediction_batch
 from fer_train.run.folder import RunFold
 from fer_train.train.fold import FoldTrainer
 from fer_train.train.lessons import FeatureLesson
@@ -74,7 +74,7 @@ def estimate_model(folds: Sequence[RunFold], dataset: Dataset) -> Estimate:
         split = Fold(0, np.arange(held, count), np.arange(0), np.arange(held))
         trainer = FoldTrainer(RunFold(run, first.model, split), few)
         whole = FoldTrainer(first, dataset)
-        recipe = trainer.recipe
+        recipe, size = trainer.recipe, prediction_batch(trainer.lessons[0].data.images.shape)
         build_s = _seconds(trainer.build)
         compile_s, fold_s, step_s, batch_s, steps = 0.0, 2 * build_s, 0.0, 0.0, 0
         frozen = min(recipe.frozen_epochs, recipe.epochs)
@@ -93,14 +93,14 @@ def estimate_model(folds: Sequence[RunFold], dataset: Dataset) -> Estimate:
             here = -(-data.order.size // recipe.batch_size)
             training = stage.training_batches(lesson, data, np.zeros(here, np.float32))
             batches = stage.evaluation_batches(lesson, trainer.held)
-            steps = -(-trainer.held.size // PREDICTION_BATCH)
+            steps = -(-trainer.held.size // size)
             learn = _warm(lambda s=stage, b=training, n=here: s.loops.train(b, 0, n))  # type: ignore[misc]
             evaluation = _warm(lambda s=stage, b=batches, n=steps: s.loops.evaluate(b, 0, n))  # type: ignore[misc]
             compile_s += learn.first_s - learn.later_s + evaluation.first_s - evaluation.later_s
             step_s, batch_s = learn.later_s / here, evaluation.later_s / steps
             steps = -(-whole.lessons[number].size // recipe.batch_size)
-            fold_s += epochs * (steps * step_s + -(-whole.held.size // PREDICTION_BATCH) * batch_s)
-        fold_s += -(-first.split.test.size // PREDICTION_BATCH) * batch_s
+            fold_s += epochs * (steps * step_s + -(-whole.held.size // size) * batch_s)
+        fold_s += -(-first.split.test.size // size) * batch_s
     return Estimate(len(folds), recipe.epochs, steps, step_s, compile_s, fold_s)
 
 

@@ -33,6 +33,7 @@ from fer_train.run.folder import (
     write_atomic,
     write_curves,
 )
+from fer_train.run.recipes import Recipe
 from fer_train.run.usages import usage_scores
 from fer_train.train.checkpoints import Checkpoints, restore
 from fer_train.train.curves import History, dataset_scores, epoch_rates, stops_early
@@ -146,9 +147,7 @@ class FoldTrainer:
             keras.backend.clear_session()
         keras.utils.set_random_seed(self.lessons[0].data.seed)
         keras.config.set_dtype_policy(self.precision)
-        return self.compiled.begin(
-            build_model(self.fold.model, self.recipe, len(self.labels), fused=True)
-        )
+        return self.compiled.begin(self._model(self.recipe, fused=True))
 
     def stage(self, number: int) -> Stage:
         """Return a stage of training as at its first step: 0 with the backbone frozen, or 1."""
@@ -255,7 +254,7 @@ class FoldTrainer:
         fold, split = self.fold, self.fold.split
         history, kept, weights = self.checkpoints.kept()
         keras.config.set_dtype_policy("float32")
-        net = self.compiled.finished(fold.model, self.recipe, len(self.labels), weights)
+        net = self.compiled.finished(self._model, self.recipe, weights)
         start = time.perf_counter()
         lesson = self.lessons[self._stage(self.recipe.epochs - 1)]
         probabilities = lesson.predict(net, split.test)
@@ -278,6 +277,10 @@ class FoldTrainer:
         facts |= usage_scores(fold, self.dataset, probabilities, steering)
         fold.write_results(self.dataset, probabilities, facts)
         self._delete_begun()
+
+    def _model(self, recipe: Recipe, *, fused: bool = False) -> keras.Model:
+        form = self.fold.run.protocol.form
+        return build_model(self.fold.model, recipe, len(self.labels), form, fused=fused)
 
     def _delete_begun(self) -> None:
         """Delete what only an unfinished training needs."""

@@ -12,9 +12,9 @@ from typing import Any
 from fer_edge.errors import RunError
 from fer_train.data.load import is_synthetic
 from fer_train.run.folder import Run, RunFold
+from fer_train.run.recipes import is_network
 from fer_train.run.store import STORE_VARIABLE, holds_keys
 from fer_train.train.schedule import fold_arguments
-from fer_train.train.svm import SVM
 
 IMAGE = "fer-edge:latest"
 SECRET = "fer-train-store"
@@ -133,7 +133,7 @@ def _kubernetes_job(run: Run, folds: Sequence[RunFold]) -> dict[str, Any]:
 
 
 def _needs_gpu(fold: RunFold) -> bool:
-    return fold.model != SVM
+    return is_network(fold.model)
 
 
 def _alike(run: Run, folds: Sequence[RunFold]) -> list[list[RunFold]]:

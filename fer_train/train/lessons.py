@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_train.data.load import Dataset
+from fer_train.data.pixels import with_channels
 from fer_train.data.votes import vote_targets
 from fer_train.network._keras import keras
 from fer_train.network.device import PREDICTION_BATCH
@@ -35,7 +36,13 @@ from fer_train.network.models import (
     predict,
     predict_rows,
 )
-from fer_train.network.teachers import PredictFn, load_keras_teacher, mean_prediction, open_teacher
+from fer_train.network.teachers import (
+    PredictFn,
+    both_sides,
+    load_keras_teacher,
+    mean_prediction,
+    open_teacher,
+)
 from fer_train.run.folder import (
     TEACHER,
     TEACHER_MODEL,
@@ -72,7 +79,7 @@ class TrainingSet:
     """The images of a fold and what is said of them.
 
     Attributes:
-        images: uint8 (N, 48, 48, 1), the whole data set.
+        images: uint8 (N, S, S, 1 or 3), the whole data set.
         truth: float32 (N, K), the labels or the shares of the votes: classes are balanced by them,
             and held-out images are compared with them.
         targets: float32 (N, K), what is learnt: the truth, mixed with a teacher's predictions.
@@ -193,7 +200,7 @@ class Lesson:
         return keras.Model(inputs, net(images), name="training")
 
     def _seen(self) -> tuple[list[Any], Any]:
-        """Return the network's inputs and the images (N, 48, 48, 1) that they mean, changed."""
+        """Return the network's inputs and the images (N, S, S, 1 or 3) that they mean, changed."""
         number = keras.Input((), dtype="int32", name="image_number")
         inputs = [number]
         table = ImageTable(self.data.images)
@@ -208,7 +215,7 @@ class Lesson:
 
     def predict(self, net: keras.Model, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the probabilities of images, unchanged: float32 (n, K)."""
-        return predict(net, self.data.images[numbers, ..., 0])
+        return predict(net, self.data.images[numbers])
 
     def prior(self) -> list[float]:
         """Return the share of each class in what an epoch teaches; empty where one has none."""
@@ -294,7 +301,7 @@ class TeacherLesson(Lesson):
         """Return the outputs of ``net``, whose distance from the teacher's joins the loss."""
         inputs, images = self._seen()
         share = keras.Input((), dtype="float32", name="share_of_loss")
-        teacher = load_keras_teacher(self.teacher, self.data.labels)
+        teacher = self._load()
         for layer in leaves(teacher):
             if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
                 # Softmax in bfloat16 would round probabilities to two digits.
@@ -304,12 +311,16 @@ class TeacherLesson(Lesson):
         loss = DistillationLoss(teacher, self.recipe.teacher_weight)
         return keras.Model([*inputs, share], loss(net(images), images, share), name="training")
 
+    def _load(self) -> keras.Model:
+        input_shape = self.data.images.shape[1:]
+        return load_keras_teacher(self.teacher, self.data.labels, input_shape, self.recipe)
+
     def prior(self) -> list[float]:
         """Return the share of each class in what an epoch teaches, the teacher's part included."""
         data = self.epoch_data(0)
         # They are in random order.
         some = data.order[:_PRIOR_IMAGES]
-        outputs = open_teacher(self.teacher, self.data.labels)(self.data.images[some, ..., 0])
+        outputs = both_sides(self._load())(self.data.images[some])
         mixed = mixed_targets(data.targets[: some.size], outputs, self.recipe.teacher_weight)
         return _shares(replace(data, targets=mixed, weights=data.weights[: some.size]))
 
@@ -353,7 +364,7 @@ class ViewLesson(Lesson):
     def inputs_of(
         self, numbers: NDArray[np.int64], shares: NDArray[np.float32]
     ) -> list[NDArray[Any]]:
-        """Return the images themselves: uint8 (n, 48, 48, 1)."""
+        """Return the images themselves: uint8 (n, S, S, 1 or 3)."""
         return [self.data.images[numbers]]
 
     def network(self, net: keras.Model) -> keras.Model:
@@ -381,12 +392,12 @@ class ViewLesson(Lesson):
                 if augments(self.recipe):
                     mixed = keras.ops.convert_to_numpy(change(mixed, training=True))
                 images[chunk] = np.clip(np.rint(mixed), 0, 255)
-                outputs[chunk] = mean_prediction(self._predictors, images[chunk, ..., 0])
+                outputs[chunk] = mean_prediction(self._predictors, images[chunk])
             write_arrays(path, {"images": images, "predictions": outputs})
         return read_arrays(path)
 
     def _mixed_images(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Return the images (N, 48, 48, 1) that `Lesson.epoch_data` means, mixed if there is mixup.
+        """Return the images that `Lesson.epoch_data` means, mixed if there is mixup.
 
         Args:
             inputs: Image numbers; with mixup also those of partners, and shares.
@@ -400,7 +411,8 @@ class ViewLesson(Lesson):
     @cached_property
     def _predictors(self) -> list[PredictFn]:
         files = sorted(path for path in self.teachers.iterdir() if path.suffix != ".toml")
-        return [open_teacher(path, self.data.labels) for path in files]
+        input_shape = self.data.images.shape[1:]
+        return [open_teacher(path, self.data.labels, input_shape, self.recipe) for path in files]
 
 
 def choose_lessons(fold: RunFold, dataset: Dataset) -> tuple[Lesson, Lesson]:
@@ -420,7 +432,7 @@ def choose_lessons(fold: RunFold, dataset: Dataset) -> tuple[Lesson, Lesson]:
         outputs = read_arrays(run.folder / TEACHER)["probabilities"]
         targets = mixed_targets(truth, outputs, recipe.teacher_weight)
     data = TrainingSet(
-        dataset.images[..., None],
+        with_channels(dataset.images),
         truth,
         targets,
         fold.split.train,
@@ -434,7 +446,8 @@ def choose_lessons(fold: RunFold, dataset: Dataset) -> tuple[Lesson, Lesson]:
         lesson = TeacherLesson(recipe, data, run.folder / TEACHER_MODEL)
     else:
         lesson = Lesson(recipe, data)
-        if not (augments(recipe) or recipe.mixup):
+        # Who writes a model need not cut it in two.
+        if not (augments(recipe) or recipe.mixup or recipe.code):
             # A frozen backbone never changes its outputs for images that never change.
             return FeatureLesson(recipe, data, run.folder / fold.model / "features"), lesson
     return lesson, lesson
@@ -500,7 +513,7 @@ class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
         teacher.trainable = False
 
     def call(self, outputs: Any, images: Any, shares: Any) -> Any:
-        """Return the outputs (N, K) for images (N, H, W, 1), of shares (N,) in the mean, as is."""
+        """Return the outputs (N, K) for images (N, H, W, C), of shares (N,) in the mean, as is."""
         both = keras.ops.concatenate([images, keras.ops.flip(images, axis=2)])
         found = keras.ops.cast(self.teacher(both, training=False), "float32")
         one, other = keras.ops.split(found, 2)

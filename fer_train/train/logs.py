@@ -147,7 +147,7 @@ def _open_mlflow(fold: RunFold) -> Iterator[Any]:
 
 def _params(fold: RunFold) -> dict[str, Any]:
     """Return what a fold is trained with; of files their names."""
-    recipe, protocol = dataclasses.asdict(fold.recipe), dataclasses.asdict(fold.run.protocol)
+    recipe, protocol = fold.recipe.plain(), dataclasses.asdict(fold.run.protocol)
     own = {name: recipe[name] for name in settings_of(fold.model) if name != "name"}
     files = {name: Path(protocol[name]).name for name in ("data", "votes") if protocol[name]}
     named = {"model": fold.model, "fold": fold.index, "recipe": fold.recipe.name}

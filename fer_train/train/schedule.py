@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import click
 from fer_edge.errors import DivergedError, FerError, RunError
 from fer_train.data.load import Dataset
 from fer_train.run.folder import FoldId, RunFold
+from fer_train.run.recipes import is_network
 from fer_train.run.record import Recorder
 from fer_train.run.store import Store
 
@@ -107,7 +108,7 @@ def train_fold(trainer: "Trainer", *, left: int = 1, argv: Sequence[str] | None 
 
 def trainer_of(fold: RunFold, dataset: Dataset, before: "Trainer | None" = None) -> "Trainer":
     """Return what trains a fold, after another one in this process or as the first."""
-    if fold.model == "svm":
+    if not is_network(fold.model):
         from fer_train.train.svm import SvmTrainer
 
         return SvmTrainer(fold, dataset)
@@ -246,17 +247,19 @@ def run_for_parent(dataset: Dataset, fold: RunFold) -> None:
 
     threading.Thread(target=read, daemon=True).start()
     trainer: Trainer | None = None
-    named = str(fold.index)
-    while named:
-        trainer = trainer_of(fold.run.fold(fold.model, int(named)), dataset, trainer)
-        try:
-            train_fold(trainer)
-        except FerError as error:
-            _log.error("%s", error)
-            click.echo(_FAILED)
-        else:
-            click.echo(_DONE)
-        named = lines.get()
+    named, parent = str(fold.index), sys.stdout
+    # What the code of one's own model prints is no answer to the parent.
+    with redirect_stdout(sys.stderr):
+        while named:
+            trainer = trainer_of(fold.run.fold(fold.model, int(named)), dataset, trainer)
+            try:
+                train_fold(trainer)
+            except FerError as error:
+                _log.error("%s", error)
+                click.echo(_FAILED, parent)
+            else:
+                click.echo(_DONE, parent)
+            named = lines.get()
 
 
 def fold_arguments(fold: RunFold) -> list[str]:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_train.network._keras import keras
-from fer_train.network.device import PREDICTION_BATCH, on_accelerator
+from fer_train.network.device import on_accelerator, prediction_batch
 from fer_train.network.loops import Batches, Loops, filled, make_loops
-from fer_train.network.models import BACKBONE, build_model, fold_normalization
+from fer_train.network.models import backbone_of, fold_normalization
 from fer_train.run.recipes import Recipe
 from fer_train.train.lessons import EpochData, Lesson
 
@@ -47,7 +47,7 @@ class Stage:
             self.optimizer,
             lambda targets, outputs, weights: weight * cross_entropy(targets, outputs, weights),
             recipe.batch_size,
-            PREDICTION_BATCH,
+            prediction_batch(lesson.data.images.shape),
             xla=self._suits_xla(on_accelerator() or lesson.suits_xla),
             whole=on_accelerator(),
         )
@@ -145,7 +145,8 @@ class CompiledModel:
         """Return a stage as at its first step: 0 with the model's backbone frozen, or 1."""
         if self.net is None:
             raise ValueError("Expected a model that has begun, received none")
-        self.net.get_layer(BACKBONE).trainable = number == 1
+        if recipe.frozen_epochs:
+            backbone_of(self.net).trainable = number == 1
         fresh = Stage(self.net, lesson, recipe)
         kept = self.stages.setdefault(number, fresh)
         if kept is not fresh:
@@ -153,16 +154,25 @@ class CompiledModel:
         return kept
 
     def finished(
-        self, model: str, recipe: Recipe, classes: int, weights: Sequence[NDArray[Any]]
+        self,
+        build: Callable[[Recipe], keras.Model],
+        recipe: Recipe,
+        weights: Sequence[NDArray[Any]],
     ) -> keras.Model:
-        """Return the model that is exported, with weights of the one that was trained."""
+        """Return the model that is exported, with weights of the one that was trained.
+
+        Args:
+            build: Builds the model of a recipe.
+            recipe: The recipe of the training.
+            weights: What the training ended with.
+        """
         if not self.final:
             # All weights come from the checkpoint: no need to fetch pretrained ones again.
             recipe = replace(recipe, weights="none")
-            self.final.append(build_model(model, recipe, classes))
+            self.final.append(build(recipe))
             if recipe.normalization == "batch":
                 published = replace(recipe, normalization="none")
-                self.final.append(build_model(model, published, classes))
+                self.final.append(build(published))
         self.final[0].set_weights(weights)
         if len(self.final) > 1:
             fold_normalization(*self.final)

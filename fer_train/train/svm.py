@@ -18,17 +18,19 @@ from sklearn.svm import LinearSVC
 from fer_edge.contract import IMAGE_SIZE
 from fer_edge.errors import DataError
 from fer_train.data.load import Dataset
+from fer_train.data.pixels import grey_thumbnails
 from fer_train.data.votes import vote_targets
 from fer_train.run.folder import LOCK, RunFold, locked
 from fer_train.run.usages import usage_scores
 
-SVM = "svm"
 _INNER_FOLDS = 3
 _CELL, _BINS = 8, 9
 
 
 class SvmTrainer:
     """Trains the baseline on one fold; no epochs, so nothing to resume and no curves.
+
+    Images of any size and colour are seen grey and 48 x 48.
 
     Args:
         fold: The fold; an inner split of its training images trains too.
@@ -80,7 +82,7 @@ class SvmTrainer:
         # The primal problem is the smaller one here, and the faster.
         machine = LinearSVC(C=0.001, dual=False, random_state=protocol.seed)
         model = make_pipeline(StandardScaler(), CalibratedClassifierCV(machine, cv=_INNER_FOLDS))
-        model.fit(gradient_histograms(self.dataset.images[train]), taught)
+        model.fit(gradient_histograms(grey_thumbnails(self.dataset.images[train])), taught)
         training_s = time.perf_counter() - start
         start = time.perf_counter()
         probabilities = self._predict(model, split.test)
@@ -101,7 +103,7 @@ class SvmTrainer:
     def _predict(self, model: Any, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the probabilities of images: (n, K); 0 of classes that none trained."""
         predictions = np.zeros((numbers.size, len(self.fold.run.protocol.labels)), np.float32)
-        images = gradient_histograms(self.dataset.images[numbers])
+        images = gradient_histograms(grey_thumbnails(self.dataset.images[numbers]))
         predictions[:, model.classes_] = model.predict_proba(images)
         return predictions
 

@@ -4,6 +4,7 @@
     ├── study.log      Optuna's journal of all trials: the search goes on from it
     ├── trials.csv     one row a trial
     ├── best.toml      the best settings so far, for --config
+    ├── NAME.py        the code of a model of one's own, which best.toml names
     └── trial-007/     a run folder for each trial, without its model
 
 No trial sees the images that a fold holds out: a trial is a fold whose test set is its inner split.
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from fer_edge.errors import DataError, DependencyError, DivergedError, RunError
 from fer_train.data.folds import Fold
 from fer_train.data.load import Dataset
-from fer_train.run.folder import LOCK, Run, RunFold, digest_of, locked, write_text
+from fer_train.run.folder import LOCK, Run, RunFold, digest_of, locked, write_bytes, write_text
 from fer_train.run.metrics import selection_score
 from fer_train.run.plan import split
 from fer_train.run.recipes import Protocol, Recipe, model_toml, settings_of
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 JOURNAL = "study.log"
 BEST = "best.toml"
 TRIALS = "trials.csv"
-_FIXED = ("name", "weights", "precision", "teacher_weight", "views")
+_FIXED = ("name", "weights", "precision", "teacher_weight", "views", "model_file")
 """Settings that are given, not searched."""
 _clock = time.monotonic
 _FIRST_DRAWN = 5
@@ -219,7 +220,7 @@ class Search:
             "protocol": dataclasses.asdict(
                 dataclasses.replace(self.protocol, data="", votes=None, groups=None)
             ),
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": self.recipe.plain(),
             "ranges": [dataclasses.asdict(each) for each in self.ranges],
         }
         path = self.folder / JOURNAL
@@ -312,6 +313,10 @@ class Search:
         if not any(trial.state == state.COMPLETE for trial in done):
             return
         best = study.best_trial
+        if self.recipe.code:
+            # Beside the settings that name it.
+            file = self.recipe.model_file.partition(":")[0]
+            write_bytes(self.folder / file, self.recipe.code.encode())
         write_text(
             self.folder / BEST,
             f"# The best of {len(done)} trials of fer-train tune: {best.value:.4f} on the inner "

@@ -288,7 +288,7 @@ def test_unknown_folder_is_named_with_what_was_expected(tmp_path):
         ("happy/1.png", encode(face(1))[:300], "happy/1.png: "),
         ("happy/1.png", encode(face(1, (48, 64))), "expected 48 x 48 pixels, received 64 x 48"),
         ("happy/1.png", encode(face(1, (48, 48, 3))), "expected a grey picture"),
-        ("happy/1.png", b"x" * (MAX_PICTURE_BYTES + 1), "larger than a 48 x 48 picture"),
+        ("happy/1.png", b"x" * (MAX_PICTURE_BYTES + 1), "expected a 48 x 48 picture of at most"),
         ("1.png", encode(face(1)), "1.png lies in no folder"),
     ],
 )

@@ -227,3 +227,20 @@ def test_the_environment_may_say_where_the_store_is(tmp_path, store, monkeypatch
     result = invoke("fold", *arguments)
     assert result.exit_code == 0, result.output
     assert "svm fold 0: top-1" in result.stdout
+
+
+def test_the_code_of_ones_own_model_goes_along(tmp_path, store):
+    code = (
+        "import keras\n\n\ndef build(input_shape, classes):\n    return keras.Sequential([\n"
+        "        keras.Input(input_shape), keras.layers.GlobalAveragePooling2D(),\n"
+        "        keras.layers.Dense(classes, activation='softmax')])\n"
+    )
+    (tmp_path / "net.py").write_text(code)
+    planned = invoke(
+        *("plan", "--data", "synthetic:70", "--model-file", f"{tmp_path / 'net.py'}:build"),
+        *("--folds", 2, "--run", tmp_path / "a", "--store", store),
+    )
+    assert planned.exit_code == 0, planned.output
+    assert (_there(tmp_path) / "net/net.py").read_text() == code
+    Store(store).fetch_plan(tmp_path / "b")
+    assert open_run(tmp_path / "b").recipes["net"].code == code
