@@ -259,7 +259,14 @@ class FoldTrainer:
         lesson = self.lessons[self._stage(self.recipe.epochs - 1)]
         probabilities = lesson.predict(net, split.test)
         facts: dict[str, Any] = {
-            "penalty": float(sum(keras.ops.convert_to_numpy(loss) for loss in net.losses)),
+            # What layers of one's own add while they are called is no penalty of weights.
+            "penalty": float(
+                sum(
+                    keras.ops.convert_to_numpy(weight.regularizer(weight))
+                    for weight in net.trainable_weights
+                    if weight.regularizer
+                )
+            ),
             "kept_epoch": kept,
             "epochs": len(history),
             "parameters": net.count_params(),

@@ -37,7 +37,8 @@ def build(input_shape, classes):
     return keras.Sequential([
         keras.Input(input_shape), layers.Rescaling(1 / 255), Brighter(),
         layers.Conv2D(8, 3, activation="relu", kernel_regularizer="l2"), layers.MaxPooling2D(2),
-        layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D(),
+        layers.Conv2D(8, 3, activation="relu", activity_regularizer="l2"),
+        layers.GlobalAveragePooling2D(),
         layers.Dropout(0.1), layers.Dense(classes, activation="softmax"),
     ])
 """
