@@ -43,14 +43,22 @@ def train(data, run, *flags):
     return open_run(run), result
 
 
-def test_both_test_sets_are_reported_and_the_whole_folder_too(three_usages, tmp_path):
-    run, result = train(three_usages, tmp_path / "run", "--recipe", "thesis")
-    (fold,) = run.folds
-    usage = load_run_images(run).usage
+@pytest.fixture(scope="module")
+def both(three_usages, tmp_path_factory):
+    """A run of the thesis's recipe, which tests on PublicTest and PrivateTest, and its output."""
+    return train(three_usages, tmp_path_factory.mktemp("both") / "run", "--recipe", "thesis")
+
+
+def test_one_fold_is_the_data_set_s_own_split(both):
+    (fold,) = both[0].folds
+    usage = load_run_images(both[0]).usage
     assert set(usage[fold.test]) == {"PublicTest", "PrivateTest"}
     assert fold.train.size == 140
     assert fold.copies.tolist() == [*range(140, 146), *range(175, 181)]
-    (score,) = run.scores("svm")
+
+
+def test_both_test_sets_are_scored_and_the_whole_folder_too(both):
+    (score,) = both[0].scores("svm")
     tests = score["tests"]
     assert [*tests] == ["PublicTest", "PrivateTest", WHOLE]
     assert [own["images"] for own in tests.values()] == [35, 35, 70]
@@ -58,17 +66,23 @@ def test_both_test_sets_are_reported_and_the_whole_folder_too(three_usages, tmp_
     assert tests[WHOLE]["accuracy"] == score["accuracy"]
     halves = [tests[name]["accuracy"] for name in [*tests][:2]]
     assert score["accuracy"] == pytest.approx(np.mean(halves))
-    without = tests[WHOLE]["without_copies"]
+
+
+def test_scores_without_copies_leave_out_what_was_learned_by_heart(both):
+    run, result = both
+    (score,) = run.scores("svm")
+    without = score["tests"][WHOLE]["without_copies"]
     assert without["images"] == 58
-    # What was learnt by heart is answered right.
     assert without["accuracy"] < score["accuracy"]
     right = score["accuracy"] * 70 - without["accuracy"] * 58
     assert round(right) >= 11
     assert f"{WHOLE} without the 12 that have a copy outside, 58 images" in result.stdout
 
-    report = invoke("report", str(tmp_path / "run"), "--output", str(tmp_path / "report"))
+
+def test_the_report_shows_test_sets_one_by_one(both, tmp_path):
+    report = invoke("report", both[0].folder, "--output", tmp_path)
     assert report.exit_code == 0, report.output
-    text = (tmp_path / "report" / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text()
     assert "Test sets one by one" in text
     assert "35, of these 6 copies" in text
     assert "58 without copies" in text
