@@ -396,10 +396,15 @@ def load_trained(path: Path, expected: str, recipe: Recipe | None = None) -> ker
     """
     if recipe is not None:
         run_code(recipe)
+    policy = keras.config.dtype_policy()
+    # What layers of one's own make inside of them has the policy of the moment; the file's is this.
+    keras.config.set_dtype_policy("float32")
     try:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise RunError(f"Expected {expected}, received {path}: {brief(error)}") from error
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def backbone_of(net: keras.Model) -> Any:

@@ -185,6 +185,17 @@ def test_it_goes_on_from_a_file_of_its_own_and_of_other_classes(tmp_path):
     assert fewer.output_shape == (None, 3)
 
 
+def test_a_file_is_read_in_float32_whatever_the_precision_of_the_moment(tmp_path):
+    inner = "self.inner = layers.Dense(4)\n        self.times = factor"
+    code = custom().replace("self.times = factor", inner)
+    code = code.replace("inputs * self.times", "inputs * self.inner(inputs)")
+    build_model("net", recipe(code), 7).save(tmp_path / "net.keras")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    net = load_trained(tmp_path / "net.keras", "a model", recipe(code))
+    assert net.output_shape == (None, 7)
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+
+
 def test_two_files_may_have_layers_of_one_name(tmp_path):
     """The layer that a saved model means is that of its own code, whatever ran since."""
     codes = [custom(), custom().replace("self.times = factor", "self.times = factor + 5")]
