@@ -240,8 +240,13 @@ class Search:
         asked = json.loads(json.dumps(asked))
         if there is None:
             study.set_user_attr("settings", asked)
-        elif there != asked:
-            differing = sorted(key for key in asked if there.get(key) != asked[key])
+            there = asked
+        # An earlier version did not know all settings: it trained by what are now their defaults.
+        for key, kind in (("protocol", Protocol), ("recipe", Recipe)):
+            usual = {field.name: field.default for field in dataclasses.fields(kind)}
+            new = {name: usual[name] for name in asked[key] if name not in there[key]}
+            there[key] = json.loads(json.dumps(new)) | there[key]
+        if differing := sorted(key for key in asked if there.get(key) != asked[key]):
             raise RunError(
                 f"{self.folder} holds a search with another {', '.join(differing)}; give the same "
                 "flags or choose another --run"

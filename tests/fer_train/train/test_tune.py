@@ -103,6 +103,14 @@ def test_a_search_goes_on_and_writes_what_config_takes(tmp_path):
     assert found["batch_size"] == int(best["batch_size"])
     recipe = recipe_for("modern", "sequential", found)
     assert (recipe.epochs, recipe.patience) == (2, 20)
+    # As a version wrote it that knew fewer settings.
+    journal = run / "study.log"
+    text = journal.read_text()
+    older = text.replace('"steer":"inner",', "").replace('"views":0,', "")
+    assert len(older) == len(text) - len('"steer":"inner",') - len('"views":0,')
+    journal.write_text(older)
+    earlier = tune(run, *flags, "--trials", "3")
+    assert earlier.exit_code == 0, earlier.output
     settings = tune(run, "--trials", "4")
     assert settings.exit_code == 1 and "a search with another ranges" in settings.stderr
 
