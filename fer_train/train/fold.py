@@ -154,10 +154,7 @@ class FoldTrainer:
         return self.compiled.stage(number, self.lessons[number], self.recipe)
 
     def run_epoch(
-        self,
-        stage: Stage,
-        history: History,
-        report: Report = lambda progress: None,
+        self, stage: Stage, history: History, report: Report = lambda progress: None
     ) -> dict[str, float]:
         """Train the epoch that follows ``history``; return its row: learning rate and scores."""
         start = time.perf_counter()
@@ -259,14 +256,7 @@ class FoldTrainer:
         lesson = self.lessons[self._stage(self.recipe.epochs - 1)]
         probabilities = lesson.predict(net, split.test)
         facts: dict[str, Any] = {
-            # What layers of one's own add while they are called is no penalty of weights.
-            "penalty": float(
-                sum(
-                    keras.ops.convert_to_numpy(weight.regularizer(weight))
-                    for weight in net.trainable_weights
-                    if weight.regularizer
-                )
-            ),
+            "penalty": _weight_penalty(net),
             "kept_epoch": kept,
             "epochs": len(history),
             "parameters": net.count_params(),
@@ -294,6 +284,17 @@ class FoldTrainer:
         self.checkpoints.delete()
         for path in self.fold.folder.glob("view-*.npz"):
             path.unlink()
+
+
+def _weight_penalty(net: keras.Model) -> float:
+    """Return what the weights add to the loss; what layers add when called is none of it."""
+    return float(
+        sum(
+            keras.ops.convert_to_numpy(weight.regularizer(weight))
+            for weight in net.trainable_weights
+            if weight.regularizer
+        )
+    )
 
 
 def _steering(fold: RunFold, dataset: Dataset) -> NDArray[np.int64]:
