@@ -35,6 +35,27 @@ def example(name: str, *arguments: object) -> str:
     return done.stdout
 
 
+def run_sh(
+    name: str, *arguments: object, cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a shell script of the examples with this environment's commands first on the path."""
+    done = subprocess.run(
+        ["sh", ROOT / "examples" / name, *map(str, arguments)],
+        cwd=cwd,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            **variables,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def test_every_example_is_run():
     text = Path(__file__).read_text()
     assert [path.name for path in (ROOT / "examples").iterdir() if path.name not in text] == []
@@ -87,16 +108,7 @@ def test_training_on_folders_of_ones_own(tmp_path):
         path = tmp_path / "own/train" / EMOTIONS[label] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), image)
-    done = subprocess.run(
-        ["sh", ROOT / "examples/train_own_folders.sh", "own", "out", "--epochs", "1"],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_sh("train_own_folders.sh", "own", "out", "--epochs", "1", cwd=tmp_path)
     assert "edge" in done.stdout
     assert (tmp_path / "out/models/edge.onnx").is_file()
     assert (tmp_path / "out/report/report.html").is_file()
@@ -164,16 +176,7 @@ def test_an_architecture_of_ones_own_on_pictures_in_colour(tmp_path):
         path = tmp_path / "photos" / emotion / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), draw_face(emotion, (60, 100)[number % 2], seed=number))
-    done = subprocess.run(
-        ["sh", ROOT / "examples/own_architecture/train.sh", "photos", "out", "--epochs", "1"],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_sh("own_architecture/train.sh", "photos", "out", "--epochs", "1", cwd=tmp_path)
     assert "42 of 84 images are enlarged to 64 x 64" in done.stderr
     assert "graph_inputs     image float (N, 64, 64, 3)" in done.stdout
     assert (tmp_path / "out/report/pictures/net-grad-cam.png").is_file()
@@ -181,15 +184,7 @@ def test_an_architecture_of_ones_own_on_pictures_in_colour(tmp_path):
 
 def script(name: str, folder: Path, *arguments: object) -> list[str]:
     """Run one of the scripts of boards, which installs into a folder, and return what it prints."""
-    done = subprocess.run(
-        ["sh", ROOT / "examples" / name, *map(str, arguments)],
-        env={**os.environ, "VENV": str(folder), "PYTHONPATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_sh(name, *arguments, VENV=str(folder), PYTHONPATH="")
     return done.stdout.splitlines()
 
 
